@@ -1,0 +1,73 @@
+"""LangChain integration for Nscale's serverless inference API.
+
+Names are imported on first use: `import langchain_nscale` alone costs nothing, so that
+the pytest plugin and the command line start fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from langchain_nscale._version import __version__
+
+if TYPE_CHECKING:
+    from langchain_nscale.chat_models import ChatNscale
+    from langchain_nscale.errors import (
+        NscaleAuthenticationError,
+        NscaleConflictError,
+        NscaleConnectionError,
+        NscaleContextOverflowError,
+        NscaleError,
+        NscaleInsufficientCreditError,
+        NscaleInterruptedStreamError,
+        NscaleInvalidRequestError,
+        NscaleMalformedResponseError,
+        NscaleModelNotFoundError,
+        NscalePermissionDeniedError,
+        NscaleRateLimitError,
+        NscaleServerError,
+        NscaleStalledStreamError,
+        NscaleStreamError,
+        NscaleTimeoutError,
+        NscaleUnavailableError,
+        NscaleUnprocessableError,
+    )
+
+__all__ = [
+    "ChatNscale",
+    "NscaleAuthenticationError",
+    "NscaleConflictError",
+    "NscaleConnectionError",
+    "NscaleContextOverflowError",
+    "NscaleError",
+    "NscaleInsufficientCreditError",
+    "NscaleInterruptedStreamError",
+    "NscaleInvalidRequestError",
+    "NscaleMalformedResponseError",
+    "NscaleModelNotFoundError",
+    "NscalePermissionDeniedError",
+    "NscaleRateLimitError",
+    "NscaleServerError",
+    "NscaleStalledStreamError",
+    "NscaleStreamError",
+    "NscaleTimeoutError",
+    "NscaleUnavailableError",
+    "NscaleUnprocessableError",
+    "__version__",
+]
+
+_HOME = {"ChatNscale": "chat_models"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    module = import_module(f"{__name__}.{_HOME.get(name, 'errors')}")
+    value = globals()[name] = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

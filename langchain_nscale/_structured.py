@@ -1,0 +1,136 @@
+"""Structured output: how to ask for a schema, and how to read what comes back. Pure."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import Any, ClassVar, Literal
+
+from langchain_core.exceptions import ModelRefusalError, OutputParserException
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.output_parsers import (
+    BaseOutputParser,
+    JsonOutputParser,
+    PydanticOutputParser,
+)
+from langchain_core.output_parsers.openai_tools import (
+    JsonOutputKeyToolsParser,
+    PydanticToolsParser,
+)
+from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel
+
+Method = Literal["function_calling", "json_schema", "json_mode"]
+METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode")
+
+
+def is_pydantic(schema: object) -> bool:
+    """Whether a schema is a Pydantic class, whose instances the caller expects."""
+    return isinstance(schema, type) and issubclass(schema, BaseModel)
+
+
+def check_complete(message: BaseMessage, *, called: bool) -> None:
+    """Tell why a reply can't be read, where that isn't the reader's business.
+
+    Args:
+        message: The whole reply.
+        called: Whether what is wanted is there, as far as one can see without parsing.
+
+    Raises:
+        ModelRefusalError: The model refused.
+        OutputParserException: The reply was cut off, or is of the wrong kind.
+    """
+    if refusal := message.additional_kwargs.get("refusal"):
+        msg = f"The model refused: {refusal}"
+        raise ModelRefusalError(msg, raw_message=message)
+    reason = message.response_metadata.get("finish_reason")
+    if reason == "length":
+        msg = (
+            "The reply was cut off at `max_tokens` (finish_reason 'length'), so it "
+            "can't be read: raise `max_tokens` or ask for less."
+        )
+        raise OutputParserException(msg, llm_output=message.text)
+    if reason == "content_filter":
+        msg = "The reply was cut off by a content filter, so it can't be read."
+        raise OutputParserException(msg, llm_output=message.text)
+    if called:
+        return
+    invalid = message.invalid_tool_calls if isinstance(message, AIMessage) else []
+    if invalid:
+        msg = f"The model's tool call can't be read. {invalid[0]['error']}"
+        raise OutputParserException(msg, llm_output=invalid[0]["args"])
+    msg = (
+        "The model answered without calling the tool that carries the schema. Use "
+        "method='json_schema', which doesn't depend on tool calls. It answered: "
+        f"{message.text[:500]!r}"
+    )
+    raise OutputParserException(msg, llm_output=message.text)
+
+
+class _Checked:
+    """Parser mix-in: a whole reply is checked, a part of one is read as far as it goes."""
+
+    from_tool_call: ClassVar[bool] = False
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """Parse a reply. A stream's last chunk makes it whole."""
+        generation = result[0]
+        if isinstance(generation, ChatGeneration):
+            message = generation.message
+            partial = partial and getattr(message, "chunk_position", None) != "last"
+            if not partial:
+                calls = message.tool_calls if isinstance(message, AIMessage) else []
+                called = bool(calls) or not self.from_tool_call
+                check_complete(message, called=called)
+        return super().parse_result(result, partial=partial)  # type: ignore[misc]  # mix-in
+
+
+class _JsonText(_Checked, JsonOutputParser):
+    pass
+
+
+class _PydanticText(_Checked, PydanticOutputParser[Any]):
+    pass
+
+
+class _JsonCall(_Checked, JsonOutputKeyToolsParser):
+    from_tool_call: ClassVar[bool] = True
+
+
+class _PydanticCall(_Checked, PydanticToolsParser):
+    from_tool_call: ClassVar[bool] = True
+
+
+def parser_for(schema: Any, method: Method) -> BaseOutputParser[Any]:
+    """What reads a reply into `schema`: an instance of a Pydantic class, else a dict."""
+    pydantic = is_pydantic(schema)
+    if method == "function_calling":
+        if pydantic:
+            return _PydanticCall(tools=[schema], first_tool_only=True)
+        name = convert_to_openai_tool(schema)["function"]["name"]
+        return _JsonCall(key_name=name, first_tool_only=True)
+    return _PydanticText(pydantic_object=schema) if pydantic else _JsonText()
+
+
+def pipeline(
+    model: Runnable[LanguageModelInput, AIMessage],
+    parser: BaseOutputParser[Any],
+    *,
+    include_raw: bool,
+) -> Runnable[LanguageModelInput, Any]:
+    """The model and its parser; with `include_raw` neither raises for the other's sake.
+
+    With `include_raw` the output is `{"raw": AIMessage, "parsed": ..., "parsing_error":
+    None or an exception}`.
+    """
+    if not include_raw:
+        return model | parser
+    parsed = RunnablePassthrough.assign(
+        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+    )
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=model) | parsed.with_fallbacks(
+        [failed], exception_key="parsing_error"
+    )

@@ -1,0 +1,670 @@
+"""`ChatNscale`: LangChain's chat model for Nscale's Chat Completions API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from difflib import get_close_matches
+from typing import Any, cast
+
+import httpx2
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.language_models import LanguageModelInput, ModelProfile
+from langchain_core.language_models.chat_models import LangSmithParams
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_openai.chat_models.base import BaseChatOpenAI
+from pydantic import AliasChoices, Field, SecretStr, model_validator
+from typing_extensions import Self
+
+from langchain_nscale._requests import (
+    ReasoningHistory,
+    convert_messages,
+    convert_tool_choice,
+    encode,
+    merge_stop,
+    response_format,
+    tool_names,
+)
+from langchain_nscale._responses import (
+    StreamReader,
+    chat_result,
+    chunks_of,
+    is_event_stream,
+)
+from langchain_nscale._structured import METHODS, Method, parser_for, pipeline
+from langchain_nscale._transport import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT,
+    Token,
+    Transport,
+    aread_stream,
+    check_token,
+    library,
+    read_stream,
+)
+from langchain_nscale._version import __version__
+
+DEFAULT_BASE_URL = "https://inference.api.nscale.com/v1"
+
+_TOKEN_VARIABLES = ("NSCALE_SERVICE_TOKEN", "NSCALE_API_KEY")
+_BASE_URL_VARIABLES = ("NSCALE_BASE_URL", "NSCALE_API_BASE")
+_PATH = "/chat/completions"
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+# Fields that go into the body under their own names when they are set.
+_PARAMETERS = (
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_tokens",
+    "n",
+    "presence_penalty",
+    "reasoning_effort",
+    "seed",
+    "temperature",
+    "top_logprobs",
+    "top_p",
+)
+# What `BaseChatOpenAI` has for OpenAI's own service, with the value that is harmless.
+_OPENAI_ONLY: dict[str, Any] = {
+    "context_management": None,
+    "http_socket_options": None,
+    "include": None,
+    "openai_api_base": None,
+    "openai_api_key": None,
+    "openai_organization": None,
+    "organization": None,
+    "openai_proxy": None,
+    "prompt_cache_options": None,
+    "reasoning": None,
+    "service_tier": None,
+    "store": None,
+    "tiktoken_model_name": None,
+    "truncation": None,
+    "use_previous_response_id": False,
+    "use_responses_api": False,
+    "verbosity": None,
+}
+_INSTEAD = {
+    "openai_api_base": "use `base_url`",
+    "openai_api_key": "use `service_token`",
+    "openai_proxy": "set HTTPS_PROXY, or give `http_client` and `http_async_client`",
+    "reasoning": "use `reasoning_effort`",
+    "tiktoken_model_name": "use `custom_get_token_ids`",
+}
+
+
+class ChatNscale(BaseChatOpenAI):
+    """Chat models on Nscale's serverless inference API.
+
+    Example:
+        >>> from langchain_nscale import ChatNscale
+        >>> model = ChatNscale(model="meta-llama/Llama-3.1-8B-Instruct")
+        >>> model.invoke("Hello")  # doctest: +SKIP
+
+    Raises:
+        ValueError: A setting is missing or wrong; the text names it and its variable.
+        NscaleError: A call failed; `langchain_nscale.errors` has a class per cause.
+    """
+
+    model_name: str = Field(alias="model")
+    """Id of the model, as `GET /v1/models` gives it (case-sensitive). Required."""
+
+    service_token: Token | None = Field(
+        default=None, validation_alias=AliasChoices("service_token", "api_key")
+    )
+    """Nscale service token; also accepted as `api_key`.
+
+    A string, or a sync or async callable that returns one and is called for each
+    request. By default the variable `NSCALE_SERVICE_TOKEN`, else `NSCALE_API_KEY`.
+    """
+
+    base_url: str = ""
+    """Address of the API, by default `NSCALE_BASE_URL`, else `NSCALE_API_BASE`, else
+    `https://inference.api.nscale.com/v1`."""
+
+    allow_insecure_http: bool = False
+    """Whether `base_url` may be `http://` on another machine, where anybody on the way
+    can read the token."""
+
+    request_timeout: Any = Field(default=None, alias="timeout")
+    """Seconds to wait for the service: one number for the next bytes, a pair (connect,
+    read), an `httpx` or `httpx2` Timeout, or `None` for 10 s to connect and 600 s to
+    read."""
+
+    max_retries: int = DEFAULT_MAX_RETRIES
+    """How often a request that failed for a passing reason is repeated."""
+
+    stream_usage: bool = True
+    """Whether to ask for usage at the end of streams."""
+
+    stream_chunk_timeout: float | None = Field(default=120.0, exclude=True)
+    """Seconds without a new event after which a stream counts as stalled; keep-alives
+    don't count as events. `None` or 0: no limit but `timeout`."""
+
+    reasoning_history: ReasoningHistory = "never"
+    """Which earlier assistant turns are sent with their reasoning: none, those with tool
+    calls, or all."""
+
+    # Declared anew for their defaults and aliases, which are OpenAI's in the base.
+    openai_api_key: None = Field(default=None, exclude=True, repr=False)  # type: ignore[assignment]  # narrower on purpose
+    openai_api_base: str | None = Field(default=None, exclude=True, repr=False)
+    openai_proxy: None = Field(default=None, exclude=True, repr=False)  # type: ignore[assignment]  # narrower on purpose
+    use_responses_api: bool | None = Field(default=False, exclude=True, repr=False)
+
+    # --- settings -------------------------------------------------------------------
+
+    @model_validator(mode="before")
+    @classmethod
+    def build_extra(cls, values: Any) -> Any:
+        """Refuse what isn't a setting; the base would send it to the API."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if "max_completion_tokens" in values:
+            values.setdefault("max_tokens", values.pop("max_completion_tokens"))
+        if not (values.get("model") or values.get("model_name")):
+            msg = (
+                "`model` is missing: give the id of a model, for example "
+                'ChatNscale(model="meta-llama/Llama-3.1-8B-Instruct").'
+            )
+            raise ValueError(msg)
+        known = _setting_names(cls)
+        for name, value in values.items():
+            if name in _OPENAI_ONLY and value != _OPENAI_ONLY[name]:
+                instead = _INSTEAD.get(name, "send it in `extra_body` if you mean it")
+                msg = f"`{name}` is for OpenAI's own service; {instead}."
+                raise ValueError(msg)
+            if name not in known and name not in _OPENAI_ONLY:
+                near = get_close_matches(name, known, n=1)
+                hint = f"did you mean `{near[0]}`? " if near else ""
+                msg = (
+                    f"`{name}` is no setting of ChatNscale: {hint}To send it to the API "
+                    "on purpose, put it in `extra_body` or `model_kwargs`."
+                )
+                raise ValueError(msg)
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def validate_temperature(cls, values: Any) -> Any:
+        """Do nothing: the base changes the temperature of models named like OpenAI's."""
+        return values
+
+    @model_validator(mode="after")
+    def validate_environment(self) -> Self:
+        """Complete the settings from the environment and check them."""
+        self.service_token = _token_setting(self.service_token)
+        if self.service_token is None:
+            msg = (
+                "The service token is missing: give `service_token`, or set "
+                "NSCALE_SERVICE_TOKEN. Tokens are made in Nscale's console."
+            )
+            raise ValueError(msg)
+        self.base_url = _base_url(self.base_url, insecure=self.allow_insecure_http)
+        _timeouts(self.request_timeout)
+        if self.n is not None and self.n < 1:
+            msg = f"`n` is {self.n}: it has to be at least 1."
+            raise ValueError(msg)
+        if self.n is not None and self.n > 1 and self.streaming:
+            raise ValueError(_ONE_STREAM)
+        if self.max_retries < 0:
+            msg = f"`max_retries` is {self.max_retries}: it can't be negative."
+            raise ValueError(msg)
+        for client in (self.http_client, self.http_async_client):
+            if client is not None:
+                library(client)
+        return self
+
+    @model_validator(mode="after")
+    def _set_nscale_version(self) -> Self:
+        self._add_version("langchain-nscale", __version__)
+        return self
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        return None
+
+    # --- identity -------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "nscale-chat"
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Settings that are never serialised, with the variables to read them from."""
+        return {"service_token": "NSCALE_SERVICE_TOKEN"}
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """`dumpd` works; `load` needs `valid_namespaces=["langchain_nscale"]`."""
+        return True
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """State for pickling: without the token and without HTTP clients.
+
+        The unpickled model takes its token from its own environment.
+        """
+        state = super().__getstate__()
+        left_out = {"service_token": None, "http_client": None, "http_async_client": None}
+        fields = {**state["__dict__"], **left_out}
+        fields.pop("_serialized", None)
+        return {**state, "__dict__": fields}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Restore a pickled model."""
+        super().__setstate__(state)
+        self.service_token = _token_setting(None)
+
+    def __copy__(self) -> Self:
+        """Copy without the cached description, which `model_copy(update=)` outdates."""
+        copied = super().__copy__()
+        copied.__dict__.pop("_serialized", None)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy deeply, sharing HTTP clients: those can't be copied."""
+        memo = {} if memo is None else memo
+        for client in (self.http_client, self.http_async_client):
+            memo[id(client)] = client
+        return super().__deepcopy__(memo)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; caches and traces then see the new value."""
+        self.__dict__.pop("_serialized", None)
+        super().__setattr__(name, value)
+
+    @property
+    def _default_params(self) -> dict[str, Any]:
+        """What the settings put into every request's body."""
+        params: dict[str, Any] = {"model": self.model_name}
+        for name in _PARAMETERS:
+            value = getattr(self, name)
+            if value is not None:
+                params[name] = value
+        if self.stop:
+            params["stop"] = merge_stop(self.stop)
+        if self.extra_body:
+            params["extra_body"] = self.extra_body
+        return {**params, **self.model_kwargs}
+
+    def _get_invocation_params(
+        self, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        params = {**self._default_params, **kwargs, "_type": self._llm_type}
+        params["stop"] = merge_stop(self.stop, stop)
+        return {"model_name": params["model"], **params}
+
+    def _get_ls_params(
+        self, stop: list[str] | None = None, **kwargs: Any
+    ) -> LangSmithParams:
+        params = LangSmithParams(
+            ls_provider="nscale",
+            ls_model_name=kwargs.get("model", self.model_name),
+            ls_model_type="chat",
+        )
+        temperature = kwargs.get("temperature", self.temperature)
+        if temperature is not None:
+            params["ls_temperature"] = temperature
+        limit = (
+            kwargs.get("max_tokens")
+            or kwargs.get("max_completion_tokens")
+            or self.max_tokens
+        )
+        if limit:
+            params["ls_max_tokens"] = limit
+        if stops := merge_stop(self.stop, stop):
+            params["ls_stop"] = stops
+        return params
+
+    # --- calls ----------------------------------------------------------------------
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        body = self._body(messages, stop, kwargs)
+        response, retries = self._transport().send(_PATH, body, stream=False)
+        return chat_result(response, **self._reply_options(retries))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        body = self._body(messages, stop, kwargs)
+        response, retries = await self._transport().asend(_PATH, body, stream=False)
+        return chat_result(response, **self._reply_options(retries))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        *,
+        stream_usage: bool | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        body = self._body(messages, stop, kwargs, self._stream_fields(stream_usage, kwargs))
+        response, retries = self._transport().send(_PATH, body, stream=True)
+        options = self._reply_options(retries)
+        if is_event_stream(response):
+            reader = StreamReader(response, self.stream_chunk_timeout, **options)
+            chunks = read_stream(response, reader)
+        else:
+            response.read()
+            chunks = chunks_of(chat_result(response, **options))
+        for chunk in chunks:
+            if run_manager:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        *,
+        stream_usage: bool | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        body = self._body(messages, stop, kwargs, self._stream_fields(stream_usage, kwargs))
+        response, retries = await self._transport().asend(_PATH, body, stream=True)
+        options = self._reply_options(retries)
+        if not is_event_stream(response):
+            await response.aread()
+            for chunk in chunks_of(chat_result(response, **options)):
+                yield chunk
+            return
+        reader = StreamReader(response, self.stream_chunk_timeout, **options)
+        async for chunk in aread_stream(response, reader):
+            if run_manager:
+                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    def _transport(self) -> Transport:
+        if self.service_token is None:
+            msg = (
+                "This model was unpickled where NSCALE_SERVICE_TOKEN isn't set: pickles "
+                "don't carry the token. Set the variable, or `model.service_token`."
+            )
+            raise ValueError(msg)
+        return Transport(
+            base_url=self.base_url,
+            token=self.service_token,
+            timeout=_timeouts(self.request_timeout),
+            max_retries=self.max_retries,
+            headers=self.default_headers,
+            query=self.default_query,
+            client=self.http_client,
+            async_client=self.http_async_client,
+        )
+
+    def _reply_options(self, retries: int) -> dict[str, Any]:
+        return {"retries": retries, "with_headers": self.include_response_headers}
+
+    def _stream_fields(
+        self, stream_usage: bool | None, kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The fields that make a request a streamed one."""
+        options = {
+            **self.model_kwargs.get("stream_options", {}),
+            **(kwargs.pop("stream_options", None) or {}),
+        }
+        wanted = self.stream_usage if stream_usage is None else stream_usage
+        if wanted:
+            options.setdefault("include_usage", True)
+        return {"stream": True, **({"stream_options": options} if options else {})}
+
+    def _body(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
+        stream_fields: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """The request's body, as JSON."""
+        fields = {**self._default_params, **kwargs}
+        fields.pop("stream", None)
+        extra = {**(self.extra_body or {}), **(kwargs.get("extra_body") or {})}
+        fields.pop("extra_body", None)
+        if stops := merge_stop(self.stop, kwargs.get("stop"), stop):
+            fields["stop"] = stops
+        if fields.get("max_completion_tokens") is not None:
+            fields.pop("max_tokens", None)
+        if schema := fields.get("response_format"):
+            fields["response_format"] = response_format(schema)
+        body = {
+            "messages": convert_messages(
+                messages, reasoning_history=self.reasoning_history
+            ),
+            **fields,
+            **extra,
+            **(stream_fields or {}),
+        }
+        if stream_fields and (body.get("n") or 1) > 1:
+            raise ValueError(_ONE_STREAM)
+        return encode(body)
+
+    # --- tools and structured output --------------------------------------------------
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: dict[str, Any] | type | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Offer tools to the model.
+
+        Args:
+            tools: Functions, Pydantic classes, TypedDicts, tools, or their schemas.
+            tool_choice: A tool's name, `"auto"`, `"none"`, `"any"` or `"required"`,
+                `True` for any, or a dict that names a tool. `None` and `False` leave the
+                choice to the model. Nscale documents only auto and none; which models
+                can be forced is up to the service.
+            strict: Whether the arguments must match the schema exactly.
+            parallel_tool_calls: Sent only if given.
+            response_format: A schema for the answer when no tool is called.
+            kwargs: Further fields of the request.
+
+        Raises:
+            ValueError: The API would refuse a tool's name, or the choice names no tool.
+        """
+        formatted = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        choice = convert_tool_choice(tool_choice, tool_names(formatted))
+        if choice is not None:
+            kwargs["tool_choice"] = choice
+        if parallel_tool_calls is not None:
+            kwargs["parallel_tool_calls"] = parallel_tool_calls
+        if response_format is not None:
+            kwargs["response_format"] = _response_format(response_format, strict=strict)
+        if formatted:
+            kwargs["tools"] = formatted
+        return cast("Runnable[LanguageModelInput, AIMessage]", self.bind(**kwargs))
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Method | None = None,  # type: ignore[override]  # None: chosen by model
+        include_raw: bool = False,
+        strict: bool | None = None,
+        tools: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """Have the model answer in a schema.
+
+        Args:
+            schema: A Pydantic class (the output is an instance of it), or a TypedDict or
+                JSON Schema (the output is a dict).
+            method: `"json_schema"` constrains the answer to the schema, `"json_mode"`
+                to any JSON (say in the prompt which), `"function_calling"` has the
+                model call a tool. By default `"json_schema"`: Nscale documents no way
+                to force a tool call.
+            include_raw: Whether the output is `{"raw", "parsed", "parsing_error"}`
+                instead; a reply that can't be read is then no exception.
+            strict: Sent with the schema if given.
+            tools: Tools that the model may call instead of answering.
+            kwargs: Further fields of the request.
+
+        Raises:
+            ValueError: The arguments don't fit together.
+        """
+        chosen: Method = "json_schema" if method is None else method
+        if chosen not in METHODS:
+            msg = f"method={method!r} is unknown: use one of {', '.join(METHODS)}."
+            raise ValueError(msg)
+        if schema is None and chosen != "json_mode":
+            msg = f"`schema` is missing: method={chosen!r} needs one."
+            raise ValueError(msg)
+        if strict is not None and chosen == "json_mode":
+            msg = "`strict` needs a schema: it can't be used with method='json_mode'."
+            raise ValueError(msg)
+        trace = {"kwargs": {"method": chosen, "strict": strict}, "schema": schema}
+        kwargs = {"ls_structured_output_format": trace, **kwargs}
+        if chosen == "function_calling":
+            wanted = cast("type", schema)
+            name = convert_to_openai_tool(wanted)["function"]["name"]
+            kwargs.setdefault("tool_choice", name)
+            model = self.bind_tools([wanted, *(tools or [])], strict=strict, **kwargs)
+        else:
+            form: Any = (
+                {"type": "json_object"}
+                if chosen == "json_mode"
+                else _response_format(cast("type", schema), strict=strict)
+            )
+            model = self.bind_tools(tools or [], strict=strict, **kwargs).bind(
+                response_format=form
+            )
+        return pipeline(model, parser_for(schema, chosen), include_raw=include_raw)
+
+    # --- token counts -----------------------------------------------------------------
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids by `custom_get_token_ids`.
+
+        Raises:
+            NotImplementedError: There is none: the models' tokenizers aren't shipped.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        msg = (
+            "ChatNscale has no tokenizer of its own: give `custom_get_token_ids`, or use "
+            "`get_num_tokens`, which estimates."
+        )
+        raise NotImplementedError(msg)
+
+    def get_num_tokens(self, text: str) -> int:
+        """Tokens in a text: exact with `custom_get_token_ids`, else 4 characters each."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        return -(-len(text) // 4)
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
+        | None = None,
+        **_: Any,
+    ) -> int:
+        """Tokens in messages and tools, estimated as `count_tokens_approximately` does."""
+        return count_tokens_approximately(messages, tools=cast("list[Any]", tools))
+
+
+_ONE_STREAM = (
+    "`n` has to be 1 when streaming: LangChain merges a stream into one message. Use "
+    "`invoke`, or `disable_streaming=True`."
+)
+_response_format = response_format  # the method's argument has the same name
+
+
+def _setting_names(cls: type[ChatNscale]) -> set[str]:
+    names = {"api_key"}
+    for name, field in cls.model_fields.items():
+        names.add(name)
+        if field.alias:
+            names.add(field.alias)
+    return names - _OPENAI_ONLY.keys()
+
+
+def _token_setting(given: Token | None) -> Token | None:
+    """The token given, else the environment's; an empty one is an error."""
+    if given is not None:
+        return check_token(given) if isinstance(given, SecretStr) else given
+    for variable in _TOKEN_VARIABLES:
+        if value := os.environ.get(variable):
+            return check_token(value)
+    return None
+
+
+def _base_url(given: str, *, insecure: bool) -> str:
+    """The checked address: the one given, else the environment's, else Nscale's."""
+    source = "`base_url`"
+    if not given:
+        given, source = DEFAULT_BASE_URL, "the default"
+        for variable in reversed(_BASE_URL_VARIABLES):
+            if value := os.environ.get(variable):
+                given, source = value, f"{variable}"
+    try:
+        url = httpx2.URL(given.strip())
+    except httpx2.InvalidURL as error:
+        msg = f"{source} is {given!r}, which is no address: {error}."
+        raise ValueError(msg) from None
+    if url.scheme not in ("http", "https") or not url.host:
+        msg = (
+            f"{source} is {given!r}: it has to begin with https:// (or http://) and a "
+            f"host, for example {DEFAULT_BASE_URL}."
+        )
+        raise ValueError(msg)
+    if url.scheme == "http" and url.host not in _LOOPBACK and not insecure:
+        msg = (
+            f"{source} is {given!r}: over http:// anybody on the way can read the "
+            "service token. Use https://, or allow_insecure_http=True."
+        )
+        raise ValueError(msg)
+    return given.strip().rstrip("/")
+
+
+def _timeouts(given: Any) -> tuple[float | None, ...]:
+    """`timeout` in any of its forms as seconds for connect, read, write and pool."""
+    if given is None:
+        return DEFAULT_TIMEOUT
+    if hasattr(given, "connect"):
+        return (given.connect, given.read, given.write, given.pool)
+    try:
+        if isinstance(given, (list, tuple)):
+            connect, read = (float(value) for value in given)
+        else:
+            connect = read = float(given)
+        if not (connect > 0 and read > 0):
+            raise ValueError  # noqa: TRY301  # one message for all that is wrong
+    except (TypeError, ValueError):
+        msg = (
+            f"`timeout` is {given!r}: give seconds above 0, a pair (connect, read), an "
+            "httpx Timeout, or None."
+        )
+        raise ValueError(msg) from None
+    return (connect, read, read, read)

@@ -1,0 +1,220 @@
+"""What the server answers when a test hasn't said: deterministic and sensible."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_nscale.testing._script import ServerReply, ToolCallReply
+
+_ROLES = {"system", "user", "assistant", "tool"}
+_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
+_DEPTH = 6
+
+
+def problem_with(body: Any) -> ServerReply | None:
+    """The error that the real API would answer to a chat request, if any."""
+
+    def refuse(message: str, param: str | None = None) -> ServerReply:
+        error = {
+            "code": "BAD_REQUEST",
+            "message": message,
+            "param": param,
+            "error_type": "INVALID_REQUEST",
+        }
+        return ServerReply(status=400, body={"error": error})
+
+    if not isinstance(body, dict):
+        return refuse("The body isn't a JSON object")
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        return refuse("`model` is required", "model")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        return refuse("`messages` has to be a list with at least one message", "messages")
+    calls: set[str] = set()
+    for i, message in enumerate(messages):
+        param = f"messages[{i}]"
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in _ROLES:
+            return refuse(f"Unknown role {role!r}", param)
+        content = message.get("content")
+        if not isinstance(content, (str, list)) and role != "assistant":
+            return refuse("`content` has to be a string or a list", param)
+        for call in message.get("tool_calls") or []:
+            calls.add(call.get("id"))
+            try:
+                json.loads(call["function"]["arguments"])
+            except (ValueError, KeyError, TypeError):
+                return refuse("A tool call's arguments aren't valid JSON", param)
+        if role == "tool" and message.get("tool_call_id") not in calls:
+            return refuse("A tool message answers no tool call before it", param)
+    if (body.get("n") or 1) < 1:
+        return refuse("`n` has to be at least 1", "n")
+    return None
+
+
+def default_reply(body: Mapping[str, Any]) -> ServerReply:
+    """An answer to a valid chat request."""
+    tools = {
+        tool["function"]["name"]: tool["function"].get("parameters") or {}
+        for tool in body.get("tools") or []
+    }
+    last = body["messages"][-1]
+    said = text_of(last.get("content"))
+    choice = body.get("tool_choice", "auto")
+    wanted = None
+    if isinstance(choice, dict):
+        wanted = choice["function"]["name"]
+    elif choice == "required" and tools:
+        wanted = next(iter(tools))
+    elif choice == "auto" and last["role"] == "user":
+        wanted = next((name for name in tools if name in said), None)
+    if wanted is not None:
+        args = instance_of(tools.get(wanted, {}))
+        return ServerReply(tool_calls=[ToolCallReply(wanted, args)])
+    form = body.get("response_format") or {}
+    if form.get("type") == "json_schema":
+        return ServerReply(text=json.dumps(instance_of(form["json_schema"]["schema"])))
+    if form.get("type") == "json_object":
+        return ServerReply(text=json.dumps({"answer": said}))
+    if last["role"] == "tool":
+        return ServerReply(text=f"The tool answered: {said}")
+    return ServerReply(text=f"You said: {said}")
+
+
+def text_of(content: Any) -> str:
+    """The text in a message's content."""
+    if isinstance(content, str):
+        return content
+    return " ".join(
+        part.get("text") or f"[{part.get('type')}]" for part in content or []
+    )
+
+
+def instance_of(schema: Any) -> Any:
+    """A value that is valid against a JSON Schema of the kinds that tools have."""
+    defs = schema if isinstance(schema, dict) else {}
+    return _instance(schema, defs, 0)
+
+
+def _instance(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
+    if not isinstance(schema, dict):
+        return "text"
+    if "$ref" in schema:
+        target: Any = root
+        for key in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[key] if key else target
+        return _instance(target, root, depth + 1)
+    for key in ("const", "default"):
+        if key in schema:
+            return schema[key]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    for key in ("anyOf", "oneOf"):
+        if options := schema.get(key):
+            plain = [option for option in options if option.get("type") != "null"]
+            deep = depth > _DEPTH and len(plain) < len(options)
+            return None if deep else _instance((plain or options)[0], root, depth + 1)
+    if parts := schema.get("allOf"):
+        merged = {k: v for part in parts for k, v in part.items()}
+        return _instance({**merged, **schema, "allOf": None}, root, depth)
+    kind = schema.get("type") or ("object" if "properties" in schema else "string")
+    kind = next(k for k in kind if k != "null") if isinstance(kind, list) else kind
+    return _plain(kind, schema, root, depth)
+
+
+def _plain(
+    kind: str, schema: Mapping[str, Any], root: Mapping[str, Any], depth: int
+) -> Any:
+    if kind == "object":
+        required = schema.get("required") or ()
+        return {
+            name: _instance(inner, root, depth + 1)
+            for name, inner in (schema.get("properties") or {}).items()
+            if name in required or depth <= _DEPTH
+        }
+    if kind == "array":
+        count = schema.get("minItems", 0 if depth > _DEPTH else 1)
+        return [_instance(schema.get("items", {}), root, depth + 1)] * count
+    if kind in ("integer", "number"):
+        low = schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
+        return min(low, schema.get("maximum", low))
+    values: dict[str, Any] = {"boolean": True, "null": None}
+    text = "text"
+    text = text.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength")]
+    return values.get(kind, text)
+
+
+def completion_parts(reply: ServerReply, body: Mapping[str, Any]) -> ServerReply:
+    """The reply after `stop` and `max_tokens`."""
+    text = reply.text or ""
+    reason = reply.finish_reason
+    stops = body.get("stop") or []
+    for stop in [stops] if isinstance(stops, str) else stops:
+        if stop in text:
+            text = text[: text.index(stop)]
+            reason = reason or "stop"
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    words = split_words(text)
+    if limit and len(words) > limit:
+        text = "".join(words[:limit])
+        reason = reason or "length"
+    reason = reason or ("tool_calls" if reply.tool_calls else "stop")
+    return _replace(reply, text=text, finish_reason=reason)
+
+
+def _replace(reply: ServerReply, **changes: Any) -> ServerReply:
+    return ServerReply(**{**vars(reply), **changes})
+
+
+def split_words(text: str) -> list[str]:
+    """A text in pieces like a model's tokens: words with the space before them."""
+    return re.findall(r"\s*\S+|\s+$", text)
+
+
+def pieces_of(text: str, sizes: Any) -> list[str]:
+    """A text in pieces of the given sizes, of which the last repeats."""
+    if not sizes:
+        return split_words(text)
+    pieces = []
+    start = number = 0
+    while start < len(text):
+        size = max(1, sizes[min(number, len(sizes) - 1)])
+        pieces.append(text[start : start + size])
+        start += size
+        number += 1
+    return pieces
+
+
+def usage_of(reply: ServerReply, body: Mapping[str, Any], n: int) -> dict[str, Any] | None:
+    """The `usage` of a reply: a token is a word, as far as this server cares."""
+    if reply.usage is False:
+        return None
+    if isinstance(reply.usage, Mapping):
+        return dict(reply.usage)
+    given = sum(
+        len(split_words(text_of(m.get("content")))) or 1 for m in body["messages"]
+    )
+    written = [reply.text, reply.reasoning, *(call.name for call in reply.tool_calls)]
+    made = n * sum(len(split_words(text)) for text in written if text)
+    return {
+        "prompt_tokens": given,
+        "completion_tokens": made,
+        "total_tokens": given + made,
+        "prompt_tokens_details": None,
+    }
+
+
+def embedding_of(text: str, dimensions: int) -> list[float]:
+    """A vector of length 1 that depends on the text alone, exact in float32."""
+    seed = b""
+    while len(seed) < dimensions * 2:
+        seed += hashlib.sha256(seed[-32:] + text.encode()).digest()
+    raw = [value / 32768 for value in struct.unpack(f"<{dimensions}h", seed[: dimensions * 2])]
+    norm = sum(value * value for value in raw) ** 0.5 or 1.0
+    packed = struct.pack(f"<{dimensions}f", *(value / norm for value in raw))
+    return list(struct.unpack(f"<{dimensions}f", packed))

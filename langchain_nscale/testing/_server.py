@@ -1,0 +1,397 @@
+"""The server: HTTP in, scripted or default replies out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from itertools import count
+from types import TracebackType
+from typing import Any
+
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response, StreamingResponse
+    from starlette.routing import Route
+except ImportError as missing:
+    _hint = (
+        "The stand-in server needs the extra `testing`: "
+        'pip install "langchain-nscale[testing]"'
+    )
+    raise ImportError(_hint) from missing
+from typing_extensions import Self
+
+from langchain_nscale.testing import _answers
+from langchain_nscale.testing._script import RecordedRequest, ServerReply
+
+Responder = Callable[[Mapping[str, Any]], "ServerReply | None"]
+
+MODELS: list[dict[str, Any]] = [
+    {
+        "id": name,
+        "object": "model",
+        "owned_by": owner,
+        "context_length": context,
+        "pricing": {"input": given, "output": made},
+    }
+    for name, owner, context, given, made in (
+        ("meta-llama/Llama-3.1-8B-Instruct", "Meta", 131072, 0.06, 0.06),
+        ("openai/gpt-oss-20b", "OpenAI", 131072, 0.05, 0.20),
+        ("Qwen/Qwen3-4B-Instruct-2507", "Qwen", 262144, "0.01", "0.03"),
+        ("Qwen/Qwen3-Embedding-8B", "Qwen", 32768, 0.04, 0),
+    )
+]
+
+
+class NscaleServer:
+    """A stand-in for Nscale's API on a free port of 127.0.0.1.
+
+    Example:
+        >>> with NscaleServer() as server:  # doctest: +SKIP
+        ...     server.add(ServerReply(text="Hello!"))
+        ...     ChatNscale(model="m", **server.settings).invoke("Hi")
+
+    Use as a context manager, sync or async. Replies that were added are given in order;
+    after them `responder` is asked, and where it returns `None` too, the server answers
+    sensibly by itself. `requests` records all that came.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: str = "stand-in-token",  # noqa: S107  # opens nothing
+        responder: Responder | None = None,
+        models: list[dict[str, Any]] | None = None,
+        stream_status: int = 200,
+    ) -> None:
+        """Set up a server; entering the context starts it.
+
+        Args:
+            token: The only service token that is accepted.
+            responder: Called with each chat request's decoded body.
+            models: What `/v1/models` lists; any model id is served all the same.
+            stream_status: Nscale's guide says 201, recorded traffic 200.
+        """
+        self.token = token
+        self.requests: list[RecordedRequest] = []
+        self._responder = responder
+        self._models = MODELS if models is None else models
+        self._stream_status = stream_status
+        self._script: deque[ServerReply] = deque()
+        self._ids = count(1)
+        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def base_url(self) -> str:
+        """The address to give as `base_url`."""
+        if self._socket is None:
+            msg = "The server isn't running: use it as a context manager."
+            raise RuntimeError(msg)
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Keyword arguments that point a model here."""
+        return {"base_url": self.base_url, "service_token": self.token}
+
+    def add(self, *replies: ServerReply) -> Self:
+        """Script the next replies, in order."""
+        self._script.extend(replies)
+        return self
+
+    # --- running ----------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Start the server; return when it takes connections."""
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        app = Starlette(
+            routes=[
+                Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/v1/embeddings", self._embed, methods=["POST"]),
+                Route("/v1/models", self._list_models),
+            ]
+        )
+        config = uvicorn.Config(
+            app,
+            log_level="critical",
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=0,
+        )
+        self._server = _Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), daemon=True
+        )
+        self._thread.start()
+        self._server.ready.wait()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the server, also in the middle of replies."""
+        if self._server is not None and self._thread is not None:
+            self._server.stop()
+            self._thread.join()
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = self._server = self._thread = None
+
+    async def __aenter__(self) -> Self:
+        """Start the server without blocking the event loop."""
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the server without blocking the event loop."""
+        await asyncio.to_thread(self.__exit__, kind, error, trace)
+
+    # --- routes -----------------------------------------------------------------------
+
+    async def _record(self, request: Request) -> Response | None:
+        """Record a request; return the answer to one without the right token."""
+        body = await request.body()
+        self.requests.append(
+            RecordedRequest(
+                request.method, request.url.path, dict(request.headers), body
+            )
+        )
+        if request.headers.get("authorization") == f"Bearer {self.token}":
+            return None
+        reply = ServerReply.error(
+            401,
+            "Invalid service token or unauthorized",
+            code="UNAUTHORIZED",
+            error_type="INVALID_TOKEN",
+        )
+        return JSONResponse(reply.body, status_code=401)
+
+    async def _list_models(self, request: Request) -> Response:
+        refused = await self._record(request)
+        return refused or JSONResponse({"object": "list", "data": self._models})
+
+    async def _embed(self, request: Request) -> Response:
+        if refused := await self._record(request):
+            return refused
+        if self._script:
+            return await self._plain_response(self._script.popleft())
+        body = await request.json()
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        dimensions = body.get("dimensions") or 64
+        data = []
+        for index, text in enumerate(texts):
+            vector: Any = _answers.embedding_of(text, dimensions)
+            if body.get("encoding_format") == "base64":
+                packed = struct.pack(f"<{dimensions}f", *vector)
+                vector = base64.b64encode(packed).decode()
+            data.append({"object": "embedding", "index": index, "embedding": vector})
+        tokens = sum(len(_answers.split_words(text)) for text in texts)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return JSONResponse(
+            {"object": "list", "data": data, "model": body["model"], "usage": usage}
+        )
+
+    async def _chat(self, request: Request) -> Response:
+        if refused := await self._record(request):
+            return refused
+        try:
+            body = json.loads(await request.body())
+        except ValueError:
+            body = None
+        reply = _answers.problem_with(body)
+        if reply is None:
+            if self._script:
+                reply = self._script.popleft()
+            elif self._responder:
+                reply = self._responder(body)
+            reply = reply or _answers.default_reply(body)
+        await asyncio.sleep(reply.delay)
+        if reply.body is not None:
+            return await self._plain_response(reply)
+        reply = _answers.completion_parts(reply, body)
+        number = next(self._ids)
+        head = {"id": f"chatcmpl-{number}", "created": 1784187753, "model": body["model"]}
+        headers = {"inference-id": f"inference-{number}", **reply.headers}
+        if not body.get("stream") and reply.sse is None:
+            whole = self._completion(reply, body, head)
+            return await self._plain_response(
+                ServerReply(**{**vars(reply), "body": whole, "headers": headers})
+            )
+        events: Any = self._events(reply, body, head) if reply.sse is None else reply.sse
+        return StreamingResponse(
+            _send(events, reply),
+            status_code=reply.status or self._stream_status,
+            media_type="text/event-stream",
+            headers=headers,
+        )
+
+    async def _plain_response(self, reply: ServerReply) -> Response:
+        content = reply.body
+        headers = {"content-type": "application/json", **reply.headers}
+        if not isinstance(content, bytes):
+            content = json.dumps(content).encode()
+        status = reply.status or 200
+        if reply.cut_after is None:
+            return Response(content, status_code=status, headers=headers)
+        return StreamingResponse(
+            _send([content], reply), status_code=status, headers=headers
+        )
+
+    # --- completions --------------------------------------------------------------------
+
+    def _completion(
+        self, reply: ServerReply, body: Mapping[str, Any], head: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
+        if reply.reasoning:
+            message[reply.reasoning_field] = reply.reasoning
+        message["tool_calls"] = _calls(reply, str(head["id"]))
+        choice = {
+            "message": message,
+            "finish_reason": reply.finish_reason,
+            "stop_reason": None,
+        }
+        if body.get("logprobs"):
+            choice["logprobs"] = _logprobs(_answers.pieces_of(reply.text or "", reply.pieces))
+        n = body.get("n") or 1
+        return {
+            **head,
+            "object": "chat.completion",
+            "choices": [{**choice, "index": index} for index in range(n)],
+            "usage": _answers.usage_of(reply, body, n),
+            "prompt_logprobs": None,
+            "system_fingerprint": "stand-in",
+            **reply.extra,
+        }
+
+    def _events(
+        self, reply: ServerReply, body: Mapping[str, Any], head: Mapping[str, Any]
+    ) -> Iterator[bytes]:
+        """The events of a streamed completion, in the form of recorded traffic."""
+        with_usage = (body.get("stream_options") or {}).get("include_usage")
+        base: dict[str, Any] = {**head, "object": "chat.completion.chunk"}
+        if with_usage:
+            base["usage"] = None
+
+        def event(delta: Mapping[str, Any], **choice: Any) -> bytes:
+            entry = {"index": 0, "delta": delta, "finish_reason": None, **choice}
+            return _sse({**base, "choices": [entry]})
+
+        yield event({"role": "assistant", "content": ""}, stop_reason=None)
+        for piece in _answers.pieces_of(reply.reasoning or "", reply.pieces):
+            yield event({reply.reasoning_field: piece})
+        for piece in _answers.pieces_of(reply.text or "", reply.pieces):
+            more = {"logprobs": _logprobs([piece])} if body.get("logprobs") else {}
+            yield event({"content": piece}, **more)
+        for index, call in enumerate(_calls(reply, str(head["id"]))):
+            function = call["function"]
+            first = {**call, "function": {**function, "arguments": ""}}
+            yield event({"tool_calls": [{"index": index, **first}]})
+            for piece in _answers.pieces_of(function["arguments"], reply.pieces):
+                part = {"index": index, "function": {"arguments": piece}}
+                yield event({"tool_calls": [part]})
+        yield event({"content": ""}, finish_reason=reply.finish_reason)
+        last = {**base, "choices": [], "system_fingerprint": "stand-in", **reply.extra}
+        usage = _answers.usage_of(reply, body, 1)
+        if with_usage and usage:
+            last["usage"] = usage
+        if (with_usage and usage) or reply.extra:
+            yield _sse(last)
+        yield b"data: [DONE]\n\n"
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that tells when it is ready and stops at once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        if self._stopping is not None:
+            await self._stopping.wait()
+
+    def stop(self) -> None:
+        """Stop from another thread."""
+        self.force_exit = True
+        if self._loop is not None and self._stopping is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+
+class _CutError(Exception):
+    """Raised inside a response to have the connection cut."""
+
+
+async def _send(pieces: Any, reply: ServerReply) -> AsyncIterator[bytes]:
+    """Send pieces of a body as the reply's script has it."""
+    sent = 0
+    for number, piece in enumerate(pieces):
+        if reply.stall_after is not None and number >= reply.stall_after:
+            while True:
+                await asyncio.sleep(reply.pause or 3600)
+                yield b": keep-alive\n\n"
+        if number:
+            await asyncio.sleep(reply.pause)
+        if reply.cut_after is not None and sent + len(piece) >= reply.cut_after:
+            yield piece[: reply.cut_after - sent]
+            raise _CutError
+        sent += len(piece)
+        yield piece
+
+
+def _sse(value: Any) -> bytes:
+    return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _calls(reply: ServerReply, reply_id: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": call.id or f"call-{reply_id.rpartition('-')[2]}-{index}",
+            "type": "function",
+            "function": {
+                "name": call.name,
+                "arguments": call.args
+                if isinstance(call.args, str)
+                else json.dumps(call.args),
+            },
+        }
+        for index, call in enumerate(reply.tool_calls)
+    ]
+
+
+def _logprobs(tokens: list[str]) -> dict[str, Any]:
+    return {
+        "content": [
+            {
+                "token": token,
+                "logprob": -0.5,
+                "bytes": list(token.encode()),
+                "top_logprobs": [],
+            }
+            for token in tokens
+        ]
+    }
