@@ -97,13 +97,31 @@ def convert_messages(
             converted.append(tool)
             images += extra
         else:
-            role = _role(message, where)
-            entry = {"role": role, "content": _content(message.content, where)}
-            name = message.name or message.additional_kwargs.get("name")
-            converted.append({**entry, "name": name} if name else entry)
+            converted += _other(message, where)
     if images:
         converted.append({"role": "user", "content": images})
     return converted
+
+
+def _other(message: BaseMessage, where: str) -> list[dict[str, Any]]:
+    """A message of a user, the system or any other role; Anthropic's tool results,
+    which stand in a user's message there, become tool messages here.
+    """
+    role = _role(message, where)
+    content: Any = message.content
+    converted: list[dict[str, Any]] = []
+    if isinstance(content, list):
+        for number, block in enumerate(content):
+            if isinstance(block, dict) and block.get("type") == "tool_result":
+                result = _content(block.get("content") or "", f"{where}, block {number}")
+                call_id = block.get("tool_use_id")
+                entry = {"role": "tool", "tool_call_id": call_id, "content": result}
+                converted.append(entry)
+        if converted and len(converted) == len(content):
+            return converted
+    entry = {"role": role, "content": _content(content, where)}
+    name = message.name or message.additional_kwargs.get("name")
+    return [*converted, {**entry, "name": name} if name else entry]
 
 
 def _role(message: BaseMessage, where: str) -> str:
@@ -124,7 +142,11 @@ def _content(content: Any, where: str) -> str | list[dict[str, Any]]:
     """Text as a string, for templates that take nothing else; else a list of parts."""
     if isinstance(content, str):
         return content
-    parts = [_part(block, f"{where}, block {i}") for i, block in enumerate(content)]
+    parts = [
+        _part(block, f"{where}, block {number}")
+        for number, block in enumerate(content)
+        if not (isinstance(block, dict) and block.get("type") == "tool_result")
+    ]
     if all(part["type"] == "text" for part in parts):
         return "\n".join(part["text"] for part in parts)
     return parts
@@ -242,7 +264,7 @@ def _assistant_content(
             thoughts.append(_reasoning_text(block))
         elif kind in _CALL_TYPES:
             args = block.get("args", block.get("input", block.get("arguments")))
-            call = {"id": block.get("call_id") or block.get("id"), **block}
+            call = {**block, "id": block.get("call_id") or block.get("id")}
             calls.append(_call(call, _arguments(args)))
         elif kind == "refusal":
             texts.append(block.get("refusal") or "")
@@ -376,7 +398,7 @@ def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:
     """The names of tools in the API's form.
 
     Raises:
-        ValueError: A name is one that the API would refuse, or stands twice.
+        ValueError: A name is one that the API would refuse.
     """
     names: list[str] = []
     for tool in tools:
@@ -393,9 +415,6 @@ def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:
                 f"The tool name {name!r} can't be sent: use 1 to 64 letters, digits, "
                 "underscores and dashes."
             )
-            raise ValueError(msg)
-        if name in names:
-            msg = f"Two tools are named {name!r}: give each its own name."
             raise ValueError(msg)
         names.append(name)
     return names

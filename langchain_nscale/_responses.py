@@ -8,7 +8,7 @@ streamed is a stream of one object.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, NamedTuple, cast
 from uuid import uuid4
@@ -338,11 +338,12 @@ def chat_result(
     extra = _transport_metadata(response, retries, with_headers=with_headers)
     if is_event_stream(response) and content.lstrip()[:1] not in (b"{", b"["):
         reader = StreamReader(response, None, retries=retries, with_headers=with_headers)
-        list(reader.feed(content))
-        list(reader.close())
-        message = reader.partial()
-        info = _generation_info(message.response_metadata) if message else None
-        return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])  # type: ignore[arg-type]  # close() has raised if it is None
+        chunks = [*reader.feed(content), *reader.close()]
+        message = _merge([chunk.message for chunk in chunks])
+        info = chunks[-1].generation_info
+        return ChatResult(
+            generations=[ChatGeneration(message=message, generation_info=info)]
+        )
     try:
         completion = jiter.from_json(content, cache_mode="keys")
     except ValueError:
@@ -513,9 +514,7 @@ class StreamReader:
         """What has been received, as one message; `None` before the first token."""
         if not self._sent:
             return None
-        rest = [*self._sent[1:], NscaleMessageChunk(content="", chunk_position="last")]
-        merged = self._sent[0] + rest  # type: ignore[operator]  # lists are taken too
-        return message_chunk_to_message(merged)  # type: ignore[return-value]
+        return _merge([*self._sent, NscaleMessageChunk(content="", chunk_position="last")])
 
     def _read(self, events: list[bytes]) -> Iterator[ChatGenerationChunk]:
         reply = self._reply
@@ -569,6 +568,11 @@ class StreamReader:
         return ChatGenerationChunk(
             message=message, generation_info=_generation_info(metadata)
         )
+
+
+def _merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
+    merged = chunks[0] + list(chunks[1:])  # type: ignore[operator]  # lists are taken too
+    return cast("AIMessage", message_chunk_to_message(merged))
 
 
 def _chunk(reply: Reply, delta: Delta) -> ChatGenerationChunk:

@@ -16,7 +16,6 @@ import random
 import sys
 import threading
 import time
-import weakref
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -348,10 +347,10 @@ class _Clients:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.sync: httpx2.Client | None = None
-        self.by_loop: weakref.WeakKeyDictionary[
+        self.by_loop: dict[
             asyncio.AbstractEventLoop,
             tuple[httpx2.AsyncClient, AsyncGenerator[None, None]],
-        ] = weakref.WeakKeyDictionary()
+        ] = {}
 
 
 _clients = _Clients()
@@ -389,6 +388,9 @@ async def shared_async_client() -> httpx2.AsyncClient:
     loop = asyncio.get_running_loop()
     held = _clients.by_loop.get(loop)
     if held is None or held[0].is_closed:
+        for other in list(_clients.by_loop):
+            if other.is_closed():  # a loop that was stopped without being shut down
+                _clients.by_loop.pop(other, None)
         client = httpx2.AsyncClient(limits=_LIMITS)
         closer = _close_with_loop(client)
         _clients.by_loop[loop] = held = (client, closer)
@@ -401,6 +403,7 @@ async def _close_with_loop(client: httpx2.AsyncClient) -> AsyncGenerator[None, N
     try:
         yield
     finally:
+        _clients.by_loop.pop(asyncio.get_running_loop(), None)
         await client.aclose()
 
 
@@ -413,7 +416,7 @@ def close_shared_client() -> None:
 
 async def close_shared_async_client() -> None:
     """Close the connections of this event loop's async calls."""
-    held = _clients.by_loop.pop(asyncio.get_running_loop(), None)
+    held = _clients.by_loop.get(asyncio.get_running_loop())
     if held is not None:
         await held[1].aclose()
 

@@ -11,7 +11,7 @@ from collections.abc import (
     Sequence,
 )
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
 from langchain_core.callbacks import (
@@ -27,7 +27,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_openai.chat_models.base import BaseChatOpenAI
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, SecretStr, model_validator
 from typing_extensions import Self
 
 from langchain_nscale._requests import (
@@ -166,7 +166,18 @@ class ChatNscale(BaseChatOpenAI):
     openai_proxy: None = Field(default=None, exclude=True, repr=False)  # type: ignore[assignment]  # narrower on purpose
     use_responses_api: bool | None = Field(default=False, exclude=True, repr=False)
 
+    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
+
     # --- settings -------------------------------------------------------------------
+
+    if not TYPE_CHECKING:  # type checkers see the fields
+
+        def __init__(self, **kwargs: Any) -> None:
+            # Before pydantic sees it: a ValidationError keeps what it was given.
+            for name in ("service_token", "api_key"):
+                if isinstance(kwargs.get(name), str):
+                    kwargs[name] = SecretStr(kwargs[name])
+            super().__init__(**kwargs)
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,29 @@
+"""Shared by all tests: an environment in which nothing of the developer's shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "nscale",
+    deadline=None,  # machines are shared; a slow example is no failure
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("nscale")
+
+_PREFIXES = ("OPENAI_", "NSCALE_", "LANGSMITH_", "LANGCHAIN_", "LC_")
+LIVE_TOKEN = os.environ.get("NSCALE_SERVICE_TOKEN")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith(_PREFIXES):
+            monkeypatch.delenv(name)
+    # A proxy of the developer's machine isn't loopback.
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    yield

@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from pydantic import BaseModel
+
+from langchain_nscale._requests import (
+    convert_messages,
+    convert_tool_choice,
+    encode,
+    merge_stop,
+    response_format,
+    tool_names,
+)
+
+PNG = "iVBORw0KGgo="
+DATA_URL = f"data:image/png;base64,{PNG}"
+
+
+def one(message: BaseMessage, **options: Any) -> dict[str, Any]:
+    (converted,) = convert_messages([message], **options)
+    return converted
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (SystemMessage("s"), {"role": "system", "content": "s"}),
+        (HumanMessage("h"), {"role": "user", "content": "h"}),
+        (HumanMessage("h", name="n"), {"role": "user", "content": "h", "name": "n"}),
+        (AIMessage("a"), {"role": "assistant", "content": "a"}),
+        (AIMessage("a", name="n"), {"role": "assistant", "content": "a", "name": "n"}),
+        (
+            ToolMessage("t", tool_call_id="x"),
+            {"role": "tool", "content": "t", "tool_call_id": "x"},
+        ),
+        (ChatMessage("c", role="critic"), {"role": "critic", "content": "c"}),
+        (ChatMessage("c", role="developer"), {"role": "system", "content": "c"}),
+        (
+            SystemMessage("c", additional_kwargs={"__openai_role__": "developer"}),
+            {"role": "system", "content": "c"},
+        ),
+        (
+            HumanMessage([{"type": "text", "text": "a"}, "b"]),
+            {"role": "user", "content": "a\nb"},
+        ),
+        (
+            AIMessage([{"type": "text", "text": "a", "index": 0}, "b"]),
+            {"role": "assistant", "content": "ab"},
+        ),
+        (
+            ToolMessage([{"type": "text", "text": "a"}], tool_call_id="x"),
+            {"role": "tool", "content": "a", "tool_call_id": "x"},
+        ),
+    ],
+)
+def test_messages(message: BaseMessage, expected: dict[str, Any]) -> None:
+    assert one(message) == expected
+
+
+IMAGES = {
+    "OpenAI": {"type": "image_url", "image_url": {"url": DATA_URL}},
+    "OpenAI, string": {"type": "image_url", "image_url": DATA_URL},
+    "OpenAI Responses": {"type": "input_image", "image_url": DATA_URL},
+    "LangChain v1": {"type": "image", "base64": PNG, "mime_type": "image/png"},
+    "LangChain v1, url": {"type": "image", "url": DATA_URL},
+    "LangChain v0": {
+        "type": "image",
+        "source_type": "base64",
+        "data": PNG,
+        "mime_type": "image/png",
+    },
+    "Anthropic": {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": PNG},
+    },
+    "Anthropic, url": {"type": "image", "source": {"type": "url", "url": DATA_URL}},
+    "Gemini": {"type": "media", "mime_type": "image/png", "data": PNG},
+    "Gemini, inline": {"inline_data": {"mime_type": "image/png", "data": PNG}},
+    "Bedrock": {"image": {"format": "png", "source": {"bytes": b"\x89PNG\r\n\x1a\n"}}},
+    "v1, non-standard": {
+        "type": "non_standard",
+        "value": {"type": "input_image", "image_url": DATA_URL},
+    },
+}
+
+
+@pytest.mark.parametrize("block", IMAGES.values(), ids=IMAGES.keys())
+def test_images_of_every_provider(block: dict[str, Any]) -> None:
+    message = HumanMessage([{"type": "text", "text": "What is it?"}, block])
+    assert one(message)["content"] == [
+        {"type": "text", "text": "What is it?"},
+        {"type": "image_url", "image_url": {"url": DATA_URL}},
+    ]
+
+
+def test_an_images_detail_is_kept() -> None:
+    block = {"type": "image_url", "image_url": {"url": "https://x/y", "detail": "low"}}
+    assert one(HumanMessage([block]))["content"] == [block]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image", "base64": PNG},
+        {"type": "image", "base64": PNG, "mime_type": "application/pdf"},
+        {"type": "image", "file_id": "f-1"},
+        {"type": "image", "url": "ftp://x/y"},
+        {"type": "image_url", "image_url": "data:image/png,abc"},
+        {"type": "image_url", "image_url": {"url": None}},
+        {"type": "audio", "base64": PNG, "mime_type": "audio/wav"},
+        {"type": "file", "base64": PNG, "mime_type": "application/pdf"},
+        {"type": "who_knows"},
+    ],
+)
+def test_a_block_that_cannot_be_sent_is_refused_by_name_and_position(
+    block: dict[str, Any],
+) -> None:
+    content = [{"type": "text", "text": "a"}, block]
+    with pytest.raises(ValueError, match=r"messages\[1\] \(HumanMessage\), block 1"):
+        convert_messages([SystemMessage("s"), HumanMessage(content)])
+    with pytest.raises(ValueError, match=r"messages\[0\] \(AIMessage\), block 1"):
+        convert_messages([AIMessage(content)])
+
+
+def test_an_image_in_an_assistant_message_is_refused() -> None:
+    with pytest.raises(ValueError, match="put it in a human message"):
+        one(AIMessage([IMAGES["OpenAI"]]))
+
+
+def test_parts_in_the_apis_own_form_go_through() -> None:
+    part = {"type": "input_audio", "input_audio": {"data": PNG, "format": "wav"}}
+    assert one(HumanMessage([part]))["content"] == [part]
+
+
+def test_messages_that_cannot_be_sent() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        convert_messages([])
+    with pytest.raises(ValueError, match=r"messages\[0\] \(FunctionMessage\)"):
+        one(FunctionMessage("x", name="f"))
+
+
+CALL = {"name": "f", "args": {"a": 1}, "id": "x", "type": "tool_call"}
+WIRE_CALL = {
+    "id": "x",
+    "type": "function",
+    "function": {"name": "f", "arguments": '{"a":1}'},
+}
+
+
+def test_calls_come_with_null_where_there_is_no_text() -> None:
+    expected = {"role": "assistant", "content": None, "tool_calls": [WIRE_CALL]}
+    assert one(AIMessage("", tool_calls=[CALL])) == expected
+    assert one(AIMessage("a", tool_calls=[CALL])) == {**expected, "content": "a"}
+
+
+def test_broken_arguments_are_sent_as_valid_json() -> None:
+    bad = {"name": "f", "args": '{"a": ', "id": "y", "error": "cut"}
+    calls = one(AIMessage("", invalid_tool_calls=[bad]))["tool_calls"]
+    assert calls[0]["id"] == "y"
+    assert json.loads(calls[0]["function"]["arguments"]) == {"invalid_json": '{"a": '}
+
+
+FOREIGN = {
+    "Anthropic": [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "zzz"},
+        {"type": "text", "text": "I'll look.", "citations": []},
+        {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
+        {"type": "web_search_tool_result", "tool_use_id": "s", "content": []},
+        {"type": "tool_use", "id": "x", "name": "f", "input": {"a": 1}},
+        {"type": "input_json_delta", "partial_json": "{"},
+    ],
+    "OpenAI Responses": [
+        {"type": "reasoning", "id": "r", "summary": [{"type": "s", "text": "hm"}]},
+        {"type": "output_text", "text": "I'll look.", "annotations": []},
+        {"type": "function_call", "id": "fc", "call_id": "x", "name": "f"}
+        | {"arguments": '{"a":1}'},
+        {"type": "web_search_call", "id": "w", "status": "completed"},
+    ],
+    "Gemini": [
+        {"type": "thinking", "thinking": "hm"},
+        "I'll look.",
+    ],
+    "Bedrock": [
+        {"type": "reasoning_content", "reasoning_content": {"text": "hm"}},
+        {"type": "text", "text": "I'll look."},
+        {"type": "tool_use", "name": "f", "input": {"a": 1}, "id": "x"},
+    ],
+    "LangChain v1": [
+        {"type": "reasoning", "reasoning": "hm"},
+        {"type": "text", "text": "I'll look."},
+        {"type": "tool_call", "id": "x", "name": "f", "args": {"a": 1}},
+        {"type": "server_tool_call", "id": "s", "name": "code", "args": {}},
+        {"type": "server_tool_result", "tool_call_id": "s", "status": "success"},
+        {"type": "non_standard", "value": {"type": "mcp_call", "id": "m"}},
+    ],
+}
+
+
+@pytest.mark.parametrize("with_calls", [True, False])
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN.keys())
+def test_what_another_providers_model_wrote(
+    content: list[Any], with_calls: bool
+) -> None:
+    has_call = any("f" == b.get("name") for b in content if isinstance(b, dict))
+    calls = [CALL] if with_calls or has_call else []
+    message = AIMessage(content, tool_calls=[CALL] if with_calls else [])
+    expected = {"role": "assistant", "content": "I'll look."}
+    if calls:
+        expected["tool_calls"] = [WIRE_CALL]  # type: ignore[assignment]  # mixed values
+    assert one(message) == expected
+    assert one(message, reasoning_history="always")["reasoning_content"] == "hm"
+    told = one(message, reasoning_history="tool_turns")
+    assert ("reasoning_content" in told) == bool(calls)
+
+
+def test_a_refusal_block_is_text() -> None:
+    assert one(AIMessage([{"type": "refusal", "refusal": "No."}]))["content"] == "No."
+
+
+def test_anthropics_tool_results_become_tool_messages() -> None:
+    results = [
+        {"type": "tool_result", "tool_use_id": "x", "content": "sunny"},
+        {"type": "tool_result", "tool_use_id": "y", "content": [{"type": "text"}]},
+    ]
+    tools = [
+        {"role": "tool", "tool_call_id": "x", "content": "sunny"},
+        {"role": "tool", "tool_call_id": "y", "content": ""},
+    ]
+    assert convert_messages([HumanMessage(results)]) == tools
+    more = HumanMessage([*results, {"type": "text", "text": "And?"}])
+    assert convert_messages([more]) == [*tools, {"role": "user", "content": "And?"}]
+
+
+def test_images_of_tools_follow_all_tool_messages_as_a_user_message() -> None:
+    image = {"type": "image_url", "image_url": {"url": DATA_URL}}
+    messages = [
+        ToolMessage([{"type": "text", "text": "see"}, image], tool_call_id="x"),
+        ToolMessage("plain", tool_call_id="y"),
+    ]
+    label = {"type": "text", "text": "Images returned by tool call x:"}
+    told = "see\n[The images follow in the next user message.]"
+    expected = [
+        {"role": "tool", "tool_call_id": "x", "content": told},
+        {"role": "tool", "tool_call_id": "y", "content": "plain"},
+        {"role": "user", "content": [label, image]},
+    ]
+    assert convert_messages(messages) == expected
+    after = convert_messages([*messages, HumanMessage("h")])
+    assert after == [*expected, {"role": "user", "content": "h"}]
+    direct = convert_messages(messages, tool_images=True)
+    assert direct[0]["content"] == [{"type": "text", "text": "see"}, image]
+
+
+# --- other fields ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (None, None),
+        (False, None),
+        (True, "required"),
+        ("any", "required"),
+        ("required", "required"),
+        ("auto", "auto"),
+        ("none", "none"),
+        ("f", {"type": "function", "function": {"name": "f"}}),
+        ({"name": "f"}, {"type": "function", "function": {"name": "f"}}),
+        (
+            {"type": "function", "function": {"name": "f"}},
+            {"type": "function", "function": {"name": "f"}},
+        ),
+        ({"type": "tool", "name": "f"}, {"type": "function", "function": {"name": "f"}}),
+        ({"type": "any"}, "required"),
+    ],
+)
+def test_tool_choice(choice: Any, expected: Any) -> None:
+    assert convert_tool_choice(choice, ["f"]) == expected
+
+
+@pytest.mark.parametrize("choice", ["g", {"name": "g"}, {}, 3, ["f"]])
+def test_a_tool_choice_that_names_no_tool(choice: Any) -> None:
+    with pytest.raises(ValueError, match=r"tool_choice=.*bound: 'f'"):
+        convert_tool_choice(choice, ["f"])
+
+
+def test_tool_names_that_the_api_would_refuse() -> None:
+    assert tool_names([{"function": {"name": "a-b_1"}}]) == ["a-b_1"]
+    for name in ("", "a b", "é", "x" * 65, None):
+        with pytest.raises(ValueError, match="tool name"):
+            tool_names([{"function": {"name": name}}])
+    with pytest.raises(ValueError, match="functions only"):
+        tool_names([{"type": "web_search"}])
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ((None, None), None),
+        (("a", None), ["a"]),
+        (("a", ["b", "a"]), ["a", "b"]),
+        ((["a"], "b", ["c"]), ["a", "b", "c"]),
+        (([], ()), None),
+    ],
+)
+def test_stop_sequences_of_model_and_call_are_merged(sources: Any, expected: Any) -> None:
+    assert merge_stop(*sources) == expected
+
+
+def test_response_format() -> None:
+    class Joke(BaseModel):
+        """A joke."""
+
+        setup: str
+
+    form = response_format(Joke, strict=True)
+    assert form["type"] == "json_schema"
+    assert form["json_schema"]["name"] == "Joke"
+    assert form["json_schema"]["strict"] is True
+    assert form["json_schema"]["description"] == "A joke."
+    assert form["json_schema"]["schema"]["properties"].keys() == {"setup"}
+    assert response_format(form) is form
+    assert response_format({"type": "json_object"}) == {"type": "json_object"}
+    named = response_format({"title": "My Joke!", "type": "object", "properties": {}})
+    assert named["json_schema"]["name"] == "My_Joke_"
+
+
+def test_what_has_no_json_form_is_a_clear_error() -> None:
+    for bad in (object(), "\ud800"):
+        with pytest.raises(ValueError, match="can't be written as JSON"):
+            encode({"x": bad})
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(
+    st.lists(
+        TEXT.map(HumanMessage)
+        | TEXT.map(SystemMessage)
+        | TEXT.map(AIMessage)
+        | st.tuples(TEXT, st.dictionaries(TEXT, TEXT | st.integers())).map(
+            lambda pair: AIMessage(
+                pair[0], tool_calls=[{"name": "f", "args": pair[1], "id": "x"}]
+            )
+        )
+        | TEXT.map(lambda text: ToolMessage(text, tool_call_id="x")),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_nothing_is_lost_on_the_way_to_the_wire(messages: list[BaseMessage]) -> None:
+    wire = json.loads(encode({"messages": convert_messages(messages)}))["messages"]
+    assert len(wire) == len(messages)
+    for sent, message in zip(wire, messages, strict=True):
+        assert (sent["content"] or "") == message.content
+        calls = message.tool_calls if isinstance(message, AIMessage) else []
+        assert [
+            json.loads(call["function"]["arguments"])
+            for call in sent.get("tool_calls", [])
+        ] == [call["args"] for call in calls]

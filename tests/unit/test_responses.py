@@ -1,0 +1,665 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage
+
+from langchain_nscale._responses import (
+    StreamReader,
+    chat_result,
+    chunks_of,
+    usage_metadata,
+)
+from langchain_nscale.errors import (
+    NscaleConnectionError,
+    NscaleContextOverflowError,
+    NscaleError,
+    NscaleInsufficientCreditError,
+    NscaleInterruptedStreamError,
+    NscaleMalformedResponseError,
+    NscaleStalledStreamError,
+    NscaleStreamError,
+    NscaleTimeoutError,
+)
+from tests.unit.test_sse import cut
+from tests.unit.wire import (
+    DONE,
+    FINISH,
+    chunk,
+    event,
+    invoked,
+    merge,
+    read,
+    reader,
+    response,
+    streamed,
+)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+NAME = st.text("abcdefgh_", min_size=1, max_size=10)
+JSON_OBJECT = st.dictionaries(TEXT, st.integers() | TEXT | st.booleans(), max_size=3)
+ARGUMENTS = JSON_OBJECT.map(json.dumps) | st.sampled_from(
+    ["", "null", '{"a": 1', '{"a": "x', "[1, 2]", "{'a': 1}", '{"a": 1}}']
+)
+CALLS = st.lists(st.tuples(NAME, ARGUMENTS), max_size=3)
+COUNT = st.integers(min_value=0, max_value=10**6)
+DETAILS = st.none() | st.fixed_dictionaries(
+    {}, optional={"cached_tokens": COUNT | st.none(), "reasoning_tokens": COUNT}
+)
+USAGE = st.none() | st.fixed_dictionaries(
+    {"prompt_tokens": COUNT, "completion_tokens": COUNT},
+    optional={
+        "total_tokens": COUNT,
+        "prompt_tokens_details": DETAILS,
+        "completion_tokens_details": DETAILS,
+        "cost": st.floats(min_value=0, max_value=1),
+    },
+)
+REASON = st.sampled_from(["stop", "length", "tool_calls", "content_filter"])
+UNKNOWN = st.dictionaries(
+    st.sampled_from(["created", "system_fingerprint", "service_tier", "x_new"]),
+    st.integers() | TEXT | st.none(),
+)
+
+
+def pieces(text: str, places: list[int]) -> list[str]:
+    marks = sorted({place % (len(text) + 1) for place in places})
+    return [
+        text[a:b] for a, b in zip([0, *marks], [*marks, len(text)], strict=True) if b > a
+    ]
+
+
+@given(
+    text=TEXT,
+    reasoning=TEXT,
+    reasoning_field=st.sampled_from(["reasoning", "reasoning_content"]),
+    refusal=st.just("") | TEXT,
+    calls=CALLS,
+    usage=USAGE,
+    running_usage=st.booleans(),
+    reason=REASON,
+    unknown=UNKNOWN,
+    places=st.lists(st.integers(min_value=0), max_size=6),
+    byte_places=st.lists(st.integers(min_value=0), max_size=12),
+)
+def test_a_streamed_reply_equals_the_invoked_one(  # noqa: PLR0913  # a reply has many parts
+    text: str,
+    reasoning: str,
+    reasoning_field: str,
+    refusal: str,
+    calls: list[tuple[str, str]],
+    usage: dict[str, Any] | None,
+    running_usage: bool,
+    reason: str,
+    unknown: dict[str, Any],
+    places: list[int],
+    byte_places: list[int],
+) -> None:
+    head = {"id": "chatcmpl-1", "model": "m", **unknown}
+    whole_calls = [
+        {"id": f"call-{i}", "type": "function", "function": {"name": n, "arguments": a}}
+        for i, (n, a) in enumerate(calls)
+    ]
+    message = {"role": "assistant", "content": text or None, "tool_calls": whole_calls}
+    message |= {reasoning_field: reasoning, "refusal": refusal}
+    choice = {"index": 0, "message": message, "finish_reason": reason}
+    one = invoked({**head, "choices": [choice], "usage": usage})
+
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{reasoning_field: piece} for piece in pieces(reasoning, places)]
+    deltas += [{"content": piece} for piece in pieces(text, places)]
+    deltas += [{"refusal": piece} for piece in pieces(refusal, places)]
+    for i, call in enumerate(whole_calls):
+        function: Any = call["function"]
+        deltas.append(
+            {"tool_calls": [{**call, "index": i, "function": {**function, "arguments": ""}}]}
+        )
+        for piece in pieces(function["arguments"], places):
+            deltas.append(
+                {"tool_calls": [{"index": i, "function": {"arguments": piece}}]}
+            )
+    chunks = [{**head, "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
+    if running_usage:
+        chunks = [{**c, "usage": usage} for c in chunks]
+    else:
+        chunks.append({**head, "choices": [], "usage": usage})
+    data = b"".join(event(c) for c in chunks) + DONE
+    other = merge(read(cut(data, byte_places)))
+
+    assert other == one
+    assert other.content_blocks == one.content_blocks
+
+
+# --- single fields -------------------------------------------------------------------
+
+
+def test_the_guides_first_example_has_neither_id_model_nor_finish_reason() -> None:
+    message = invoked({"choices": [{"message": {"content": "Hi"}}], "usage": None})
+    assert message.content == "Hi"
+    assert message.id is None
+    assert message.usage_metadata is None
+    assert message.response_metadata == {"model_provider": "nscale"}
+
+
+def test_metadata_says_which_model_answered_and_how_it_ended() -> None:
+    message = streamed(
+        chunk({"content": "a"}),
+        chunk({}, finish_reason="stop", stop_reason="###"),
+        event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}),
+        DONE,
+    )
+    assert message.id == "c-1"
+    assert message.response_metadata == {
+        "id": "c-1",
+        "model_name": "m",
+        "model_provider": "nscale",
+        "finish_reason": "stop",
+        "stop_reason": "###",
+        "token_usage": {"prompt_tokens": 1, "completion_tokens": 2},
+    }
+
+
+def test_each_scalar_is_on_one_chunk_though_the_server_repeats_it() -> None:
+    chunks = read([chunk({"content": "a"}, finish_reason="stop"), FINISH, FINISH, DONE])
+    assert [c.response_metadata.get("finish_reason") for c in chunks] == [None, "stop"]
+    assert merge(chunks).response_metadata["finish_reason"] == "stop"
+    assert [c.chunk_position for c in chunks] == [None, "last"]
+
+
+def test_running_usage_counts_once_and_the_last_report_wins() -> None:
+    usage = [{"prompt_tokens": 10, "completion_tokens": i} for i in range(1, 5)]
+    chunks = read(
+        [
+            *[event({"choices": [{"delta": {"content": "a"}}], "usage": u}) for u in usage],
+            FINISH,
+            DONE,
+        ]
+    )
+    assert [bool(c.usage_metadata) for c in chunks] == [False] * 4 + [True]
+    assert merge(chunks).usage_metadata == {
+        "input_tokens": 10,
+        "output_tokens": 4,
+        "total_tokens": 14,
+    }
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (None, None),
+        ("many", None),
+        ({}, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": None},
+                "completion_tokens_details": {"reasoning_tokens": 3},
+            },
+            {
+                "input_tokens": 9,
+                "output_tokens": 5,
+                "total_tokens": 14,
+                "input_token_details": {"cache_read": 4},
+                "output_token_details": {"reasoning": 3},
+            },
+        ),
+        (
+            {"prompt_tokens": 1.0, "completion_tokens": "x", "total_tokens": 1},
+            {"input_tokens": 1, "output_tokens": 0, "total_tokens": 1},
+        ),
+    ],
+)
+def test_usage_in_langchains_form(usage: Any, expected: Any) -> None:
+    assert usage_metadata(usage) == expected
+
+
+def test_unknown_fields_are_kept() -> None:
+    message = invoked(
+        {
+            "service_tier": "x",
+            "choices": [
+                {
+                    "message": {"content": "a", "annotations": [{"b": 1}], "mood": None},
+                    "matched_stop": 7,
+                }
+            ],
+        }
+    )
+    assert message.response_metadata["service_tier"] == "x"
+    assert message.response_metadata["annotations"] == [{"b": 1}]
+    assert message.response_metadata["matched_stop"] == 7
+    assert "mood" not in message.response_metadata
+
+
+def test_unknown_fields_of_a_stream_are_joined() -> None:
+    message = streamed(
+        chunk({"content": "a", "notes": "x", "list": [1], "n": 1}),
+        chunk({"notes": "y", "list": [2], "n": 2}),
+        FINISH,
+    )
+    assert message.response_metadata["notes"] == "xy"
+    assert message.response_metadata["list"] == [1, 2]
+    assert message.response_metadata["n"] == 2
+
+
+def test_both_reasoning_fields_at_once_count_once() -> None:
+    both = {"reasoning": "because", "reasoning_content": "because", "content": "a"}
+    for message in (
+        streamed(chunk(both), FINISH),
+        invoked({"choices": [{"message": both}]}),
+    ):
+        assert message.content_blocks == [
+            {"type": "reasoning", "reasoning": "because"},
+            {"type": "text", "text": "a"},
+        ]
+
+
+def test_log_probabilities_are_joined() -> None:
+    tokens = [{"token": t, "logprob": -1.0, "top_logprobs": []} for t in ("a", "b")]
+    whole = {"message": {"content": "ab"}, "logprobs": {"content": tokens}}
+    message = streamed(
+        *[
+            chunk({"content": t["token"]}, logprobs={"content": [t], "refusal": None})
+            for t in tokens
+        ],
+        chunk({}, logprobs={"content": []}),
+        chunk({}, logprobs={"content": [tokens[0]]}),
+        FINISH,
+    )
+    expected = {"content": [*tokens, tokens[0]]}
+    assert message.response_metadata["logprobs"] == expected
+    one = invoked({"choices": [whole]})
+    assert one.response_metadata["logprobs"] == {"content": tokens}
+
+
+def test_content_in_parts_as_some_models_write_it() -> None:
+    content = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+        {"type": "text", "text": "Hi"},
+        {"type": "text", "text": "!"},
+    ]
+    message = invoked({"choices": [{"message": {"content": content}}]})
+    assert message.content == "Hi!"
+    assert message.additional_kwargs == {"reasoning_content": "hm"}
+
+
+def test_every_choice_has_its_message_and_usage_counts_once() -> None:
+    choices = [{"message": {"content": t}, "finish_reason": "stop"} for t in "ab"]
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    body = {"id": "c", "choices": choices, "usage": usage}
+    result = chat_result(response(json.dumps(body).encode()))
+    messages = [generation.message for generation in result.generations]
+    assert [message.content for message in messages] == ["a", "b"]
+    assert all(isinstance(message, AIMessage) for message in messages)
+    usages = [message.usage_metadata for message in messages]  # type: ignore[attr-defined]
+    assert usages[0]["total_tokens"] == 5
+    assert usages[1] is None
+    assert result.llm_output == {
+        "id": "c",
+        "model_provider": "nscale",
+        "token_usage": usage,
+    }
+
+
+def test_the_way_it_came_is_in_the_metadata() -> None:
+    body = b'{"choices": [{"message": {"content": "a"}}]}'
+    got = response(body, inference_id="inf-1")
+    message = chat_result(got, retries=2, with_headers=True).generations[0].message
+    assert message.response_metadata["request_id"] == "inf-1"
+    assert message.response_metadata["retries"] == 2
+    assert message.response_metadata["headers"]["inference-id"] == "inf-1"
+
+
+# --- tool calls ----------------------------------------------------------------------
+
+
+def fragment(index: int | None = None, **fields: Any) -> bytes:
+    function = {k: v for k, v in fields.items() if k in ("name", "arguments")}
+    call: dict[str, Any] = {"function": function}
+    if index is not None:
+        call["index"] = index
+    if "id" in fields:
+        call["id"] = fields["id"]
+    return chunk({"tool_calls": [call]})
+
+
+A, B = {"a": 1}, {"b": 2}
+
+FRAGMENTS = {
+    "as OpenAI sends them": [
+        fragment(0, id="x", name="f", arguments=""),
+        fragment(0, arguments='{"a"'),
+        fragment(0, arguments=": 1}"),
+        fragment(1, id="y", name="g", arguments=""),
+        fragment(1, arguments='{"b": 2}'),
+    ],
+    "interleaved": [
+        fragment(0, id="x", name="f", arguments=""),
+        fragment(1, id="y", name="g", arguments='{"b"'),
+        fragment(0, arguments='{"a": 1'),
+        fragment(1, arguments=": 2}"),
+        fragment(0, arguments="}"),
+    ],
+    "two calls with the same index": [
+        fragment(0, id="x", name="f", arguments='{"a": 1}'),
+        fragment(0, id="y", name="g", arguments='{"b": '),
+        fragment(0, arguments="2}"),
+    ],
+    "no index, ids first only": [
+        fragment(id="x", name="f", arguments='{"a": '),
+        fragment(arguments="1}"),
+        fragment(id="y", name="g", arguments='{"b": '),
+        fragment(arguments="2}"),
+    ],
+    "no index, ids repeated, interleaved": [
+        fragment(id="x", name="f", arguments='{"a": '),
+        fragment(id="y", name="g", arguments='{"b": '),
+        fragment(id="x", name="f", arguments="1}"),
+        fragment(id="y", name="g", arguments="2}"),
+    ],
+    "id and name on every chunk": [
+        fragment(0, id="x", name="f", arguments='{"a": '),
+        fragment(0, id="x", name="f", arguments="1}"),
+        fragment(1, id="y", name="g", arguments='{"b": 2}'),
+        fragment(1, id="y", name="g", arguments=""),
+    ],
+    "name in a later chunk": [
+        fragment(0, id="x", arguments=""),
+        fragment(0, name="f", arguments='{"a": 1}'),
+        fragment(1, id="y", arguments=""),
+        fragment(1, name="g", arguments='{"b": 2}'),
+    ],
+    "arguments already parsed": [
+        fragment(0, id="x", name="f", arguments=A),
+        fragment(1, id="y", name="g", arguments=B),
+    ],
+}
+
+
+@pytest.mark.parametrize("fragments", FRAGMENTS.values(), ids=FRAGMENTS.keys())
+def test_calls_are_told_apart(fragments: list[bytes]) -> None:
+    message = streamed(*fragments, FINISH)
+    assert [(c["id"], c["name"], c["args"]) for c in message.tool_calls] == [
+        ("x", "f", A),
+        ("y", "g", B),
+    ]
+    assert message.invalid_tool_calls == []
+
+
+@pytest.mark.parametrize("absent", [{}, {"id": None}, {"id": ""}, {"id": "null"}])
+def test_calls_without_id_get_one_that_is_the_same_in_every_chunk(
+    absent: dict[str, Any],
+) -> None:
+    pieces = [
+        fragment(0, name="f", arguments='{"a": ', **absent),
+        fragment(0, arguments="1}", **absent),
+        fragment(1, name="f", arguments='{"a": 1}', **absent),
+    ]
+    message = streamed(*pieces, FINISH)
+    function = {"name": "f", "arguments": '{"a": 1}'}
+    calls = [{"function": function, **absent}] * 2
+    one = invoked({"id": "c-1", "choices": [{"message": {"tool_calls": calls}}]})
+    ids = [call["id"] for call in message.tool_calls]
+    assert ids == ["call_c-1_0", "call_c-1_1"]
+    assert one.tool_calls == message.tool_calls
+
+
+def test_calls_without_index_or_id_are_told_apart_by_name_and_completeness() -> None:
+    message = streamed(
+        fragment(name="f", arguments='{"a": 1}'),
+        fragment(name="f", arguments='{"a": '),
+        fragment(name="f", arguments="1}"),
+        fragment(name="g", arguments='{"b": 2}'),
+        FINISH,
+    )
+    calls = [(c["name"], c["args"]) for c in message.tool_calls]
+    assert calls == [("f", A), ("f", A), ("g", B)]
+
+
+def test_without_a_completion_id_made_up_ids_are_still_unique() -> None:
+    body = {"choices": [{"message": {"tool_calls": [{"function": {"name": "f"}}]}}]}
+    ids = {invoked(body).tool_calls[0]["id"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize("calls", [None, []])
+def test_no_tool_calls_however_it_is_written(calls: Any) -> None:
+    message = invoked({"choices": [{"message": {"content": "a", "tool_calls": calls}}]})
+    assert message.tool_calls == []
+
+
+# --- bad replies ----------------------------------------------------------------------
+
+BAD_COMPLETIONS = [
+    {},
+    [],
+    "text",
+    3,
+    {"choices": None},
+    {"choices": []},
+    {"choices": {}},
+    {"choices": [None]},
+    {"choices": [{"message": "text"}]},
+    {"choices": [{"message": {"content": 3}}]},
+    {"choices": [{"message": {"content": [{"type": "text", "text": 3}]}}]},
+    {"choices": [{"message": {"reasoning_content": 3}}]},
+    {"choices": [{"message": {"refusal": {"a": 1}}}]},
+    {"choices": [{"message": {"tool_calls": {"a": 1}}}]},
+    {"choices": [{"message": {"tool_calls": ["f"]}}]},
+    {"choices": [{"message": {"tool_calls": [{"function": None}]}}]},
+    {"choices": [{"message": {"tool_calls": [{"function": {"name": 3}}]}}]},
+]
+
+
+@pytest.mark.parametrize("completion", BAD_COMPLETIONS)
+def test_a_body_that_is_no_completion_is_a_typed_error_with_the_body(
+    completion: Any,
+) -> None:
+    with pytest.raises(NscaleMalformedResponseError) as caught:
+        invoked(completion)
+    assert caught.value.body == completion
+    assert "base_url" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>Bad gateway</html>", b'{"choices": [', b"\xff\xfe", b"null"]
+)
+def test_a_body_that_is_no_json_object(body: bytes) -> None:
+    with pytest.raises(NscaleMalformedResponseError) as caught:
+        chat_result(response(body, content_type="text/html"))
+    assert caught.value.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"data: {not json}\n\n",
+        b"data: \xff\xfe\n\n",
+        b"data: [1]\n\n",
+        event({"choices": None}),
+        event({"choices": [{"delta": {"content": 3}}]}),
+        event({"choices": [{"index": 0, "delta": {}}, {"index": 1, "delta": {}}]}),
+    ],
+)
+def test_a_bad_event_comes_after_all_that_was_good(bad: bytes) -> None:
+    stream = reader()
+    seen = []
+    with pytest.raises(NscaleMalformedResponseError) as caught:
+        for piece in stream.feed(chunk({"content": "good"}) + bad):
+            seen.append(piece.text)  # noqa: PERF401  # what had come before the error counts
+    assert seen == ["good"]
+    assert caught.value.partial is not None
+    assert caught.value.partial.content == "good"
+
+
+def test_events_that_say_nothing_are_passed_over() -> None:
+    usage = event({"usage": {"prompt_tokens": 1}})
+    empty = event({"choices": [], "usage": None})
+    message = streamed(b"data:\n\n", empty, chunk({"content": "a"}), FINISH, usage, DONE)
+    assert message.content == "a"
+    assert message.usage_metadata is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"message": "boom", "code": 500}, NscaleError),
+        ({"message": "boom"}, NscaleStreamError),
+        ("boom", NscaleStreamError),
+        (
+            {"message": "none", "error_type": "INSUFFICIENT_CREDIT"},
+            NscaleInsufficientCreditError,
+        ),
+        (
+            {"message": "This model's maximum context length is 10 tokens"},
+            NscaleContextOverflowError,
+        ),
+    ],
+)
+def test_an_error_inside_a_stream_is_typed_and_has_what_came_before(
+    error: Any, kind: type[NscaleError]
+) -> None:
+    stream = reader()
+    list(stream.feed(chunk({"content": "half"})))
+    with pytest.raises(kind) as caught:
+        list(stream.feed(event({"error": error})))
+    assert caught.value.partial is not None
+    assert caught.value.partial.content == "half"
+    assert caught.value.body == {"error": error}
+
+
+def test_an_error_object_with_status_200_is_an_error() -> None:
+    with pytest.raises(NscaleStreamError, match="boom"):
+        invoked({"error": {"message": "boom"}})
+
+
+# --- ends ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [b"", DONE])
+def test_a_stream_without_finish_reason_is_never_whole(end: bytes) -> None:
+    stream = reader()
+    list(stream.feed(chunk({"content": "half"}) + end))
+    with pytest.raises(NscaleInterruptedStreamError, match="finish reason") as caught:
+        list(stream.close())
+    assert caught.value.partial is not None
+    assert caught.value.partial.content == "half"
+
+
+def test_an_empty_stream_is_interrupted_and_has_nothing() -> None:
+    with pytest.raises(NscaleInterruptedStreamError) as caught:
+        list(reader().close())
+    assert caught.value.partial is None
+
+
+def test_cut_off_calls_in_what_had_come_are_not_for_execution() -> None:
+    stream = reader()
+    list(stream.feed(fragment(0, id="x", name="f", arguments='{"path": "/')))
+    with pytest.raises(NscaleInterruptedStreamError) as caught:
+        list(stream.close(NscaleConnectionError("reset")))
+    assert caught.value.partial is not None
+    assert caught.value.partial.tool_calls == []
+    assert caught.value.partial.invalid_tool_calls[0]["name"] == "f"
+
+
+def test_a_finished_answer_needs_no_done() -> None:
+    chunks = read([chunk({"content": "a"}), FINISH])
+    assert chunks[-1].chunk_position == "last"
+
+
+def test_nothing_after_done_is_read() -> None:
+    stream = reader()
+    list(stream.feed(FINISH + DONE))
+    assert stream.done
+    assert list(stream.feed(chunk({"content": "late"}) + b": ping\n\n")) == []
+    assert list(stream.close(NscaleConnectionError("reset"))) == []
+
+
+def test_silence_is_a_stall() -> None:
+    stream = reader(stall_after=5)
+    list(stream.feed(chunk({"content": "half"})))
+    with pytest.raises(NscaleStalledStreamError, match="stream_chunk_timeout") as caught:
+        list(stream.close(NscaleTimeoutError("read")))
+    assert caught.value.partial is not None
+
+
+def test_keep_alives_are_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("langchain_nscale._responses.monotonic", lambda: clock[0])
+    stream = reader(stall_after=5)
+    for _ in range(3):  # events keep it alive for ever
+        clock[0] += 4
+        assert list(stream.feed(chunk({"content": "a"})))
+    clock[0] += 4
+    assert list(stream.feed(b": ping\n\n")) == []
+    clock[0] += 4
+    with pytest.raises(NscaleStalledStreamError):
+        list(stream.feed(b": ping\n\n"))
+
+
+def test_a_slow_caller_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("langchain_nscale._responses.monotonic", lambda: clock[0])
+    stream = reader(stall_after=5)
+    for _ in stream.feed(chunk({"content": "a"})):
+        clock[0] += 60  # the caller thinks about the chunk
+    assert list(stream.feed(b": ping\n\n")) == []
+
+
+# --- the other form than asked for ------------------------------------------------------
+
+
+def test_a_stream_in_place_of_a_whole_reply() -> None:
+    data = chunk({"content": "a"}) + chunk({"content": "b"}) + FINISH + DONE
+    result = chat_result(response(data, content_type="text/event-stream"))
+    assert result.generations[0].message == streamed(data)
+
+
+def test_a_whole_reply_in_place_of_a_stream() -> None:
+    function = {"name": "f", "arguments": '{"a": 1'}
+    message = {"content": "a", "tool_calls": [{"id": "x", "function": function}]}
+    body = {"id": "c", "choices": [{"message": message, "finish_reason": "length"}]}
+    result = chat_result(response(json.dumps(body).encode()))
+    (only,) = chunks_of(result)
+    assert only.message.invalid_tool_calls[0]["args"] == '{"a": 1'  # type: ignore[attr-defined]
+    assert merge([only.message]) == result.generations[0].message  # type: ignore[list-item]
+
+
+@given(
+    data=st.binary(max_size=300)
+    | st.lists(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    "choices delta message content tool_calls function name arguments "
+                    "index id usage error finish_reason logprobs reasoning type text".split()
+                ),
+                inner,
+                max_size=4,
+            ),
+            max_leaves=12,
+        ),
+        max_size=3,
+    ).map(lambda values: b"".join(event(value) for value in values)),
+)
+def test_nothing_but_our_own_errors_ever_comes_out(data: bytes) -> None:
+    stream = reader()
+    try:
+        list(stream.feed(data))
+        list(stream.close())
+    except NscaleError:
+        pass
+    body = data.removeprefix(b"data: ").removesuffix(b"\n\n")
+    try:
+        chat_result(response(body))
+    except NscaleError:
+        pass
+    assert isinstance(stream, StreamReader)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from langchain_core.exceptions import ModelRefusalError, OutputParserException
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGeneration
+from langchain_core.runnables import RunnableGenerator, RunnableLambda
+from pydantic import BaseModel
+from typing_extensions import TypedDict
+
+from langchain_nscale._structured import METHODS, Method, parser_for, pipeline
+
+
+class Joke(BaseModel):
+    """A joke."""
+
+    setup: str
+    rating: int
+
+
+class JokeDict(TypedDict):
+    """A joke."""
+
+    setup: str
+    rating: int
+
+
+CALL = {"name": "Joke", "args": {"setup": "a", "rating": 1}, "id": "x"}
+DICT_CALL = {**CALL, "name": "JokeDict"}
+JSON = '{"setup": "a", "rating": 1}'
+
+
+def answer(method: Method, **fields: Any) -> AIMessage:
+    if method == "function_calling":
+        return AIMessage("", tool_calls=[CALL, DICT_CALL], **fields)
+    return AIMessage(JSON, **fields)
+
+
+def parse(schema: Any, method: Method, message: AIMessage) -> Any:
+    return parser_for(schema, method).parse_result([ChatGeneration(message=message)])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_answers_are_read_into_the_schema(method: Method) -> None:
+    assert parse(Joke, method, answer(method)) == Joke(setup="a", rating=1)
+    assert parse(JokeDict, method, answer(method)) == {"setup": "a", "rating": 1}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("schema", [Joke, JokeDict])
+@pytest.mark.parametrize(
+    ("fields", "kind", "says"),
+    [
+        ({"additional_kwargs": {"refusal": "No."}}, ModelRefusalError, "No."),
+        ({"response_metadata": {"finish_reason": "length"}}, OutputParserException, "max_t"),
+        (
+            {"response_metadata": {"finish_reason": "content_filter"}},
+            OutputParserException,
+            "content filter",
+        ),
+    ],
+)
+def test_a_reply_that_is_not_whole_says_why(
+    method: Method, schema: Any, fields: Any, kind: type[Exception], says: str
+) -> None:
+    with pytest.raises(kind, match=says):
+        parse(schema, method, answer(method, **fields))
+
+
+@pytest.mark.parametrize("schema", [Joke, JokeDict])
+def test_a_model_that_calls_no_tool_is_an_error_not_none(schema: Any) -> None:
+    with pytest.raises(OutputParserException, match="json_schema.*Haha") as caught:
+        parse(schema, "function_calling", AIMessage("Haha"))
+    assert caught.value.llm_output == "Haha"
+    bad = {"name": "Joke", "args": "{", "id": "x", "error": "Cut off."}
+    with pytest.raises(OutputParserException, match="Cut off"):
+        parse(schema, "function_calling", AIMessage("", invalid_tool_calls=[bad]))
+
+
+@pytest.mark.parametrize("text", ["no json", '{"setup": 3}'])
+def test_an_answer_that_does_not_fit_is_an_error(text: str) -> None:
+    with pytest.raises(OutputParserException):
+        parse(Joke, "json_schema", AIMessage(text))
+
+
+def chunks(method: Method, reason: str) -> list[AIMessageChunk]:
+    texts = ['{"setup": ', '"a", ', '"rating": 1}']
+    if method == "function_calling":
+        heads = [{"name": "JokeDict", "id": "x"}, {"name": None, "id": None}]
+        made = [
+            AIMessageChunk(
+                content="",
+                tool_call_chunks=[{**heads[i > 0], "args": text, "index": 0}],  # type: ignore[list-item, typeddict-item]  # as on the wire
+            )
+            for i, text in enumerate(texts)
+        ]
+    else:
+        made = [AIMessageChunk(content=text) for text in texts]
+    last = AIMessageChunk(
+        content="",
+        chunk_position="last",
+        response_metadata={"finish_reason": reason},
+    )
+    return [*made, last]
+
+
+def streaming(method: Method, reason: str) -> Any:
+    def transform(_: Iterator[Any]) -> Iterator[AIMessageChunk]:
+        yield from chunks(method, reason)
+
+    return RunnableGenerator(transform)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_streams_parts_are_given_as_they_come(method: Method) -> None:
+    model = streaming(method, "stop")
+    chain = pipeline(model, parser_for(JokeDict, method), include_raw=False)
+    got = list(chain.stream("tell"))
+    assert got[-1] == {"setup": "a", "rating": 1}
+    assert {"setup": "a"} in got
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stream_that_was_cut_off_says_so_at_its_end(method: Method) -> None:
+    model = streaming(method, "length")
+    chain = pipeline(model, parser_for(JokeDict, method), include_raw=False)
+    with pytest.raises(OutputParserException, match="max_tokens"):
+        list(chain.stream("tell"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_include_raw_never_raises_for_what_the_model_said(method: Method) -> None:
+    good, bad = answer(method), AIMessage("no")
+    parser = parser_for(Joke, method)
+    whole = pipeline(RunnableLambda(lambda _: good), parser, include_raw=True)
+    assert whole.invoke("x") == {
+        "raw": good,
+        "parsed": Joke(setup="a", rating=1),
+        "parsing_error": None,
+    }
+    broken = pipeline(RunnableLambda(lambda _: bad), parser, include_raw=True).invoke("x")
+    assert broken["raw"] == bad
+    assert broken["parsed"] is None
+    assert isinstance(broken["parsing_error"], OutputParserException)

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import asyncio
+import pickle
+import traceback
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from langchain_nscale import _transport
+from langchain_nscale._transport import (
+    USER_AGENT,
+    Transport,
+    check_token,
+    close_shared_async_client,
+    close_shared_client,
+    library,
+    shared_async_client,
+    shared_client,
+)
+from langchain_nscale.errors import (
+    NscaleConnectionError,
+    NscaleError,
+    NscaleInsufficientCreditError,
+    NscaleRateLimitError,
+    NscaleTimeoutError,
+)
+
+CREDIT = {"error": {"message": "none", "error_type": "INSUFFICIENT_CREDIT"}}
+
+
+class Service:
+    """Answers from a list, in place of the network; records requests and waits."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx2.Request] = []
+        self.waits: list[float] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        # Made anew for each call: a response can be read once, sync or async.
+        made: httpx2.Response = answer()
+        return made
+
+    def transport(self, **settings: Any) -> Transport:
+        mock = httpx2.MockTransport(self)
+        defaults: dict[str, Any] = {
+            "base_url": "https://x/v1",
+            "token": SecretStr("s3cret"),
+            "client": httpx2.Client(transport=mock),
+            "async_client": httpx2.AsyncClient(transport=mock),
+        }
+        return Transport(**{**defaults, **settings})
+
+    async def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+@pytest.fixture(params=["sync", "async"])
+def call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Call a service's transport, sync or async, without ever sleeping."""
+
+    def run(service: Service, *, stream: bool = False, **settings: Any) -> Any:
+        transport = service.transport(**settings)
+        monkeypatch.setattr(_transport.time, "sleep", service.waits.append)
+        monkeypatch.setattr(_transport.asyncio, "sleep", service._sleep)
+        if request.param == "sync":
+            return transport.send("/p", b"{}", stream=stream)
+        return asyncio.run(transport.asend("/p", b"{}", stream=stream))
+
+    return run
+
+
+def ok() -> httpx2.Response:
+    return httpx2.Response(200, json={})
+
+
+def failed(status: int, body: Any = None, **headers: str) -> partial[httpx2.Response]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return partial(httpx2.Response, status, json=body or {}, headers=named)
+
+
+def name_of(answer: Any) -> str:
+    return str(answer.args[0]) if isinstance(answer, partial) else type(answer).__name__
+
+
+def test_what_is_sent(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_KEY", "ORG_ID", "PROJECT_ID", "BASE_URL", "CUSTOM_HEADERS"):
+        monkeypatch.setenv(f"OPENAI_{name}", "https://evil.example")
+    service = Service(ok)
+    call(service, headers={"X-Mine": "1"}, query={"q": "1"})
+    (request,) = service.requests
+    assert str(request.url) == "https://x/v1/p?q=1"
+    assert request.method == "POST"
+    assert request.content == b"{}"
+    assert request.headers["authorization"] == "Bearer s3cret"
+    assert request.headers["user-agent"] == USER_AGENT
+    assert request.headers["x-mine"] == "1"
+    assert set(request.headers) == {
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "user-agent",
+        "x-mine",
+    }
+
+
+def test_users_headers_cannot_replace_the_token(call: Any) -> None:
+    service = Service(ok)
+    call(service, headers={"User-Agent": "mine", "Authorization": "other"})
+    assert service.requests[0].headers["user-agent"] == "mine"
+    assert service.requests[0].headers["authorization"] == "Bearer s3cret"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *[failed(status) for status in (408, 409, 429, 500, 502, 503, 504)],
+        httpx2.ConnectError("refused"),
+        httpx2.ReadTimeout("slow"),
+        httpx2.RemoteProtocolError("cut"),
+    ],
+    ids=name_of,
+)
+def test_passing_faults_are_repeated(call: Any, answer: Any) -> None:
+    service = Service(answer, answer, ok)
+    response, retries = call(service)
+    assert response.status_code == 200
+    assert retries == 2
+    assert len(service.requests) == 3
+    assert 0 <= service.waits[0] <= 0.5
+    assert 0 <= service.waits[1] <= 1.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *[failed(status) for status in (400, 401, 403, 404, 413, 422, 501)],
+        failed(429, CREDIT, retry_after="1"),
+        failed(302, location="https://elsewhere"),
+        failed(503, retry_after="3600"),
+    ],
+    ids=name_of,
+)
+def test_other_faults_are_not_repeated(call: Any, answer: Any) -> None:
+    service = Service(answer)
+    with pytest.raises(NscaleError) as caught:
+        call(service)
+    assert len(service.requests) == 1
+    assert service.waits == []
+    assert caught.value.status_code == answer.args[0]
+
+
+def test_credit_is_told_from_rate(call: Any) -> None:
+    with pytest.raises(NscaleInsufficientCreditError):
+        call(Service(failed(429, CREDIT)))
+    with pytest.raises(NscaleRateLimitError) as caught:
+        call(Service(*[failed(429)] * 3))
+    assert caught.value.retries == 2
+
+
+def test_no_retries_means_one_request(call: Any) -> None:
+    service = Service(httpx2.ConnectError("refused"))
+    with pytest.raises(NscaleConnectionError):
+        call(service, max_retries=0)
+    assert len(service.requests) == 1
+
+
+def test_the_service_says_how_long_to_wait(call: Any, caplog: Any) -> None:
+    caplog.set_level("INFO", logger="langchain_nscale")
+    service = Service(failed(429, retry_after="7"), ok)
+    call(service)
+    assert service.waits == [7.0]
+    assert "Retry 1 of 2 in 7.00 s after NscaleRateLimitError" in caplog.text
+
+
+@pytest.mark.parametrize("library_", [httpx2, httpx])
+def test_network_faults_are_typed_and_name_what_to_change(
+    call: Any, library_: Any
+) -> None:
+    def slow(_: Any) -> Any:
+        msg = "slow"
+        raise library_.ReadTimeout(msg)
+
+    mock = library_.MockTransport(slow)
+    clients = {
+        "client": library_.Client(transport=mock),
+        "async_client": library_.AsyncClient(transport=mock),
+    }
+    with pytest.raises(NscaleTimeoutError, match="Raise `timeout`") as caught:
+        call(Service(), max_retries=0, **clients)
+    assert isinstance(caught.value.__cause__, library_.ReadTimeout)
+    with pytest.raises(NscaleConnectionError, match="`base_url`"):
+        call(Service(httpx2.ConnectError("no")), max_retries=0)
+
+
+def test_a_body_that_breaks_off_is_repeated(call: Any) -> None:
+    class Broken(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"{"
+            msg = "cut"
+            raise httpx2.ReadError(msg)
+
+        async def __aiter__(self) -> Any:
+            yield b"{"
+            msg = "cut"
+            raise httpx2.ReadError(msg)
+
+    service = Service(lambda: httpx2.Response(200, stream=Broken()), ok)
+    assert call(service)[1] == 1
+
+
+@pytest.mark.parametrize("value", ["t1", SecretStr("t1")])
+def test_a_token_may_be_a_callable(call: Any, value: Any) -> None:
+    asked = []
+
+    def token() -> Any:
+        asked.append(1)
+        return value
+
+    service = Service(failed(503), ok)
+    call(service, token=token)
+    assert service.requests[0].headers["authorization"] == "Bearer t1"
+    assert len(asked) == 2  # once for each attempt: a token may have expired
+
+
+def test_an_async_token_works_in_async_calls_only() -> None:
+    async def token() -> str:
+        return "t2"
+
+    service = Service(ok)
+    asyncio.run(service.transport(token=token).asend("/p", b"", stream=False))
+    assert service.requests[0].headers["authorization"] == "Bearer t2"
+    with pytest.raises(TypeError, match="give a sync one"):
+        service.transport(token=token).send("/p", b"", stream=False)
+
+
+@pytest.mark.parametrize("bad", ["", "  ", None, 3, "a b", "a\nb", "é", SecretStr("")])
+def test_tokens_that_cannot_be(call: Any, bad: Any) -> None:
+    with pytest.raises(ValueError, match="NSCALE_SERVICE_TOKEN") as caught:
+        check_token(bad)
+    assert "a b" not in str(caught.value)
+    with pytest.raises(ValueError, match="NSCALE_SERVICE_TOKEN"):
+        call(Service(), token=lambda: bad)
+
+
+def test_a_token_loses_the_line_end_of_its_file() -> None:
+    assert check_token(" abc\n").get_secret_value() == "abc"
+
+
+def test_no_traceback_shows_the_token(call: Any) -> None:
+    with pytest.raises(NscaleConnectionError) as caught:
+        call(Service(httpx2.ConnectError("refused")), max_retries=0)
+    shown = traceback.TracebackException.from_exception(
+        caught.value, capture_locals=True
+    )
+    own = [
+        frame
+        for frame in shown.stack
+        if "langchain_nscale" in frame.filename
+    ]
+    assert own
+    text = "".join(shown.format())
+    assert "s3cret" not in text.replace('SecretStr("s3cret")', "")
+    assert b"s3cret" not in pickle.dumps(caught.value)
+
+
+def test_clients_of_other_libraries_are_refused() -> None:
+    with pytest.raises(TypeError, match="`http_client`"):
+        library(object())
+
+
+# --- shared clients ---------------------------------------------------------------------
+
+
+def test_the_sync_client_is_shared_and_made_anew_after_closing() -> None:
+    first = shared_client()
+    assert shared_client() is first
+    close_shared_client()
+    assert first.is_closed
+    second = shared_client()
+    assert not second.is_closed
+
+
+def test_each_event_loop_has_its_client_and_closes_it() -> None:
+    clients = []
+
+    async def use() -> None:
+        clients.append(await shared_async_client())
+        assert await shared_async_client() is clients[-1]
+
+    asyncio.run(use())
+    asyncio.run(use())
+    assert clients[0] is not clients[1]
+    assert all(client.is_closed for client in clients)
+
+
+def test_the_async_client_can_be_closed_by_hand() -> None:
+    async def use() -> None:
+        client = await shared_async_client()
+        await close_shared_async_client()
+        assert client.is_closed
+        await close_shared_async_client()
+        assert await shared_async_client() is not client
+
+    asyncio.run(use())
+
+
+def test_a_loop_that_is_gone_leaves_nothing_behind() -> None:
+    asyncio.run(shared_async_client())
+    assert _transport._clients.by_loop == {}
+    stopped = asyncio.new_event_loop()
+    stopped.run_until_complete(shared_async_client())
+    stopped.close()  # without shutdown_asyncgens
+    assert len(_transport._clients.by_loop) == 1
+    asyncio.run(shared_async_client())
+    assert _transport._clients.by_loop == {}
+
+
+def test_a_forked_child_starts_without_clients() -> None:
+    client = shared_client()
+    before = _transport._clients
+    _transport._forget_clients()
+    try:
+        assert shared_client() is not client
+    finally:
+        _transport._clients = before

@@ -1,0 +1,75 @@
+"""Replies as the API writes them, for unit tests: no server, only HTTP objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import httpx2
+from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
+
+from langchain_nscale._responses import StreamReader, chat_result
+
+REQUEST = httpx2.Request("POST", "https://inference.api.nscale.com/v1/chat/completions")
+
+
+def response(
+    content: bytes = b"",
+    *,
+    status: int = 200,
+    content_type: str = "application/json",
+    **headers: str,
+) -> httpx2.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx2.Response(
+        status,
+        content=content,
+        headers={"content-type": content_type, **named},
+        request=REQUEST,
+    )
+
+
+def event(value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def chunk(delta: dict[str, Any] | None = None, **choice: Any) -> bytes:
+    entry = {"index": 0, "delta": delta or {}, **choice}
+    return event({"id": "c-1", "model": "m", "choices": [entry]})
+
+
+FINISH = chunk(finish_reason="stop")
+DONE = b"data: [DONE]\n\n"
+
+
+def reader(stall_after: float | None = None, **headers: str) -> StreamReader:
+    return StreamReader(
+        response(content_type="text/event-stream", **headers), stall_after
+    )
+
+
+def read(pieces: Iterable[bytes]) -> list[AIMessageChunk]:
+    stream = reader()
+    chunks = [c for piece in pieces for c in stream.feed(piece)]
+    chunks += stream.close()
+    assert all(isinstance(c.message, AIMessageChunk) for c in chunks)
+    return [c.message for c in chunks]  # type: ignore[misc]  # as just asserted
+
+
+def merge(chunks: Sequence[AIMessageChunk]) -> AIMessage:
+    merged = chunks[0] + list(chunks[1:])  # type: ignore[operator]  # lists are taken too
+    message = message_chunk_to_message(merged)
+    assert type(message) is AIMessage
+    return message
+
+
+def streamed(*pieces: bytes) -> AIMessage:
+    return merge(read(pieces))
+
+
+def invoked(completion: Any) -> AIMessage:
+    result = chat_result(response(json.dumps(completion).encode()))
+    message = result.generations[0].message
+    assert isinstance(message, AIMessage)
+    return message
