@@ -39,7 +39,7 @@ class NscaleMessageChunk(AIMessageChunk):
         """Serialise as the class that everybody can load."""
         return AIMessageChunk.lc_id()
 
-    def __add__(self, other: Any) -> Any:  # type: ignore[override]  # as in the base
+    def __add__(self, other: Any) -> Any:
         """Merge; the merge of a whole stream is a plain `AIMessageChunk`."""
         merged = super().__add__(other)
         if not isinstance(merged, NscaleMessageChunk) or merged.chunk_position is None:

@@ -104,8 +104,9 @@ def convert_messages(
 
 
 def _other(message: BaseMessage, where: str) -> list[dict[str, Any]]:
-    """A message of a user, the system or any other role; Anthropic's tool results,
-    which stand in a user's message there, become tool messages here.
+    """A message of a user, the system or any other role.
+
+    Anthropic's tool results, which stand in a user's message, become tool messages.
     """
     role = _role(message, where)
     content: Any = message.content
@@ -192,8 +193,7 @@ def _image_url(block: Mapping[str, Any]) -> str | None:
     if wire is not None:
         url = wire.get("url") if isinstance(wire, Mapping) else wire
         return url if _is_image_url(url) else None
-    # Anthropic: {"source": {...}}; Bedrock: {"image": {"format", "source"}};
-    # Gemini: {"inline_data": {"mime_type", "data"}} or {"type": "media", ...}.
+    # Under "source" Anthropic has it, under "image" Bedrock, "inline_data" is Gemini's.
     for key in ("source", "image", "inline_data"):
         inner = block.get(key)
         if isinstance(inner, Mapping):
@@ -390,7 +390,9 @@ def response_format(
 
 def _schema_name(title: str) -> str:
     """A title in the characters that the API takes for a name (at most 64)."""
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in title)
+    kept = "".join(
+        c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in title
+    )
     return kept[:64] or "response"
 
 
@@ -408,7 +410,7 @@ def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:
                 f"A tool of type {tool.get('type')!r} can't be sent: Nscale takes "
                 "functions only."
             )
-            raise ValueError(msg)
+            raise ValueError(msg)  # noqa: TRY004  # as for every other bad setting
         name = function.get("name")
         if not isinstance(name, str) or name != _schema_name(name):
             msg = (

@@ -16,6 +16,7 @@ from uuid import uuid4
 import jiter
 from langchain_core.messages import (
     AIMessage,
+    AIMessageChunk,
     BaseMessageChunk,
     ToolCallChunk,
     message_chunk_to_message,
@@ -59,7 +60,7 @@ _KNOWN_MESSAGE = {
 }
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """A JSON object that isn't a chat completion; the text says in what way."""
 
 
@@ -89,11 +90,9 @@ class Reply:
         """Take the next object; return what it adds.
 
         Raises:
-            Malformed: The object isn't a chat completion or a chunk of one.
+            MalformedError: The object isn't a chat completion or a chunk of one.
         """
-        for key, value in completion.items():
-            if value is not None and key not in _KNOWN_TOP:
-                self._other[key] = value
+        self._keep(completion, _KNOWN_TOP)
         if self.id is None and (identity := completion.get("id")):
             self.id = str(identity)
         if model := completion.get("model"):
@@ -106,32 +105,30 @@ class Reply:
             if choices is None and usage:
                 return []
             what = "`choices` isn't a list"
-            raise Malformed(what)
+            raise MalformedError(what)
         deltas: list[Delta] = []
         for choice in choices:
             if not isinstance(choice, dict):
                 what = "a choice isn't an object"
-                raise Malformed(what)
+                raise MalformedError(what)
             index = choice.get("index") or 0
             if self._index is None:
                 self._index = index
             if index != self._index:
                 what = "a stream has more than one choice"
-                raise Malformed(what)
+                raise MalformedError(what)
             deltas += self._read_choice(choice)
         return deltas
 
     def _read_choice(self, choice: Mapping[str, Any]) -> list[Delta]:
         if reason := choice.get("finish_reason"):
             self.finish_reason = str(reason)
-        for key, value in choice.items():
-            if value is not None and key not in _KNOWN_CHOICE:
-                self._other[key] = value
+        self._keep(choice, _KNOWN_CHOICE)
         whole = "message" in choice
         message = choice.get("message" if whole else "delta") or {}
         if not isinstance(message, dict):
             what = "a choice's message isn't an object"
-            raise Malformed(what)
+            raise MalformedError(what)
         deltas: list[Delta] = []
         if reasoning := message.get("reasoning_content") or message.get("reasoning"):
             deltas.append(Delta(reasoning=_string(reasoning, "reasoning")))
@@ -142,16 +139,18 @@ class Reply:
         if calls := message.get("tool_calls"):
             chunks = self._calls.read(calls, self.id, whole=whole)
             deltas += [Delta(tool_call=chunk) for chunk in chunks]
-        if (logprobs := choice.get("logprobs")) and isinstance(logprobs, dict):
-            kept = {key: value for key, value in logprobs.items() if value}
-            if deltas and kept:
-                deltas[-1] = deltas[-1]._replace(logprobs=kept)
-            elif kept:
-                deltas.append(Delta(logprobs=kept))
         for key, value in message.items():
             if value is not None and key not in _KNOWN_MESSAGE:
                 self._other[key] = _extend(self._other.get(key), value)
+        if logprobs := choice.get("logprobs"):
+            _add_logprobs(deltas, logprobs)
         return deltas
+
+    def _keep(self, fields: Mapping[str, Any], known: set[str]) -> None:
+        """Keep fields that have no place of their own; the last value counts."""
+        for key, value in fields.items():
+            if value is not None and key not in known:
+                self._other[key] = value
 
     def metadata(self) -> dict[str, Any]:
         """`response_metadata`, but for what the deltas carry."""
@@ -168,6 +167,17 @@ class Reply:
         }
 
 
+def _add_logprobs(deltas: list[Delta], logprobs: object) -> None:
+    """Add log probabilities to the last delta, whose tokens they are."""
+    if not isinstance(logprobs, dict):
+        return
+    kept = {key: value for key, value in logprobs.items() if value}
+    if deltas and kept:
+        deltas[-1] = deltas[-1]._replace(logprobs=kept)
+    elif kept:
+        deltas.append(Delta(logprobs=kept))
+
+
 class _ToolCalls:
     """Numbers the calls of a reply and gives each an id, whatever the server sends."""
 
@@ -179,12 +189,12 @@ class _ToolCalls:
     ) -> Iterator[ToolCallChunk]:
         if not isinstance(raw_calls, list):
             what = "`tool_calls` isn't a list"
-            raise Malformed(what)
+            raise MalformedError(what)
         for raw in raw_calls:
             function = raw.get("function") if isinstance(raw, dict) else None
             if not isinstance(function, dict):
                 what = "a tool call has no `function` object"
-                raise Malformed(what)
+                raise MalformedError(what)
             args = function.get("arguments")
             if args is not None and not isinstance(args, str):
                 args = json.dumps(args)  # some servers send the parsed object
@@ -244,7 +254,7 @@ class _ToolCalls:
 def _string(value: object, field: str) -> str:
     if not isinstance(value, str):
         what = f"`{field}` isn't a string"
-        raise Malformed(what)
+        raise MalformedError(what)
     return value
 
 
@@ -255,7 +265,7 @@ def _content(content: object) -> Iterator[Delta]:
         return
     if not isinstance(content, list):
         what = "`content` is neither a string nor a list"
-        raise Malformed(what)
+        raise MalformedError(what)
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text":
@@ -307,9 +317,7 @@ def usage_metadata(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
     }
     if kept := {key: value for key, value in input_details.items() if value is not None}:
         result["input_token_details"] = InputTokenDetails(**kept)  # type: ignore[typeddict-item]  # keys as above
-    if kept := {
-        key: value for key, value in output_details.items() if value is not None
-    }:
+    if kept := {key: value for key, value in output_details.items() if value is not None}:
         result["output_token_details"] = OutputTokenDetails(**kept)  # type: ignore[typeddict-item]  # keys as above
     return result
 
@@ -347,14 +355,17 @@ def chat_result(
     try:
         completion = jiter.from_json(content, cache_mode="keys")
     except ValueError:
-        raise malformed_response("the body isn't JSON", response, content) from None
+        what = "the body isn't JSON"
+        raise malformed_response(what, response, content) from None
     if not isinstance(completion, dict):
-        raise malformed_response("the body isn't a JSON object", response, content)
+        what = "the body isn't a JSON object"
+        raise malformed_response(what, response, content)
     if error_object(completion):
         raise reported_error(completion, None, public_response(response, content))
     choices = completion.get("choices")
     if not choices or not isinstance(choices, list):
-        raise malformed_response("`choices` is missing or empty", response, content)
+        what = "`choices` is missing or empty"
+        raise malformed_response(what, response, content)
     generations = []
     try:
         for number, choice in enumerate(choices):
@@ -362,7 +373,7 @@ def chat_result(
             deltas = reply.read({**completion, "choices": [choice]})
             # Usage is the whole request's: on one message only, so that sums are right.
             generations.append(_generation(reply, deltas, with_usage=number == 0))
-    except Malformed as problem:
+    except MalformedError as problem:
         raise malformed_response(str(problem), response, content) from None
     first = generations[0].message.response_metadata
     output = ("id", "model_name", "model_provider", "system_fingerprint", "token_usage")
@@ -373,14 +384,33 @@ def chat_result(
 
 
 def chunks_of(result: ChatResult) -> Iterator[ChatGenerationChunk]:
-    """A whole reply as a stream of one chunk, where a stream had been asked for."""
+    """A whole reply in chunks, where a stream had been asked for."""
     message = cast("AIMessage", result.generations[0].message)
-    fields = {
-        name: getattr(message, name) for name in AIMessage.model_fields if name != "type"
-    }
-    chunk = NscaleMessageChunk(**fields, chunk_position="last")
-    info = result.generations[0].generation_info
-    yield ChatGenerationChunk(message=chunk, generation_info=info)
+    first = NscaleMessageChunk(
+        content=message.content,
+        id=message.id,
+        additional_kwargs=message.additional_kwargs,
+        tool_calls=message.tool_calls,
+        invalid_tool_calls=message.invalid_tool_calls,
+    )
+    yield ChatGenerationChunk(message=first)
+    yield _last_chunk(message.id, message.response_metadata, message.usage_metadata)
+
+
+def _last_chunk(
+    message_id: str | None, metadata: dict[str, Any], usage: UsageMetadata | None
+) -> ChatGenerationChunk:
+    """The chunk with all that is known only at the end, each field once."""
+    message = AIMessageChunk(
+        content="",
+        id=message_id,
+        response_metadata=metadata,
+        usage_metadata=usage,
+        chunk_position="last",
+    )
+    return ChatGenerationChunk(
+        message=message, generation_info=_generation_info(metadata)
+    )
 
 
 def _transport_metadata(
@@ -514,7 +544,7 @@ class StreamReader:
         """What has been received, as one message; `None` before the first token."""
         if not self._sent:
             return None
-        return _merge([*self._sent, NscaleMessageChunk(content="", chunk_position="last")])
+        return _merge([*self._sent, AIMessageChunk(content="", chunk_position="last")])
 
     def _read(self, events: list[bytes]) -> Iterator[ChatGenerationChunk]:
         reply = self._reply
@@ -530,7 +560,7 @@ class StreamReader:
             completion = self._parse(event)
             try:
                 deltas = reply.read(completion)
-            except Malformed as problem:
+            except MalformedError as problem:
                 raise self._malformed(str(problem), event) from None
             for delta in deltas:
                 chunk = _chunk(reply, delta)
@@ -541,9 +571,11 @@ class StreamReader:
         try:
             completion = jiter.from_json(event, cache_mode="keys")
         except ValueError as error:
-            raise self._malformed(f"an event isn't JSON ({error})", event) from None
+            what = f"an event isn't JSON ({error})"
+            raise self._malformed(what, event) from None
         if not isinstance(completion, dict):
-            raise self._malformed("an event isn't a JSON object", event)
+            what = "an event isn't a JSON object"
+            raise self._malformed(what, event)
         if "choices" not in completion and error_object(completion):
             response = public_response(self._response, b"")
             raise reported_error(completion, self.partial(), response)
@@ -555,23 +587,13 @@ class StreamReader:
         return error
 
     def _last(self) -> ChatGenerationChunk:
-        """The chunk with all that is known only at the end, each field once."""
         self.done = True
-        metadata = self._reply.metadata()
-        message = NscaleMessageChunk(
-            content="",
-            id=self._reply.id,
-            response_metadata=metadata,
-            usage_metadata=usage_metadata(self._reply.usage),
-            chunk_position="last",
-        )
-        return ChatGenerationChunk(
-            message=message, generation_info=_generation_info(metadata)
-        )
+        reply = self._reply
+        return _last_chunk(reply.id, reply.metadata(), usage_metadata(reply.usage))
 
 
 def _merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
-    merged = chunks[0] + list(chunks[1:])  # type: ignore[operator]  # lists are taken too
+    merged = chunks[0] + list(chunks[1:])
     return cast("AIMessage", message_chunk_to_message(merged))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import (
+    BaseCumulativeTransformOutputParser,
     BaseOutputParser,
     JsonOutputParser,
     PydanticOutputParser,
@@ -20,15 +21,10 @@ from langchain_core.output_parsers.openai_tools import (
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import BaseModel
+from langchain_core.utils.pydantic import is_basemodel_subclass
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode")
-
-
-def is_pydantic(schema: object) -> bool:
-    """Whether a schema is a Pydantic class, whose instances the caller expects."""
-    return isinstance(schema, type) and issubclass(schema, BaseModel)
 
 
 def check_complete(message: BaseMessage, *, called: bool) -> None:
@@ -69,10 +65,11 @@ def check_complete(message: BaseMessage, *, called: bool) -> None:
     raise OutputParserException(msg, llm_output=message.text)
 
 
-class _Checked:
-    """Parser mix-in: a whole reply is checked, a part of one is read as far as it goes."""
+class _Answer(BaseCumulativeTransformOutputParser[Any]):
+    """Reads a reply with `reader`: parts as far as they go, a whole one strictly."""
 
-    from_tool_call: ClassVar[bool] = False
+    reader: Any
+    from_tool_call: bool
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Parse a reply. A stream's last chunk makes it whole."""
@@ -82,36 +79,29 @@ class _Checked:
             partial = partial and getattr(message, "chunk_position", None) != "last"
             if not partial:
                 calls = message.tool_calls if isinstance(message, AIMessage) else []
-                called = bool(calls) or not self.from_tool_call
-                check_complete(message, called=called)
-        return super().parse_result(result, partial=partial)  # type: ignore[misc]  # mix-in
+                check_complete(message, called=bool(calls) or not self.from_tool_call)
+        return self.reader.parse_result(result, partial=partial)
 
-
-class _JsonText(_Checked, JsonOutputParser):
-    pass
-
-
-class _PydanticText(_Checked, PydanticOutputParser[Any]):
-    pass
-
-
-class _JsonCall(_Checked, JsonOutputKeyToolsParser):
-    from_tool_call: ClassVar[bool] = True
-
-
-class _PydanticCall(_Checked, PydanticToolsParser):
-    from_tool_call: ClassVar[bool] = True
+    def parse(self, text: str) -> Any:
+        """Parse a text."""
+        return self.parse_result([Generation(text=text)])
 
 
 def parser_for(schema: Any, method: Method) -> BaseOutputParser[Any]:
     """What reads a reply into `schema`: an instance of a Pydantic class, else a dict."""
-    pydantic = is_pydantic(schema)
-    if method == "function_calling":
-        if pydantic:
-            return _PydanticCall(tools=[schema], first_tool_only=True)
+    pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+    called = method == "function_calling"
+    reader: BaseOutputParser[Any]
+    if called and pydantic:
+        reader = PydanticToolsParser(tools=[schema], first_tool_only=True)
+    elif called:
         name = convert_to_openai_tool(schema)["function"]["name"]
-        return _JsonCall(key_name=name, first_tool_only=True)
-    return _PydanticText(pydantic_object=schema) if pydantic else _JsonText()
+        reader = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+    elif pydantic:
+        reader = PydanticOutputParser(pydantic_object=schema)
+    else:
+        reader = JsonOutputParser()
+    return _Answer(reader=reader, from_tool_call=called)
 
 
 def pipeline(

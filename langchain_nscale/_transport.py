@@ -134,9 +134,7 @@ class Transport:
             token = await self._aresolve()
             request = self._request(client, path, body, token, stream=stream)
             try:
-                response = await client.send(
-                    request, stream=True, follow_redirects=False
-                )
+                response = await client.send(request, stream=True, follow_redirects=False)
                 if response.is_success and stream:
                     return response, attempt
                 content = await response.aread()

@@ -19,7 +19,7 @@ from langchain_core.callbacks import (
     CallbackManagerForLLMRun,
 )
 from langchain_core.language_models import LanguageModelInput, ModelProfile
-from langchain_core.language_models.chat_models import LangSmithParams
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -121,7 +121,7 @@ class ChatNscale(BaseChatOpenAI):
         NscaleError: A call failed; `langchain_nscale.errors` has a class per cause.
     """
 
-    model_name: str = Field(alias="model")
+    model_name: str = Field(default="", alias="model")
     """Id of the model, as `GET /v1/models` gives it (case-sensitive). Required."""
 
     service_token: Token | None = Field(
@@ -161,9 +161,9 @@ class ChatNscale(BaseChatOpenAI):
     calls, or all."""
 
     # Declared anew for their defaults and aliases, which are OpenAI's in the base.
-    openai_api_key: None = Field(default=None, exclude=True, repr=False)  # type: ignore[assignment]  # narrower on purpose
+    openai_api_key: None = Field(default=None, exclude=True, repr=False)
     openai_api_base: str | None = Field(default=None, exclude=True, repr=False)
-    openai_proxy: None = Field(default=None, exclude=True, repr=False)  # type: ignore[assignment]  # narrower on purpose
+    openai_proxy: None = Field(default=None, exclude=True, repr=False)
     use_responses_api: bool | None = Field(default=False, exclude=True, repr=False)
 
     model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
@@ -348,7 +348,7 @@ class ChatNscale(BaseChatOpenAI):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
@@ -359,7 +359,7 @@ class ChatNscale(BaseChatOpenAI):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
@@ -375,7 +375,9 @@ class ChatNscale(BaseChatOpenAI):
         stream_usage: bool | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        body = self._body(messages, stop, kwargs, self._stream_fields(stream_usage, kwargs))
+        body = self._body(
+            messages, stop, kwargs, self._stream_fields(stream_usage, kwargs)
+        )
         response, retries = self._transport().send(_PATH, body, stream=True)
         options = self._reply_options(retries)
         if is_event_stream(response):
@@ -398,7 +400,9 @@ class ChatNscale(BaseChatOpenAI):
         stream_usage: bool | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        body = self._body(messages, stop, kwargs, self._stream_fields(stream_usage, kwargs))
+        body = self._body(
+            messages, stop, kwargs, self._stream_fields(stream_usage, kwargs)
+        )
         response, retries = await self._transport().asend(_PATH, body, stream=True)
         options = self._reply_options(retries)
         if not is_event_stream(response):
@@ -520,7 +524,7 @@ class ChatNscale(BaseChatOpenAI):
         self,
         schema: dict[str, Any] | type | None = None,
         *,
-        method: Method | None = None,  # type: ignore[override]  # None: chosen by model
+        method: Method | None = None,
         include_raw: bool = False,
         strict: bool | None = None,
         tools: list[Any] | None = None,
@@ -601,7 +605,7 @@ class ChatNscale(BaseChatOpenAI):
         | None = None,
         **_: Any,
     ) -> int:
-        """Tokens in messages and tools, estimated as `count_tokens_approximately` does."""
+        """Tokens in messages and tools, estimated by `count_tokens_approximately`."""
         return count_tokens_approximately(messages, tools=cast("list[Any]", tools))
 
 

@@ -33,7 +33,8 @@ from langchain_core.exceptions import (
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-_EXCERPT = 500
+_EXCERPT = 500  # characters of a body that an error's text shows
+_CLIENT, _SERVER = 400, 500  # the first status of each kind of error
 
 
 class NscaleError(ModelError):
@@ -96,10 +97,6 @@ def _restore(cls: type[NscaleError], state: dict[str, Any]) -> NscaleError:
     return error
 
 
-# mypy: the SDK declares `status_code` as a Literal per class and `response` as present;
-# here both are also None for failures inside a stream, so they are Any in the base.
-
-
 class NscaleAuthenticationError(
     NscaleError, openai.AuthenticationError, ModelAuthenticationError
 ):
@@ -156,9 +153,7 @@ class NscaleUnavailableError(NscaleServerError):
     """502, 503 or 504: the service is temporarily unavailable."""
 
 
-class NscaleConnectionError(
-    NscaleError, openai.APIConnectionError, ModelConnectionError
-):
+class NscaleConnectionError(NscaleError, openai.APIConnectionError, ModelConnectionError):
     """The service couldn't be reached, or the connection broke before an answer."""
 
 
@@ -253,13 +248,11 @@ def error_object(body: object) -> Mapping[str, Any] | None:
         return error
     if isinstance(error, str):
         return {**body, "message": error}
-    if body.get("object") == "error" or body.get("type") == "error":
+    said = body.get("message") if "choices" not in body else None
+    if body.get("object") == "error" or isinstance(said, str):
         return body
-    if "choices" not in body:
-        if isinstance(body.get("message"), str):
-            return body
-        if "detail" in body:
-            return {"message": _text(body["detail"])}
+    if "choices" not in body and "detail" in body:
+        return {"message": _text(body["detail"])}
     return None
 
 
@@ -290,13 +283,10 @@ def _class_for(status: int, error: Mapping[str, Any], message: str) -> type[Nsca
     if "INSUFFICIENT_CREDIT" in kinds and status in {402, 429}:
         return NscaleInsufficientCreditError
     overflow = _OVERFLOW.search(message) or "CONTEXT_LENGTH_EXCEEDED" in kinds
-    if overflow and 400 <= status < 500:
+    if overflow and _CLIENT <= status < _SERVER:
         return NscaleContextOverflowError
-    if cls := _CLASS_OF_STATUS.get(status):
-        return cls
-    if status >= 500:
-        return NscaleServerError
-    return NscaleInvalidRequestError
+    other = NscaleServerError if status >= _SERVER else NscaleInvalidRequestError
+    return _CLASS_OF_STATUS.get(status, other)
 
 
 def _excerpt(text: str) -> str:
@@ -345,9 +335,11 @@ def status_error(response: Any, content: bytes, retries: int = 0) -> NscaleError
     status = response.status_code
     body = decode_body(content)
     error = error_object(body) or {}
-    said = _text(error.get("message")) or (_excerpt(body) if isinstance(body, str) else "")
+    said = _text(error.get("message")) or (
+        _excerpt(body) if isinstance(body, str) else ""
+    )
     said = said or "(the response has no message)"
-    if 300 <= status < 400:
+    if status < _CLIENT:  # success has been dealt with, so it redirects
         said = f"redirected to {response.headers.get('location', 'nowhere')}"
         advice = "Redirects aren't followed: set `base_url` to the final address."
         cls: type[NscaleError] = NscaleInvalidRequestError
@@ -370,14 +362,14 @@ def reported_error(
     """The error for an error object inside a stream, or in place of a reply."""
     error = error_object(body) or {}
     said = _text(error.get("message")) or _excerpt(str(body))
-    code = error.get("status") or error.get("status_code") or error.get("code")
-    status = int(code) if str(code).isdecimal() and len(str(code)) == 3 else 0
+    code = str(error.get("status") or error.get("status_code") or error.get("code"))
+    status = int(code) if re.fullmatch(r"[1-5]\d\d", code, re.ASCII) else 0
     kinds = {str(error.get(key)).upper() for key in ("error_type", "type", "code")}
     if not status and kinds & {"INSUFFICIENT_CREDIT", "TOO_MANY_REQUESTS"}:
         status = 429
     if not status and _OVERFLOW.search(said):
         status = 400
-    cls = _class_for(status, error, said) if status >= 400 else NscaleStreamError
+    cls = _class_for(status, error, said) if status >= _CLIENT else NscaleStreamError
     failure = cls(
         f"Nscale answered {response.status_code}, then reported an error: "
         f"{said.rstrip('.')}. {_ADVICE[cls]}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,10 +19,9 @@ LIVE_TOKEN = os.environ.get("NSCALE_SERVICE_TOKEN")
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(_PREFIXES):
             monkeypatch.delenv(name)
     # A proxy of the developer's machine isn't loopback.
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    yield

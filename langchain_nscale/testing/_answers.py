@@ -6,55 +6,62 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from langchain_nscale.testing._script import ServerReply, ToolCallReply
 
 _ROLES = {"system", "user", "assistant", "tool"}
-_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 _DEPTH = 6
 
 
 def problem_with(body: Any) -> ServerReply | None:
     """The error that the real API would answer to a chat request, if any."""
+    found = next(_problems(body), None)
+    if found is None:
+        return None
+    message, param = found
+    error = {
+        "code": "BAD_REQUEST",
+        "message": message,
+        "param": param,
+        "error_type": "INVALID_REQUEST",
+    }
+    return ServerReply(status=400, body={"error": error})
 
-    def refuse(message: str, param: str | None = None) -> ServerReply:
-        error = {
-            "code": "BAD_REQUEST",
-            "message": message,
-            "param": param,
-            "error_type": "INVALID_REQUEST",
-        }
-        return ServerReply(status=400, body={"error": error})
 
+def _problems(body: Any) -> Iterator[tuple[str, str | None]]:
+    """What is wrong with a request; only the first is meant."""
     if not isinstance(body, dict):
-        return refuse("The body isn't a JSON object")
+        yield "The body isn't a JSON object", None
     if not isinstance(body.get("model"), str) or not body["model"]:
-        return refuse("`model` is required", "model")
+        yield "`model` is required", "model"
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
-        return refuse("`messages` has to be a list with at least one message", "messages")
+        yield "`messages` has to be a list with at least one message", "messages"
     calls: set[str] = set()
-    for i, message in enumerate(messages):
-        param = f"messages[{i}]"
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in _ROLES:
-            return refuse(f"Unknown role {role!r}", param)
-        content = message.get("content")
-        if not isinstance(content, (str, list)) and role != "assistant":
-            return refuse("`content` has to be a string or a list", param)
-        for call in message.get("tool_calls") or []:
-            calls.add(call.get("id"))
-            try:
-                json.loads(call["function"]["arguments"])
-            except (ValueError, KeyError, TypeError):
-                return refuse("A tool call's arguments aren't valid JSON", param)
-        if role == "tool" and message.get("tool_call_id") not in calls:
-            return refuse("A tool message answers no tool call before it", param)
+    for number, message in enumerate(messages or []):
+        for problem in _message_problems(message, calls):
+            yield problem, f"messages[{number}]"
     if (body.get("n") or 1) < 1:
-        return refuse("`n` has to be at least 1", "n")
-    return None
+        yield "`n` has to be at least 1", "n"
+
+
+def _message_problems(message: Any, calls: set[str]) -> Iterator[str]:
+    """What is wrong with a message; `calls` are the tool calls before it."""
+    role = message.get("role") if isinstance(message, dict) else None
+    if role not in _ROLES:
+        yield f"Unknown role {role!r}"
+    if not isinstance(message.get("content"), (str, list)) and role != "assistant":
+        yield "`content` has to be a string or a list"
+    for call in message.get("tool_calls") or []:
+        calls.add(call.get("id"))
+        try:
+            json.loads(call["function"]["arguments"])
+        except (ValueError, KeyError, TypeError):
+            yield "A tool call's arguments aren't valid JSON"
+    if role == "tool" and message.get("tool_call_id") not in calls:
+        yield "A tool message answers no tool call before it"
 
 
 def default_reply(body: Mapping[str, Any]) -> ServerReply:
@@ -70,7 +77,13 @@ def default_reply(body: Mapping[str, Any]) -> ServerReply:
     if isinstance(choice, dict):
         wanted = choice["function"]["name"]
     elif choice == "required" and tools:
-        wanted = next(iter(tools))
+        # One that hasn't been called, so that an agent that forces calls gets on.
+        called = {
+            call["function"]["name"]
+            for message in body["messages"]
+            for call in message.get("tool_calls") or []
+        }
+        wanted = next((name for name in tools if name not in called), next(iter(tools)))
     elif choice == "auto" and last["role"] == "user":
         wanted = next((name for name in tools if name in said), None)
     if wanted is not None:
@@ -90,9 +103,7 @@ def text_of(content: Any) -> str:
     """The text in a message's content."""
     if isinstance(content, str):
         return content
-    return " ".join(
-        part.get("text") or f"[{part.get('type')}]" for part in content or []
-    )
+    return " ".join(part.get("text") or f"[{part.get('type')}]" for part in content or [])
 
 
 def instance_of(schema: Any) -> Any:
@@ -106,14 +117,12 @@ def _instance(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
         return "text"
     if "$ref" in schema:
         target: Any = root
-        for key in schema["$ref"].removeprefix("#/").split("/"):
+        for key in schema["$ref"].strip("#/").split("/"):
             target = target[key] if key else target
         return _instance(target, root, depth + 1)
-    for key in ("const", "default"):
-        if key in schema:
-            return schema[key]
-    if schema.get("enum"):
-        return schema["enum"][0]
+    fixed = [schema[key] for key in ("const", "default") if key in schema]
+    if fixed or schema.get("enum"):
+        return [*fixed, *schema.get("enum", [])][0]
     for key in ("anyOf", "oneOf"):
         if options := schema.get(key):
             plain = [option for option in options if option.get("type") != "null"]
@@ -190,7 +199,9 @@ def pieces_of(text: str, sizes: Any) -> list[str]:
     return pieces
 
 
-def usage_of(reply: ServerReply, body: Mapping[str, Any], n: int) -> dict[str, Any] | None:
+def usage_of(
+    reply: ServerReply, body: Mapping[str, Any], n: int
+) -> dict[str, Any] | None:
     """The `usage` of a reply: a token is a word, as far as this server cares."""
     if reply.usage is False:
         return None
@@ -214,7 +225,10 @@ def embedding_of(text: str, dimensions: int) -> list[float]:
     seed = b""
     while len(seed) < dimensions * 2:
         seed += hashlib.sha256(seed[-32:] + text.encode()).digest()
-    raw = [value / 32768 for value in struct.unpack(f"<{dimensions}h", seed[: dimensions * 2])]
+    raw = [
+        value / 32768
+        for value in struct.unpack(f"<{dimensions}h", seed[: dimensions * 2])
+    ]
     norm = sum(value * value for value in raw) ** 0.5 or 1.0
     packed = struct.pack(f"<{dimensions}f", *(value / norm for value in raw))
     return list(struct.unpack(f"<{dimensions}f", packed))

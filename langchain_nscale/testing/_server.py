@@ -108,6 +108,11 @@ class NscaleServer:
         self._script.extend(replies)
         return self
 
+    def reset(self) -> None:
+        """Forget requests and scripted replies."""
+        self.requests.clear()
+        self._script.clear()
+
     # --- running ----------------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -168,9 +173,7 @@ class NscaleServer:
         """Record a request; return the answer to one without the right token."""
         body = await request.body()
         self.requests.append(
-            RecordedRequest(
-                request.method, request.url.path, dict(request.headers), body
-            )
+            RecordedRequest(request.method, request.url.path, dict(request.headers), body)
         )
         if request.headers.get("authorization") == f"Bearer {self.token}":
             return None
@@ -268,7 +271,9 @@ class NscaleServer:
             "stop_reason": None,
         }
         if body.get("logprobs"):
-            choice["logprobs"] = _logprobs(_answers.pieces_of(reply.text or "", reply.pieces))
+            choice["logprobs"] = _logprobs(
+                _answers.pieces_of(reply.text or "", reply.pieces)
+            )
         n = body.get("n") or 1
         return {
             **head,

@@ -79,7 +79,7 @@ def test_the_environments_mistakes_name_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NSCALE_BASE_URL", "nscale.com")
-    with pytest.raises(ValidationError, match="NSCALE_BASE_URL is 'nscale.com'"):
+    with pytest.raises(ValidationError, match=r"NSCALE_BASE_URL is 'nscale\.com'"):
         make()
     monkeypatch.delenv("NSCALE_BASE_URL")
     monkeypatch.setenv("NSCALE_SERVICE_TOKEN", "a b")
@@ -242,7 +242,7 @@ def test_tracing_parameters() -> None:
     assert override["ls_max_tokens"] == 3
 
 
-# --- copies, pickles, serialised forms ----------------------------------------------------
+# --- copies, pickles, serialised forms --------------------------------------------------
 
 
 def test_the_token_is_in_no_form_of_the_model() -> None:

@@ -179,7 +179,7 @@ def test_retry_after_a_date() -> None:
     assert 25 < seconds <= 30
 
 
-@pytest.mark.parametrize("kind", sorted(CORE, key=lambda cls: cls.__name__))
+@pytest.mark.parametrize("kind", sorted(CORE, key=str))
 def test_errors_survive_pickling(kind: type[NscaleError]) -> None:
     error = kind(
         "text",

@@ -47,8 +47,8 @@ def one(message: BaseMessage, **options: Any) -> dict[str, Any]:
             ToolMessage("t", tool_call_id="x"),
             {"role": "tool", "content": "t", "tool_call_id": "x"},
         ),
-        (ChatMessage("c", role="critic"), {"role": "critic", "content": "c"}),
-        (ChatMessage("c", role="developer"), {"role": "system", "content": "c"}),
+        (ChatMessage(content="c", role="critic"), {"role": "critic", "content": "c"}),
+        (ChatMessage(content="c", role="developer"), {"role": "system", "content": "c"}),
         (
             SystemMessage("c", additional_kwargs={"__openai_role__": "developer"}),
             {"role": "system", "content": "c"},
@@ -71,7 +71,7 @@ def test_messages(message: BaseMessage, expected: dict[str, Any]) -> None:
     assert one(message) == expected
 
 
-IMAGES = {
+IMAGES: dict[str, dict[Any, Any]] = {
     "OpenAI": {"type": "image_url", "image_url": {"url": DATA_URL}},
     "OpenAI, string": {"type": "image_url", "image_url": DATA_URL},
     "OpenAI Responses": {"type": "input_image", "image_url": DATA_URL},
@@ -129,7 +129,7 @@ def test_an_images_detail_is_kept() -> None:
 def test_a_block_that_cannot_be_sent_is_refused_by_name_and_position(
     block: dict[str, Any],
 ) -> None:
-    content = [{"type": "text", "text": "a"}, block]
+    content: list[str | dict[Any, Any]] = [{"type": "text", "text": "a"}, block]
     with pytest.raises(ValueError, match=r"messages\[1\] \(HumanMessage\), block 1"):
         convert_messages([SystemMessage("s"), HumanMessage(content)])
     with pytest.raises(ValueError, match=r"messages\[0\] \(AIMessage\), block 1"):
@@ -150,7 +150,7 @@ def test_messages_that_cannot_be_sent() -> None:
     with pytest.raises(ValueError, match="empty"):
         convert_messages([])
     with pytest.raises(ValueError, match=r"messages\[0\] \(FunctionMessage\)"):
-        one(FunctionMessage("x", name="f"))
+        one(FunctionMessage(content="x", name="f"))
 
 
 CALL = {"name": "f", "args": {"a": 1}, "id": "x", "type": "tool_call"}
@@ -213,10 +213,8 @@ FOREIGN = {
 
 @pytest.mark.parametrize("with_calls", [True, False])
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN.keys())
-def test_what_another_providers_model_wrote(
-    content: list[Any], with_calls: bool
-) -> None:
-    has_call = any("f" == b.get("name") for b in content if isinstance(b, dict))
+def test_what_another_providers_model_wrote(content: list[Any], with_calls: bool) -> None:
+    has_call = any(b.get("name") == "f" for b in content if isinstance(b, dict))
     calls = [CALL] if with_calls or has_call else []
     message = AIMessage(content, tool_calls=[CALL] if with_calls else [])
     expected = {"role": "assistant", "content": "I'll look."}
@@ -233,7 +231,7 @@ def test_a_refusal_block_is_text() -> None:
 
 
 def test_anthropics_tool_results_become_tool_messages() -> None:
-    results = [
+    results: list[str | dict[Any, Any]] = [
         {"type": "tool_result", "tool_use_id": "x", "content": "sunny"},
         {"type": "tool_result", "tool_use_id": "y", "content": [{"type": "text"}]},
     ]

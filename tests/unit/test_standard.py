@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.load import load
-from langchain_tests.unit_tests import chat_models as suite
 from langchain_tests.unit_tests import ChatModelUnitTests
+from langchain_tests.unit_tests import chat_models as suite
 
 from langchain_nscale import ChatNscale
 

@@ -55,7 +55,11 @@ def test_answers_are_read_into_the_schema(method: Method) -> None:
     ("fields", "kind", "says"),
     [
         ({"additional_kwargs": {"refusal": "No."}}, ModelRefusalError, "No."),
-        ({"response_metadata": {"finish_reason": "length"}}, OutputParserException, "max_t"),
+        (
+            {"response_metadata": {"finish_reason": "length"}},
+            OutputParserException,
+            "max_t",
+        ),
         (
             {"response_metadata": {"finish_reason": "content_filter"}},
             OutputParserException,
@@ -72,7 +76,7 @@ def test_a_reply_that_is_not_whole_says_why(
 
 @pytest.mark.parametrize("schema", [Joke, JokeDict])
 def test_a_model_that_calls_no_tool_is_an_error_not_none(schema: Any) -> None:
-    with pytest.raises(OutputParserException, match="json_schema.*Haha") as caught:
+    with pytest.raises(OutputParserException, match=r"json_schema.*Haha") as caught:
         parse(schema, "function_calling", AIMessage("Haha"))
     assert caught.value.llm_output == "Haha"
     bad = {"name": "Joke", "args": "{", "id": "x", "error": "Cut off."}
@@ -89,11 +93,11 @@ def test_an_answer_that_does_not_fit_is_an_error(text: str) -> None:
 def chunks(method: Method, reason: str) -> list[AIMessageChunk]:
     texts = ['{"setup": ', '"a", ', '"rating": 1}']
     if method == "function_calling":
-        heads = [{"name": "JokeDict", "id": "x"}, {"name": None, "id": None}]
+        heads: list[Any] = [{"name": "JokeDict", "id": "x"}, {"name": None, "id": None}]
         made = [
             AIMessageChunk(
                 content="",
-                tool_call_chunks=[{**heads[i > 0], "args": text, "index": 0}],  # type: ignore[list-item, typeddict-item]  # as on the wire
+                tool_call_chunks=[{**heads[i > 0], "args": text, "index": 0}],
             )
             for i, text in enumerate(texts)
         ]

@@ -71,8 +71,8 @@ def call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any
 
     def run(service: Service, *, stream: bool = False, **settings: Any) -> Any:
         transport = service.transport(**settings)
-        monkeypatch.setattr(_transport.time, "sleep", service.waits.append)
-        monkeypatch.setattr(_transport.asyncio, "sleep", service._sleep)
+        monkeypatch.setattr("time.sleep", service.waits.append)
+        monkeypatch.setattr("asyncio.sleep", service._sleep)
         if request.param == "sync":
             return transport.send("/p", b"{}", stream=stream)
         return asyncio.run(transport.asend("/p", b"{}", stream=stream))
@@ -264,14 +264,8 @@ def test_a_token_loses_the_line_end_of_its_file() -> None:
 def test_no_traceback_shows_the_token(call: Any) -> None:
     with pytest.raises(NscaleConnectionError) as caught:
         call(Service(httpx2.ConnectError("refused")), max_retries=0)
-    shown = traceback.TracebackException.from_exception(
-        caught.value, capture_locals=True
-    )
-    own = [
-        frame
-        for frame in shown.stack
-        if "langchain_nscale" in frame.filename
-    ]
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    own = [frame for frame in shown.stack if "langchain_nscale" in frame.filename]
     assert own
     text = "".join(shown.format())
     assert "s3cret" not in text.replace('SecretStr("s3cret")', "")

@@ -43,10 +43,9 @@ FINISH = chunk(finish_reason="stop")
 DONE = b"data: [DONE]\n\n"
 
 
-def reader(stall_after: float | None = None, **headers: str) -> StreamReader:
-    return StreamReader(
-        response(content_type="text/event-stream", **headers), stall_after
-    )
+def reader(stall_after: float | None = None) -> StreamReader:
+    got = response(b"", content_type="text/event-stream", status=200)
+    return StreamReader(got, stall_after)
 
 
 def read(pieces: Iterable[bytes]) -> list[AIMessageChunk]:
@@ -58,7 +57,7 @@ def read(pieces: Iterable[bytes]) -> list[AIMessageChunk]:
 
 
 def merge(chunks: Sequence[AIMessageChunk]) -> AIMessage:
-    merged = chunks[0] + list(chunks[1:])  # type: ignore[operator]  # lists are taken too
+    merged = chunks[0] + list(chunks[1:])
     message = message_chunk_to_message(merged)
     assert type(message) is AIMessage
     return message

@@ -1,0 +1,45 @@
+# The commands that anyone has to know. Each makes .venv by itself.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: test lint demo bench docs test-min format clean
+
+test: $(STAMP)
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+demo: $(STAMP)
+	$(BIN)/python examples/demo.py
+
+bench: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
+	$(BIN)/python -m tests.benchmarks
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The tests at the lower bounds of the dependencies, in an environment of their own.
+test-min:
+	$(PYTHON) -m venv .venv-min
+	.venv-min/bin/python -m pip install --quiet 'pip>=25.1'
+	.venv-min/bin/pip install --quiet --constraint constraints-min.txt \
+		--editable '.[testing]' --group test --group demo
+	.venv-min/bin/python -m pytest
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'pip>=25.1'
+	$(BIN)/pip install --quiet --constraint constraints.txt \
+		--editable '.[testing]' --group test --group lint --group demo
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv .venv-min .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

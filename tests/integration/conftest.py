@@ -1,0 +1,52 @@
+"""Integration tests: real HTTP on loopback, and Nscale itself where there is a token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_socket import socket_allow_hosts
+
+from langchain_nscale import ChatNscale
+from langchain_nscale.testing import NscaleServer
+from tests.conftest import LIVE_TOKEN
+
+MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("live") is None:
+        socket_allow_hosts(["127.0.0.1", "localhost"], allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[NscaleServer]:
+    with NscaleServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(_server: NscaleServer) -> NscaleServer:
+    """The session's server, as new."""
+    _server.reset()
+    return _server
+
+
+@pytest.fixture
+def make(server: NscaleServer) -> Any:
+    """Make a model that talks to the server and gives up at once."""
+
+    def make_model(**settings: Any) -> ChatNscale:
+        defaults = {"model": MODEL, "max_retries": 0, "timeout": 20, **server.settings}
+        return ChatNscale(**{**defaults, **settings})
+
+    return make_model
+
+
+@pytest.fixture
+def live_token() -> str:
+    if not LIVE_TOKEN:
+        pytest.skip("NSCALE_SERVICE_TOKEN isn't set: the live API isn't tested")
+    return LIVE_TOKEN

@@ -1,0 +1,251 @@
+"""The stand-in server, asked directly: does it behave as the real API would?"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
+from langchain_nscale.testing._answers import instance_of, pieces_of, split_words
+
+
+@pytest.fixture
+def client(server: NscaleServer) -> Iterator[httpx2.Client]:
+    headers = {"authorization": f"Bearer {server.token}"}
+    with httpx2.Client(base_url=server.base_url, headers=headers) as made:
+        yield made
+
+
+def chat(client: httpx2.Client, *messages: Any, **fields: Any) -> httpx2.Response:
+    said = list(messages) or [{"role": "user", "content": "Hi there"}]
+    body = {"model": "m", "messages": said, **fields}
+    return client.post("/chat/completions", json=body)
+
+
+def test_a_reply_has_the_recorded_form(client: httpx2.Client) -> None:
+    response = chat(client)
+    assert response.status_code == 200
+    assert response.headers["inference-id"]
+    completion = response.json()
+    (choice,) = completion.pop("choices")
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "You said: Hi there",
+        "tool_calls": [],
+    }
+    assert completion["object"] == "chat.completion"
+    assert completion["usage"]["total_tokens"] == 6
+
+
+def test_a_stream_has_the_recorded_form(client: httpx2.Client) -> None:
+    response = chat(client, stream=True, stream_options={"include_usage": True})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    lines = [line[6:] for line in response.text.split("\n\n") if line]
+    assert lines[-1] == "[DONE]"
+    chunks = [json.loads(line) for line in lines[:-1]]
+    assert [c["choices"][0]["delta"].get("content") for c in chunks[:-1]] == [
+        "",
+        "You",
+        " said:",
+        " Hi",
+        " there",
+        "",
+    ]
+    assert all(chunk["usage"] is None for chunk in chunks[:-1])
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["total_tokens"] == 6
+    assert "usage" not in chat(client, stream=True).text
+
+
+def test_the_status_of_streams_can_be_the_guides() -> None:
+    with NscaleServer(stream_status=201) as server:
+        headers = {"authorization": f"Bearer {server.token}"}
+        with httpx2.Client(base_url=server.base_url, headers=headers) as client:
+            assert chat(client, stream=True).status_code == 201
+            assert chat(client).status_code == 200
+
+
+USER = {"role": "user", "content": "a"}
+CALL = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+BAD_CALL = {**CALL, "function": {"name": "f", "arguments": "{"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"{", None),
+        (b"[]", None),
+        ({"messages": [USER]}, "model"),
+        ({"model": "m"}, "messages"),
+        ({"model": "m", "messages": []}, "messages"),
+        (
+            {"model": "m", "messages": [{"role": "developer", "content": ""}]},
+            "messages[0]",
+        ),
+        ({"model": "m", "messages": [USER, "text"]}, "messages[1]"),
+        ({"model": "m", "messages": [{"role": "user"}]}, "messages[0]"),
+        (
+            {"model": "m", "messages": [{"role": "assistant", "tool_calls": [BAD_CALL]}]},
+            "messages[0]",
+        ),
+        (
+            {
+                "model": "m",
+                "messages": [{"role": "tool", "content": "a", "tool_call_id": "x"}],
+            },
+            "messages[0]",
+        ),
+        ({"model": "m", "messages": [USER], "n": -1}, "n"),
+    ],
+)
+def test_bad_requests_are_refused(client: httpx2.Client, body: Any, param: Any) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body)
+    response = client.post("/chat/completions", content=content)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+def test_a_tool_message_needs_its_call(client: httpx2.Client) -> None:
+    asked = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    told = {"role": "tool", "content": "done", "tool_call_id": "x"}
+    answer = chat(client, USER, asked, told).json()["choices"][0]["message"]["content"]
+    assert answer == "The tool answered: done"
+
+
+@pytest.mark.parametrize("path", ["/models", "/embeddings", "/chat/completions"])
+def test_the_token_is_checked_everywhere(server: NscaleServer, path: str) -> None:
+    method = "GET" if path == "/models" else "POST"
+    response = httpx2.request(method, server.base_url + path)
+    assert response.status_code == 401
+    assert response.json()["error"]["error_type"] == "INVALID_TOKEN"
+    assert server.requests[-1].path == f"/v1{path}"
+
+
+def test_models(client: httpx2.Client) -> None:
+    listed = client.get("/models").json()["data"]
+    assert {"id", "owned_by", "pricing"} <= listed[0].keys()
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_embeddings(client: httpx2.Client, encoding: str) -> None:
+    body = {
+        "model": "m",
+        "input": ["a", "b", "a"],
+        "dimensions": 8,
+        "encoding_format": encoding,
+    }
+    data = client.post("/embeddings", json=body).json()["data"]
+    vectors = [entry["embedding"] for entry in data]
+    if encoding == "base64":
+        vectors = [struct.unpack("<8f", base64.b64decode(v)) for v in vectors]
+    assert len(vectors[0]) == 8
+    assert vectors[0] == vectors[2] != vectors[1]
+    assert abs(sum(value * value for value in vectors[0]) - 1) < 1e-6
+    single = client.post("/embeddings", json={"model": "m", "input": "a"}).json()
+    assert len(single["data"][0]["embedding"]) == 64
+
+
+def test_scripted_embeddings(client: httpx2.Client, server: NscaleServer) -> None:
+    server.add(ServerReply.error(503, "later"))
+    assert client.post("/embeddings", json={"input": "a"}).status_code == 503
+
+
+def test_limits_and_stops(client: httpx2.Client) -> None:
+    short = chat(client, max_tokens=2).json()["choices"][0]
+    assert (short["message"]["content"], short["finish_reason"]) == (
+        "You said:",
+        "length",
+    )
+    stopped = chat(client, stop=["there"]).json()["choices"][0]
+    assert stopped["message"]["content"] == "You said: Hi "
+    assert chat(client, stop=" Hi").json()["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_responder_answers_what_is_not_scripted() -> None:
+    def respond(body: Any) -> ServerReply | None:
+        return ServerReply(text="mine") if body["model"] == "m" else None
+
+    with NscaleServer(responder=respond) as server:
+        headers = {"authorization": f"Bearer {server.token}"}
+        with httpx2.Client(base_url=server.base_url, headers=headers) as client:
+            server.add(ServerReply(text="scripted"))
+            texts = [
+                chat(client, model=model).json()["choices"][0]["message"]["content"]
+                for model in ("m", "m", "other")
+            ]
+    assert texts == ["scripted", "mine", "You said: Hi there"]
+
+
+async def test_async_use() -> None:
+    async with NscaleServer() as server:
+        assert server.base_url.startswith("http://127.0.0.1:")
+    with pytest.raises(RuntimeError, match="context manager"):
+        _ = server.base_url
+
+
+def test_the_fixture_is_there_without_import(nscale_server: NscaleServer) -> None:
+    assert nscale_server.settings["base_url"] == nscale_server.base_url
+
+
+def test_usage_can_be_given_or_left_out(
+    client: httpx2.Client, server: NscaleServer
+) -> None:
+    server.add(ServerReply(text="a", usage=False), ServerReply(usage={"x": 1}))
+    assert chat(client).json()["usage"] is None
+    assert chat(client).json()["usage"] == {"x": 1}
+
+
+def test_tool_calls_in_a_stream(client: httpx2.Client, server: NscaleServer) -> None:
+    call = ToolCallReply("f", {"a": 1}, id="x")
+    server.add(ServerReply(reasoning="hm", tool_calls=[call], pieces=[3]))
+    text = chat(client, stream=True).text
+    assert '"reasoning_content":"hm"' in text
+    assert '"arguments":"{\\"a"' in text
+
+
+SCHEMAS = [
+    ({}, "text"),
+    (True, "text"),
+    ({"const": 3}, 3),
+    ({"default": "d"}, "d"),
+    ({"enum": ["a", "b"]}, "a"),
+    ({"type": "integer", "minimum": 5}, 5),
+    ({"type": "number", "maximum": 0}, 0),
+    ({"type": "boolean"}, True),
+    ({"type": "null"}, None),
+    ({"type": ["null", "integer"]}, 1),
+    ({"type": "string", "minLength": 6}, "textxx"),
+    ({"type": "string", "maxLength": 2}, "te"),
+    ({"anyOf": [{"type": "null"}, {"type": "boolean"}]}, True),
+    ({"anyOf": [{"type": "null"}]}, None),
+    ({"allOf": [{"type": "boolean"}], "title": "T"}, True),
+    ({"type": "array", "items": {"type": "integer"}, "minItems": 2}, [1, 1]),
+    (
+        {"properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"const": 1}}},
+        {"a": 1},
+    ),
+]
+
+
+@pytest.mark.parametrize(("schema", "value"), SCHEMAS)
+def test_instances_of_schemas(schema: Any, value: Any) -> None:
+    assert instance_of(schema) == value
+
+
+def test_a_recursive_schema_ends() -> None:
+    child = {"anyOf": [{"$ref": "#"}, {"type": "null"}]}
+    tree = instance_of({"type": "object", "properties": {"child": child}})
+    while tree:
+        tree = tree.get("child")
+
+
+def test_pieces_make_up_the_text() -> None:
+    text = " a  b\nc "
+    assert "".join(split_words(text)) == text
+    assert pieces_of("abcdef", [1, 2]) == ["a", "bc", "de", "f"]
