@@ -8,7 +8,7 @@ streamed is a stream of one object.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, NamedTuple, cast
 from uuid import uuid4
@@ -258,14 +258,17 @@ def _string(value: object, field: str) -> str:
     return value
 
 
-def _content(content: object) -> Iterator[Delta]:
+def _content(content: object) -> Iterable[Delta]:
     """Deltas of a message's `content`: a string, or (some models) a list of parts."""
     if isinstance(content, str):
-        yield Delta(text=content)
-        return
+        return (Delta(content),)
     if not isinstance(content, list):
         what = "`content` is neither a string nor a list"
         raise MalformedError(what)
+    return _content_parts(content)
+
+
+def _content_parts(content: list[Any]) -> Iterator[Delta]:
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text":
@@ -557,13 +560,12 @@ class StreamReader:
                 return
             if not event:
                 continue
-            completion = self._parse(event)
             try:
-                deltas = reply.read(completion)
+                deltas = reply.read(self._parse(event))
             except MalformedError as problem:
                 raise self._malformed(str(problem), event) from None
             for delta in deltas:
-                chunk = _chunk(reply, delta)
+                chunk = _chunk(reply, delta, first=not self._sent)
                 self._sent.append(chunk.message)
                 yield chunk
 
@@ -597,17 +599,21 @@ def _merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
     return cast("AIMessage", message_chunk_to_message(merged))
 
 
-def _chunk(reply: Reply, delta: Delta) -> ChatGenerationChunk:
-    metadata = {"logprobs": delta.logprobs} if delta.logprobs else None
+def _chunk(reply: Reply, delta: Delta, *, first: bool) -> ChatGenerationChunk:
+    text, reasoning, refusal, call, logprobs = delta
     extra = None
-    if delta.reasoning:
-        extra = {"reasoning_content": delta.reasoning}
-    elif delta.refusal:
-        extra = {"refusal": delta.refusal}
+    if reasoning:
+        extra = {"reasoning_content": reasoning}
+    elif refusal:
+        extra = {"refusal": refusal}
+    metadata: dict[str, Any] | None = {"logprobs": logprobs} if logprobs else None
+    if first:
+        # Not on every chunk: merging it 2,000 times costs as much as parsing.
+        metadata = {"model_provider": PROVIDER, **(metadata or {})}
     return make_chunk(
         reply.id,
-        text=delta.text,
+        text=text,
         additional_kwargs=extra,
         response_metadata=metadata,
-        tool_call_chunk=delta.tool_call,
+        tool_call_chunk=call,
     )

@@ -18,7 +18,6 @@ def test_a_fast_chunk_equals_a_validated_one() -> None:
             content="hi",
             id="id-1",
             additional_kwargs={"reasoning_content": "r"},
-            response_metadata={"model_provider": "nscale"},
         )
     )
     assert fast == slow

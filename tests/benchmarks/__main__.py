@@ -1,0 +1,149 @@
+"""`make bench`: CPU time of LangChain's chat clients against one loopback server.
+
+Each client runs in a process of its own, several rounds alternating, medians. Ratios are
+what counts: machines differ and are shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.benchmarks.client import CLIENTS
+
+Figures = dict[str, dict[str, float]]  # work -> client -> median
+
+# Work -> at most so many times ChatOpenAI.
+BOUNDS = {
+    "stream, text": 0.17,
+    "astream, text": 0.15,
+    "stream, reasoning": 0.25,
+    "astream, reasoning": 0.25,
+    "stream, tools": 0.25,
+    "astream, tools": 0.25,
+    "events v3": 0.5,
+    "events v3, sync": 0.5,
+    "invoke": 0.55,
+    "ainvoke, 200 at once": 0.5,
+    "first construction": 1.0,
+    "hundredth construction": 1.0,
+    "import": 0.95,
+    "peak memory, 1,000 streams (MiB)": 0.8,
+}
+LINEAR = (
+    ("stream, text", "stream, text, twice as long", 1.0),
+    ("ainvoke, 200 at once", "ainvoke, 400 at once", 1.0),
+    ("history of 200 messages", "history of 400 messages", 2.0),
+)
+
+
+def measure(rounds: int, clients: list[str]) -> tuple[Figures, dict[str, str]]:
+    """Run all clients; return medians by work and client, and what failed."""
+    seen: dict[tuple[str, str], list[float]] = defaultdict(list)
+    failed: dict[str, str] = {}
+    here = [sys.executable, "-m"]
+    for number in range(rounds):
+        for name in clients:
+            for part in ("time", "memory"):
+                server = subprocess.Popen(  # our own code
+                    [*here, "tests.benchmarks.server"], stdout=subprocess.PIPE, text=True
+                )
+                port = server.stdout.readline().strip() if server.stdout else ""
+                url = f"http://127.0.0.1:{port}/v1"
+                command = [*here, "tests.benchmarks.client", name, part, url]
+                try:
+                    done = subprocess.run(  # our own code
+                        command, capture_output=True, text=True, check=False, timeout=240
+                    )
+                    figures = json.loads(done.stdout or "{}")
+                    if done.returncode:
+                        figures["failed"] = done.stderr.strip().splitlines()[-1]
+                except subprocess.TimeoutExpired:
+                    figures = {"failed": "took longer than 240 s"}
+                finally:
+                    server.kill()
+                    server.wait()
+                for label, value in figures.items():
+                    if isinstance(value, str):
+                        failed[f"{name}, {label}"] = value
+                    else:
+                        seen[label, name].append(value)
+            print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
+    medians: Figures = defaultdict(dict)
+    for (label, name), values in seen.items():
+        medians[label][name] = median(values)
+    return medians, failed
+
+
+def shown(label: str, value: float) -> str:
+    if "MiB" in label:
+        return f"{value:.0f}"
+    return f"{value * 1e6:.1f}" if value < 0.01 else f"{value * 1e3:.1f} ms"
+
+
+def table(figures: Figures, clients: list[str]) -> str:
+    """A Markdown table: µs (or as said) of CPU, and ratios of ChatNscale."""
+    columns = ["work", *clients, "÷ ChatOpenAI", "÷ (floor + core)", "at most", "ok"]
+    rows = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for label, by_client in figures.items():
+        cells = [shown(label, by_client[c]) if c in by_client else "-" for c in clients]
+        own = by_client.get("ChatNscale")
+        peer = by_client.get("ChatOpenAI")
+        floor = by_client.get("floor", 0) + by_client.get("core", 0)
+        ratio = own / peer if own and peer else None
+        bound = BOUNDS.get(label)
+        best = own is not None and all(
+            own <= value for name, value in by_client.items() if name.startswith("Chat")
+        )
+        verdict = "-" if ratio is None else "yes" if best else "not the fastest"
+        if bound and ratio and ratio > bound:
+            verdict = "NO"
+        cells += [
+            f"{ratio:.2f}" if ratio else "-",
+            f"{own / floor:.2f}" if own and floor else "-",
+            f"{bound}" if bound else "-",
+            verdict,
+        ]
+        rows.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def growth(figures: Figures) -> list[str]:
+    """How each linear cost of ChatNscale grows when its size doubles."""
+    lines = []
+    for small, large, factor in LINEAR:
+        once, twice = (figures[label].get("ChatNscale") for label in (small, large))
+        if once and twice:
+            grown = twice / once / factor
+            lines.append(f"{large}: {grown:.2f} of linear (0.9 to 1.1 wanted)")
+    return lines
+
+
+def main() -> None:
+    """Measure, print a table, write it as JSON."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", nargs="*", default=list(CLIENTS))
+    parser.add_argument("--json", type=Path, default=Path("bench-result.json"))
+    options = parser.parse_args()
+    figures, failed = measure(options.rounds, options.clients)
+    print(
+        f"µs of CPU per call or chunk; {platform.python_version()}, {platform.machine()}"
+    )
+    print(table(figures, options.clients))
+    print("\n".join(growth(figures)))
+    for what, why in failed.items():
+        print(f"{what}: {why}")
+    result: dict[str, Any] = {"figures": figures, "failed": failed}
+    options.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,428 @@
+"""One client, all work, in a process of its own: prints CPU seconds per unit as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+CHUNKS = 2000
+HELD = 1000  # as in the server
+
+
+def history(count: int) -> list[Any]:
+    return [("human" if i % 2 == 0 else "ai", "x" * 250) for i in range(count)]
+
+
+def image() -> list[Any]:
+    url = "data:image/png;base64," + "A" * 5_000_000
+    block = {"type": "image_url", "image_url": {"url": url}}
+    return [("human", [{"type": "text", "text": "What?"}, block])]
+
+
+def fifty_tools() -> list[dict[str, Any]]:
+    properties = {f"p{i}": {"type": "string", "description": "x" * 40} for i in range(5)}
+    parameters = {"type": "object", "properties": properties}
+    return [
+        {
+            "type": "function",
+            "function": {"name": f"f{i}", "description": "y", "parameters": parameters},
+        }
+        for i in range(50)
+    ]
+
+
+# --- clients: a function that makes one from base URL and model ---------------------------
+
+
+def chat(
+    package: str, name: str, key: str = "api_key", url: str = "base_url", **more: Any
+) -> Any:
+    """A LangChain chat model by name: imported on use, which is measured too."""
+
+    def make(address: str, model: str) -> Any:
+        cls = getattr(import_module(package), name)
+        return cls(**{"model": model, key: "t", url: address, **more})
+
+    return make
+
+
+def litellm(url: str, model: str) -> Any:
+    return chat("langchain_litellm", "ChatLiteLLM", url="api_base")(
+        url, f"nscale/{model}"
+    )
+
+
+def core(_: str, model: str) -> Any:
+    """langchain-core alone: chunks that are there already, no network."""
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage, AIMessageChunk
+    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+    kind, count, *_rest = [*model.split("-"), "9"]
+    if kind == "tools":
+        call = {"name": None, "args": "token ", "id": None, "index": 0}
+        message = AIMessageChunk(content="", tool_call_chunks=[call])
+    elif kind == "reasoning":
+        message = AIMessageChunk(
+            content="", additional_kwargs={"reasoning_content": " token"}
+        )
+    else:
+        message = AIMessageChunk(content=" token")
+    prebuilt = [
+        ChatGenerationChunk(message=message.model_copy()) for _ in range(int(count))
+    ]
+    result = ChatResult(generations=[ChatGeneration(message=AIMessage("Hello"))])
+
+    class Core(BaseChatModel):
+        @property
+        def _llm_type(self) -> str:
+            return "core"
+
+        def _generate(self, *_: Any, **__: Any) -> ChatResult:
+            return result
+
+        async def _agenerate(self, *_: Any, **__: Any) -> ChatResult:
+            return result
+
+        def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+            yield from prebuilt
+
+        async def _astream(
+            self, *_: Any, **__: Any
+        ) -> AsyncIterator[ChatGenerationChunk]:
+            for chunk in prebuilt:
+                yield chunk
+
+        def bind_tools(self, *_: Any, **__: Any) -> Any:
+            return self
+
+    return Core()
+
+
+class Floor:
+    """HTTP client, line split, JSON: no SDK and no framework."""
+
+    def __init__(self, url: str, model: str) -> None:
+        httpx2 = import_module("httpx2")
+
+        self.url = url + "/chat/completions"
+        self.model = model
+        self.http = httpx2.Client(timeout=60)
+        limits = httpx2.Limits(max_connections=None)
+        self.make_async: Any = lambda: httpx2.AsyncClient(timeout=60, limits=limits)
+        self.async_http: Any = None
+
+    def body(self, messages: Any, *, stream: bool) -> bytes:
+        made = {"model": self.model, "messages": messages, "stream": stream}
+        return json.dumps(made).encode()
+
+    def invoke(self, messages: Any, **_: Any) -> Any:
+        import jiter
+
+        return jiter.from_json(
+            self.http.post(self.url, content=self.body(messages, stream=False)).content
+        )
+
+    async def ainvoke(self, messages: Any, **_: Any) -> Any:
+        import jiter
+
+        if self.async_http is None:
+            self.async_http = self.make_async()
+        body = self.body(messages, stream=False)
+        return jiter.from_json(
+            (await self.async_http.post(self.url, content=body)).content
+        )
+
+    def stream(self, messages: Any) -> Iterator[Any]:
+        import jiter
+
+        body = self.body(messages, stream=True)
+        with self.http.stream("POST", self.url, content=body) as response:
+            rest = b""
+            for data in response.iter_bytes():
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    if line.startswith(b"data: {"):
+                        yield jiter.from_json(line[6:])
+
+    async def astream(self, messages: Any) -> AsyncIterator[Any]:
+        import jiter
+
+        if self.async_http is None:
+            self.async_http = self.make_async()
+        body = self.body(messages, stream=True)
+        async with self.async_http.stream("POST", self.url, content=body) as response:
+            rest = b""
+            async for data in response.aiter_bytes():
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    if line.startswith(b"data: {"):
+                        yield jiter.from_json(line[6:])
+
+    async def abatch(self, many: Any, config: Any) -> Any:
+        limit = asyncio.Semaphore(config["max_concurrency"])
+
+        async def one(messages: Any) -> Any:
+            async with limit:
+                return await self.ainvoke(messages)
+
+        return await asyncio.gather(*map(one, many))
+
+    def bind_tools(self, _: Any) -> Any:
+        return self
+
+
+class Sdk(Floor):
+    """The OpenAI SDK alone."""
+
+    def __init__(self, url: str, model: str) -> None:
+        sdk = import_module("openai")
+        self.model = model
+        self.sync = sdk.OpenAI(base_url=url, api_key="t").chat.completions
+        self.aio = sdk.AsyncOpenAI(base_url=url, api_key="t").chat.completions
+
+    def invoke(self, messages: Any, **_: Any) -> Any:
+        return self.sync.create(model=self.model, messages=messages)
+
+    async def ainvoke(self, messages: Any, **_: Any) -> Any:
+        return await self.aio.create(model=self.model, messages=messages)
+
+    def stream(self, messages: Any) -> Iterator[Any]:
+        yield from self.sync.create(model=self.model, messages=messages, stream=True)
+
+    async def astream(self, messages: Any) -> AsyncIterator[Any]:
+        async for chunk in await self.aio.create(
+            model=self.model, messages=messages, stream=True
+        ):
+            yield chunk
+
+
+CLIENTS: dict[str, Callable[[str, str], Any]] = {
+    "floor": Floor,
+    "core": core,
+    "sdk": Sdk,
+    "ChatNscale": chat("langchain_nscale", "ChatNscale"),
+    "ChatOpenAI": chat("langchain_openai", "ChatOpenAI", stream_usage=True),
+    "ChatDeepSeek": chat("langchain_deepseek", "ChatDeepSeek", url="api_base"),
+    "ChatXAI": chat("langchain_xai", "ChatXAI"),
+    "ChatGroq": chat("langchain_groq", "ChatGroq"),
+    "ChatFireworks": chat("langchain_fireworks", "ChatFireworks"),
+    "ChatTogether": chat("langchain_together", "ChatTogether"),
+    "ChatLiteLLM": litellm,
+}
+PLAIN = {"floor", "sdk"}  # no LangChain interface
+
+
+def prompt(name: str, messages: Any) -> Any:
+    if name not in PLAIN:
+        return messages
+    roles = {"human": "user", "ai": "assistant"}
+    return [{"role": roles[role], "content": content} for role, content in messages]
+
+
+def per_unit(units: int, work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return (time.process_time() - start) / units
+
+
+def drain(stream: Iterator[Any]) -> int:
+    return sum(1 for _ in stream)
+
+
+async def adrain(stream: AsyncIterator[Any]) -> int:
+    return sum([1 async for _ in stream])
+
+
+class Bench:
+    """All work for one client."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        self.url = url
+        self.hi = prompt(name, [("human", "Hi")])
+        # One for all work: several clients break on a second event loop.
+        self.loop = asyncio.new_event_loop()
+
+    def make(self, model: str = "text-9") -> Any:
+        return CLIENTS[self.name](self.url, model)
+
+    def setup(self) -> Iterator[tuple[str, float]]:
+        """Import and construction; has to come first in the process."""
+        yield "import", per_unit(1, self._import)
+        yield "first construction", per_unit(1, self.make)
+        self.make()
+        yield (
+            "hundredth construction",
+            per_unit(20, lambda: [self.make() for _ in range(20)]),
+        )
+
+    def _import(self) -> None:
+        modules = {
+            "floor": "httpx2",
+            "core": "langchain_core.language_models",
+            "sdk": "openai",
+            "ChatNscale": "langchain_nscale.chat_models",
+        }
+        package = "langchain_" + self.name.removeprefix("Chat").lower()
+        import_module(modules.get(self.name, package))
+
+    def calls(self) -> Iterator[tuple[str, float]]:
+        model = self.make()
+        for _ in range(5):
+            model.invoke(self.hi)
+        yield "invoke", per_unit(300, lambda: [model.invoke(self.hi) for _ in range(300)])
+        for count, label in (
+            (200, "ainvoke, 200 at once"),
+            (400, "ainvoke, 400 at once"),
+        ):
+            yield label, self.at_once(count)
+        many = [self.hi] * 1000
+        yield "abatch of 1,000", self.batch(many)
+        for count in (200, 400):
+            said = prompt(self.name, history(count))
+            model.invoke(said)
+            work = per_unit(30, lambda said=said: [model.invoke(said) for _ in range(30)])  # type: ignore[misc]
+            yield f"history of {count} messages", work
+        if self.name not in PLAIN:
+            bound = model.bind_tools(fifty_tools())
+            yield (
+                "50 bound tools",
+                per_unit(50, lambda: [bound.invoke(self.hi) for _ in range(50)]),
+            )
+        picture = prompt(self.name, image())
+        yield (
+            "image of 5 MB",
+            per_unit(3, lambda: [model.invoke(picture) for _ in range(3)]),
+        )
+
+    def at_once(self, count: int) -> float:
+        async def work() -> float:
+            model = self.make()
+            await asyncio.gather(*[model.ainvoke(self.hi) for _ in range(20)])
+            start = time.process_time()
+            for _ in range(3):
+                await asyncio.gather(*[model.ainvoke(self.hi) for _ in range(count)])
+            return (time.process_time() - start) / (3 * count)
+
+        return self.loop.run_until_complete(work())
+
+    def batch(self, many: list[Any]) -> float:
+        async def work() -> float:
+            model = self.make()
+            await model.abatch(many[:50], {"max_concurrency": 100})
+            start = time.process_time()
+            await model.abatch(many, {"max_concurrency": 100})
+            return (time.process_time() - start) / len(many)
+
+        return self.loop.run_until_complete(work())
+
+    def streams(self) -> Iterator[tuple[str, float]]:
+        for kind in ("text", "reasoning", "tools"):
+            yield f"stream, {kind}", self.stream(f"{kind}-{CHUNKS}")
+            yield f"astream, {kind}", self.astream(f"{kind}-{CHUNKS}")
+        yield "stream, text, twice as long", self.long()
+        model = self.make(f"text-{CHUNKS}-seg")
+        yield (
+            "stream, by segments",
+            per_unit(CHUNKS, lambda: drain(model.stream(self.hi))),
+        )
+        yield "astream, by segments", self.astream(f"text-{CHUNKS}-seg", rounds=1)
+        if self.name not in PLAIN:
+            yield "events v2", self.events("v2")
+            yield "events v3", self.events("v3")
+            yield "events v3, sync", self.sync_events()
+
+    def stream(self, name: str, rounds: int = 3) -> float:
+        model = self.make(name)
+        drain(model.stream(self.hi))
+        start = time.process_time()
+        for _ in range(rounds):
+            drain(model.stream(self.hi))
+        return (time.process_time() - start) / (CHUNKS * rounds)
+
+    def long(self) -> float:
+        model = self.make(f"text-{2 * CHUNKS}")
+        drain(model.stream(self.hi))
+        return per_unit(
+            CHUNKS * 4, lambda: [drain(model.stream(self.hi)) for _ in range(2)]
+        )
+
+    def astream(self, name: str, rounds: int = 3) -> float:
+        async def work() -> float:
+            model = self.make(name)
+            await adrain(model.astream(self.hi))
+            start = time.process_time()
+            for _ in range(rounds):
+                await adrain(model.astream(self.hi))
+            return (time.process_time() - start) / (CHUNKS * rounds)
+
+        return self.loop.run_until_complete(work())
+
+    def events(self, version: str) -> float:
+        async def work() -> float:
+            model = self.make(f"text-{CHUNKS}")
+
+            async def once() -> None:
+                events = model.astream_events(self.hi, version=version)
+                if not hasattr(events, "__aiter__"):
+                    events = await events
+                await adrain(events)
+
+            await once()
+            start = time.process_time()
+            await once()
+            return (time.process_time() - start) / CHUNKS
+
+        return self.loop.run_until_complete(work())
+
+    def sync_events(self) -> float:
+        model = self.make(f"text-{CHUNKS}")
+        drain(model.stream_events(self.hi, version="v3"))
+        return per_unit(CHUNKS, lambda: drain(model.stream_events(self.hi, version="v3")))
+
+    def memory(self) -> Iterator[tuple[str, float]]:
+        async def work() -> None:
+            model = self.make("text-50-hold")
+            await asyncio.gather(*[adrain(model.astream(self.hi)) for _ in range(HELD)])
+
+        if self.name != "core":
+            self.loop.run_until_complete(work())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        yield "peak memory, 1,000 streams (MiB)", peak
+
+
+def attempt(work: Callable[[], Iterator[tuple[str, float]]]) -> dict[str, float | str]:
+    """The figures of some work; a client that can't do it is reported, not dropped."""
+    figures: dict[str, float | str] = {}
+    try:
+        figures.update(work())
+    except Exception as error:  # noqa: BLE001  # whatever a client raises
+        figures[f"failed in {work.__name__}"] = f"{type(error).__name__}: {error}"[:200]
+    return figures
+
+
+def main() -> None:
+    name, part, url = sys.argv[1:]
+    for variable in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2"):
+        os.environ.pop(variable, None)
+    bench = Bench(name, url)
+    parts = {
+        "time": (bench.setup, bench.calls, bench.streams),
+        "memory": (bench.memory,),
+    }
+    figures: dict[str, float | str] = {}
+    for work in parts[part]:
+        figures.update(attempt(work))
+    sys.stdout.write(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

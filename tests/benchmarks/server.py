@@ -1,0 +1,136 @@
+"""A loopback server that answers from prebuilt bytes, as fast as the client can read.
+
+Which answer is in the request's `model`: `text-2000` is a stream of 2,000 chunks of text
+(also `reasoning-N`, `tools-N`), with `-seg` each event in a write of its own. A request
+that isn't streamed gets a short whole reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from functools import lru_cache
+from typing import Any
+
+MODEL = re.compile(rb'"model":\s*"([^"]+)"')
+STREAM = re.compile(rb'"stream":\s*true')
+LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
+HEAD = {"id": "chatcmpl-1", "created": 1784187753, "model": "bench"}
+USAGE = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
+
+
+def event(delta: dict[str, Any] | None, **choice: Any) -> bytes:
+    choices = [] if delta is None else [{"index": 0, "delta": delta, **choice}]
+    usage = USAGE if delta is None else None
+    chunk = {**HEAD, "object": "chat.completion.chunk", "choices": choices}
+    return b"data: " + json.dumps({**chunk, "usage": usage}).encode() + b"\n\n"
+
+
+@lru_cache
+def events(kind: str, count: int) -> list[bytes]:
+    if kind == "tools":
+        function = {"name": "f", "arguments": ""}
+        first = {"index": 0, "id": "x", "type": "function", "function": function}
+        made = [event({"role": "assistant", "tool_calls": [first]})]
+        texts = ['{"a": "', *["token "] * (count - 2), '"}']
+        made += [
+            event({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})
+            for text in texts
+        ]
+    else:
+        field = "reasoning_content" if kind == "reasoning" else "content"
+        made = [event({"role": "assistant", "content": ""})]
+        made += [event({field: " token"}, finish_reason=None)] * count
+    return [*made, event({}, finish_reason="stop"), event(None), b"data: [DONE]\n\n"]
+
+
+def chunked(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+@lru_cache
+def stream_bytes(kind: str, count: int) -> bytes:
+    data = b"".join(events(kind, count))
+    pieces = [data[at : at + 16_384] for at in range(0, len(data), 16_384)]
+    return STREAM_HEAD + b"".join(map(chunked, pieces)) + b"0\r\n\r\n"
+
+
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
+MESSAGE = {"role": "assistant", "content": "Hello there, how are you?", "tool_calls": []}
+WHOLE_BODY = json.dumps(
+    {
+        **HEAD,
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": MESSAGE, "finish_reason": "stop"}],
+        "usage": USAGE,
+    }
+).encode()
+WHOLE = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+    + f"content-length: {len(WHOLE_BODY)}\r\n\r\n".encode()
+    + WHOLE_BODY
+)
+
+
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = LENGTH.search(head)
+            body = await reader.readexactly(int(length[1])) if length else b""
+            if not STREAM.search(body):
+                writer.write(WHOLE)
+                continue
+            model = MODEL.search(body)
+            kind, count, *seg = (model[1] if model else b"text-9").decode().split("-")
+            if seg == [
+                "hold"
+            ]:  # all but the end, which comes when all clients have begun
+                await hold(writer, kind, int(count))
+            elif seg:
+                writer.write(STREAM_HEAD)
+                for piece in events(kind, int(count)):
+                    writer.write(chunked(piece))
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                writer.write(b"0\r\n\r\n")
+            else:
+                writer.write(stream_bytes(kind, int(count)))
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+
+holding: list[asyncio.Event] = []
+HELD = 1000
+
+
+async def hold(writer: asyncio.StreamWriter, kind: str, count: int) -> None:
+    *first, finish, usage, done = events(kind, count)
+    writer.write(STREAM_HEAD + chunked(b"".join(first)))
+    await writer.drain()
+    mine = asyncio.Event()
+    holding.append(mine)
+    if len(holding) == HELD:
+        for other in holding:
+            other.set()
+        holding.clear()
+    await mine.wait()
+    writer.write(chunked(finish + usage + done) + b"0\r\n\r\n")
+
+
+async def main() -> None:
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**24, backlog=2048)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
