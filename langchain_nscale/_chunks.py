@@ -100,7 +100,8 @@ def _like(prototype: _M, fields: dict[str, Any]) -> _M:
     copy: _M = _new(prototype.__class__)
     _set(copy, "__dict__", fields)
     _set(copy, "__pydantic_fields_set__", prototype.__pydantic_fields_set__.copy())
-    _set(copy, "__pydantic_extra__", None)
+    extra = prototype.__pydantic_extra__
+    _set(copy, "__pydantic_extra__", None if extra is None else extra.copy())
     _set(copy, "__pydantic_private__", None)
     return copy
 

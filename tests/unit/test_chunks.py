@@ -21,6 +21,8 @@ def test_a_fast_chunk_equals_a_validated_one() -> None:
         )
     )
     assert fast == slow
+    assert fast.message.__pydantic_extra__ == slow.message.__pydantic_extra__ == {}
+    assert fast.message.model_copy(update={"a": 1}) != slow.message
     assert fast.model_dump() == slow.model_dump()
     assert pickle.loads(pickle.dumps(fast)) == slow
     assert dumpd(fast.message) == dumpd(slow.message)
