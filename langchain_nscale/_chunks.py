@@ -1,4 +1,4 @@
-"""Message chunks, built fast. The one module that knows about speed.
+"""Message chunks, built fast.
 
 Validating a message chunk and its wrapper costs more than all else that we do for a
 token, and checks values that we have made ourselves. So one of each is validated at

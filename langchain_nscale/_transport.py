@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 from pydantic import SecretStr
 
+from langchain_nscale._pools import LIMITS, make_async_client
 from langchain_nscale._version import __version__
 from langchain_nscale.errors import (
     NscaleConflictError,
@@ -363,12 +364,6 @@ def _forget_clients() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_clients)
 
-# Connections are opened as calls need them, so the only limit is the caller's own
-# concurrency; idle ones are kept for the next burst.
-_LIMITS = httpx2.Limits(
-    max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0
-)
-
 
 def shared_client() -> httpx2.Client:
     """The process's client. Made at the first call: an SSL context takes 30 ms."""
@@ -377,7 +372,7 @@ def shared_client() -> httpx2.Client:
         with _clients.lock:
             client = _clients.sync
             if client is None or client.is_closed:
-                client = _clients.sync = httpx2.Client(limits=_LIMITS)
+                client = _clients.sync = httpx2.Client(limits=LIMITS)
     return client
 
 
@@ -389,7 +384,7 @@ async def shared_async_client() -> httpx2.AsyncClient:
         for other in list(_clients.by_loop):
             if other.is_closed():  # a loop that was stopped without being shut down
                 _clients.by_loop.pop(other, None)
-        client = httpx2.AsyncClient(limits=_LIMITS)
+        client = make_async_client()
         closer = _close_with_loop(client)
         _clients.by_loop[loop] = held = (client, closer)
         await anext(closer)
