@@ -8,7 +8,7 @@ streamed is a stream of one object.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, NamedTuple, cast
 from uuid import uuid4
@@ -386,7 +386,7 @@ def chat_result(
     )
 
 
-def chunks_of(result: ChatResult) -> Iterator[ChatGenerationChunk]:
+def chunks_of(result: ChatResult) -> Generator[ChatGenerationChunk, None, None]:
     """A whole reply in chunks, where a stream had been asked for."""
     message = cast("AIMessage", result.generations[0].message)
     first = NscaleMessageChunk(
@@ -523,9 +523,10 @@ class StreamReader:
             return
         if isinstance(cause, NscaleTimeoutError):
             raise self._stalled(cause)
-        why = cause.message if cause else "It ended without a finish reason."
+        origin = cause and (cause.__cause__ or cause)
+        why = f"{type(origin).__name__}: {origin}" if origin else "no finish reason came"
         msg = (
-            f"The stream was cut before the model had finished. {why} Try again; "
+            f"The stream was cut before the model had finished ({why}). Try again; "
             "`partial` has what had been received."
         )
         response = public_response(self._response, b"")

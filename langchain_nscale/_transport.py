@@ -18,10 +18,9 @@ import threading
 import time
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
-    Iterator,
+    Generator,
     Mapping,
 )
 from dataclasses import dataclass
@@ -212,7 +211,9 @@ class Transport:
         return delay
 
 
-def read_stream(response: Any, reader: StreamReader) -> Iterator[ChatGenerationChunk]:
+def read_stream(
+    response: Any, reader: StreamReader
+) -> Generator[ChatGenerationChunk, None, None]:
     """The chunks of a streamed response, which is closed however this ends.
 
     Raises:
@@ -233,7 +234,7 @@ def read_stream(response: Any, reader: StreamReader) -> Iterator[ChatGenerationC
 
 async def aread_stream(
     response: Any, reader: StreamReader
-) -> AsyncIterator[ChatGenerationChunk]:
+) -> AsyncGenerator[ChatGenerationChunk, None]:
     """The async twin of `read_stream`."""
     _limit_reads(response, reader)
     cause = None

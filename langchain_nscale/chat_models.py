@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterator,
     Callable,
     Iterator,
     Mapping,
     Sequence,
 )
+from contextlib import aclosing, closing
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
 
@@ -386,10 +388,11 @@ class ChatNscale(BaseChatOpenAI):
         else:
             response.read()
             chunks = chunks_of(chat_result(response, **options))
-        for chunk in chunks:
-            if run_manager:
-                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+        with closing(chunks):
+            for chunk in chunks:
+                if run_manager:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     async def _astream(
         self,
@@ -405,16 +408,17 @@ class ChatNscale(BaseChatOpenAI):
         )
         response, retries = await self._transport().asend(_PATH, body, stream=True)
         options = self._reply_options(retries)
-        if not is_event_stream(response):
+        if is_event_stream(response):
+            reader = StreamReader(response, self.stream_chunk_timeout, **options)
+            chunks = aread_stream(response, reader)
+        else:
             await response.aread()
-            for chunk in chunks_of(chat_result(response, **options)):
+            chunks = _as_async(chunks_of(chat_result(response, **options)))
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
-            return
-        reader = StreamReader(response, self.stream_chunk_timeout, **options)
-        async for chunk in aread_stream(response, reader):
-            if run_manager:
-                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
 
     def _transport(self) -> Transport:
         if self.service_token is None:
@@ -459,6 +463,8 @@ class ChatNscale(BaseChatOpenAI):
     ) -> bytes:
         """The request's body, as JSON."""
         fields = {**self._default_params, **kwargs}
+        # `None` in a call means that the field isn't sent, whatever the model's setting.
+        fields = {name: value for name, value in fields.items() if value is not None}
         fields.pop("stream", None)
         extra = {**(self.extra_body or {}), **(kwargs.get("extra_body") or {})}
         fields.pop("extra_body", None)
@@ -614,6 +620,13 @@ _ONE_STREAM = (
     "`invoke`, or `disable_streaming=True`."
 )
 _response_format = response_format  # the method's argument has the same name
+
+
+async def _as_async(
+    chunks: Iterator[ChatGenerationChunk],
+) -> AsyncGenerator[ChatGenerationChunk, None]:
+    for chunk in chunks:
+        yield chunk
 
 
 def _setting_names(cls: type[ChatNscale]) -> set[str]:

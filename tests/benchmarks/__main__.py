@@ -60,13 +60,13 @@ def measure(rounds: int, clients: list[str]) -> tuple[Figures, dict[str, str]]:
                 command = [*here, "tests.benchmarks.client", name, part, url]
                 try:
                     done = subprocess.run(  # our own code
-                        command, capture_output=True, text=True, check=False, timeout=240
+                        command, capture_output=True, text=True, check=False, timeout=120
                     )
                     figures = json.loads(done.stdout or "{}")
                     if done.returncode:
                         figures["failed"] = done.stderr.strip().splitlines()[-1]
                 except subprocess.TimeoutExpired:
-                    figures = {"failed": "took longer than 240 s"}
+                    figures = {"failed": "took longer than 120 s"}
                 finally:
                     server.kill()
                     server.wait()

@@ -10,7 +10,6 @@ from pytest_socket import socket_allow_hosts
 
 from langchain_nscale import ChatNscale
 from langchain_nscale.testing import NscaleServer
-from tests.conftest import LIVE_TOKEN
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
@@ -43,10 +42,3 @@ def make(server: NscaleServer) -> Any:
         return ChatNscale(**{**defaults, **settings})
 
     return make_model
-
-
-@pytest.fixture
-def live_token() -> str:
-    if not LIVE_TOKEN:
-        pytest.skip("NSCALE_SERVICE_TOKEN isn't set: the live API isn't tested")
-    return LIVE_TOKEN

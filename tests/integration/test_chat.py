@@ -499,6 +499,40 @@ def test_a_stream_that_is_left_gives_its_connection_up(
     assert make().invoke("Hi").content == "You said: Hi"
 
 
+async def test_an_async_stream_that_is_left_is_closed_at_once(
+    make: Any, server: NscaleServer
+) -> None:
+    server.add(ServerReply(text="a b", stall_after=2))
+    stream = make()._astream([HumanMessage("Hi")])
+    await anext(stream)
+    await stream.aclose()
+    # Its connection is closed, not left to the garbage collector: the same pool serves.
+    assert (await make().ainvoke("Hi")).content == "You said: Hi"
+
+
+async def test_a_handler_sees_each_token_of_a_direct_stream(
+    make: Any, server: NscaleServer
+) -> None:
+    class Run:
+        def __init__(self) -> None:
+            self.tokens: list[str] = []
+
+        def on_llm_new_token(self, token: str, **_: Any) -> None:
+            self.tokens.append(token)
+
+    class AsyncRun(Run):
+        async def on_llm_new_token(self, token: str, **_: Any) -> None:  # type: ignore[override]  # LangChain's own pair
+            self.tokens.append(token)
+
+    for reply in (ServerReply(text="half"), ODD["whole JSON"]):
+        server.add(reply, reply)
+        sync, asynchronous = Run(), AsyncRun()
+        list(make()._stream([HumanMessage("Hi")], run_manager=sync))
+        async for _ in make()._astream([HumanMessage("Hi")], run_manager=asynchronous):
+            pass
+        assert sync.tokens == asynchronous.tokens == ["half", ""]
+
+
 async def test_an_async_stream_that_is_cancelled(make: Any, server: NscaleServer) -> None:
     server.add(ServerReply(text="a b", stall_after=2))
     first = asyncio.Event()

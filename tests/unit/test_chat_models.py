@@ -194,6 +194,13 @@ def test_a_calls_fields_win_and_stops_are_merged() -> None:
     }
 
 
+def test_none_in_a_call_unsets_a_setting() -> None:
+    assert body_of(make(temperature=0.5, seed=1), temperature=None) == {
+        "model": MODEL,
+        "seed": 1,
+    }
+
+
 def test_either_name_of_the_token_limit() -> None:
     assert body_of(make(max_completion_tokens=7))["max_tokens"] == 7
     body = body_of(make(max_tokens=5), max_completion_tokens=7)
