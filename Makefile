@@ -22,6 +22,10 @@ bench: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python -m tests.benchmarks
 
+docs: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
+	$(BIN)/mkdocs build --strict --quiet
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

@@ -121,10 +121,7 @@ class Transport:
                 failure = network_error(error, request, attempt)
             except NscaleError as error:
                 failure = error
-            delay = self._delay(failure, attempt)
-            if delay is None:
-                raise failure
-            time.sleep(delay)
+            time.sleep(self._delay(failure, attempt))
         raise AssertionError  # the last attempt returns or raises
 
     async def asend(self, path: str, body: bytes, *, stream: bool) -> tuple[Any, int]:
@@ -145,10 +142,7 @@ class Transport:
                 failure = network_error(error, request, attempt)
             except NscaleError as error:
                 failure = error
-            delay = self._delay(failure, attempt)
-            if delay is None:
-                raise failure
-            await asyncio.sleep(delay)
+            await asyncio.sleep(self._delay(failure, attempt))
         raise AssertionError  # the last attempt returns or raises
 
     def _request(
@@ -189,18 +183,21 @@ class Transport:
         value = self.token()
         return check_token(await value if inspect.isawaitable(value) else value)
 
-    def _delay(self, failure: NscaleError, attempt: int) -> float | None:
-        """Seconds to wait before the request is repeated, or `None` to give up."""
-        if attempt >= self.max_retries or not isinstance(failure, _REPEATED):
-            return None
-        if failure.status_code not in _REPEATED_STATUSES:
-            return None
+    def _delay(self, failure: NscaleError, attempt: int) -> float:
+        """Seconds to wait before the request is repeated.
+
+        Raises:
+            NscaleError: The failure, where repeating it won't help or isn't wanted.
+        """
+        passing = isinstance(failure, _REPEATED)
+        if not passing or failure.status_code not in _REPEATED_STATUSES:
+            raise failure
         delay = failure.retry_after
+        if attempt >= self.max_retries or (delay or 0) > _MAX_RETRY_AFTER:
+            raise failure
         if delay is None:
             limit = min(_FIRST_DELAY * 2**attempt, _MAX_DELAY)
             delay = random.uniform(0, limit)  # noqa: S311  # spreads load, hides nothing
-        elif delay > _MAX_RETRY_AFTER:
-            return None
         logger.info(
             "Retry %d of %d in %.2f s after %s",
             attempt + 1,
