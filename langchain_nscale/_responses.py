@@ -326,7 +326,7 @@ def usage_metadata(usage: Mapping[str, Any] | None) -> UsageMetadata | None:
 
 
 def is_event_stream(response: Any) -> bool:
-    """Whether a success response is a stream of events, by its content type."""
+    """Whether a response is a stream of events, by its content type."""
     kind = response.headers.get("content-type", "")
     return "event-stream" in kind or not kind
 

@@ -30,6 +30,7 @@ import httpx2
 from pydantic import SecretStr
 
 from langchain_nscale._pools import LIMITS, make_async_client
+from langchain_nscale._responses import StreamReader, is_event_stream
 from langchain_nscale._version import __version__
 from langchain_nscale.errors import (
     NscaleConflictError,
@@ -44,8 +45,6 @@ from langchain_nscale.errors import (
 
 if TYPE_CHECKING:
     from langchain_core.outputs import ChatGenerationChunk
-
-    from langchain_nscale._responses import StreamReader
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +99,8 @@ class Transport:
         Args:
             path: Appended to `base_url`.
             body: JSON.
-            stream: Whether the response comes back unread, to be read and closed by the
-                caller; otherwise its content has been read.
+            stream: Whether a stream of events is asked for, which comes back unread, to
+                be read and closed by the caller. Any other response has been read.
 
         Raises:
             NscaleError: The service answered with an error, or not at all.
@@ -111,7 +110,7 @@ class Transport:
             request = self._request(client, path, body, self._resolve(), stream=stream)
             try:
                 response = client.send(request, stream=True, follow_redirects=False)
-                if response.is_success and stream:
+                if response.is_success and stream and is_event_stream(response):
                     return response, attempt
                 content = response.read()
                 if response.is_success:
@@ -132,7 +131,7 @@ class Transport:
             request = self._request(client, path, body, token, stream=stream)
             try:
                 response = await client.send(request, stream=True, follow_redirects=False)
-                if response.is_success and stream:
+                if response.is_success and stream and is_event_stream(response):
                     return response, attempt
                 content = await response.aread()
                 if response.is_success:

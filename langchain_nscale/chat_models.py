@@ -386,7 +386,6 @@ class ChatNscale(BaseChatOpenAI):
             reader = StreamReader(response, self.stream_chunk_timeout, **options)
             chunks = read_stream(response, reader)
         else:
-            response.read()
             chunks = chunks_of(chat_result(response, **options))
         with closing(chunks):
             for chunk in chunks:
@@ -412,7 +411,6 @@ class ChatNscale(BaseChatOpenAI):
             reader = StreamReader(response, self.stream_chunk_timeout, **options)
             chunks = aread_stream(response, reader)
         else:
-            await response.aread()
             chunks = _as_async(chunks_of(chat_result(response, **options)))
         async with aclosing(chunks):
             async for chunk in chunks:

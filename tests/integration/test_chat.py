@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from langchain_nscale import (
     ChatNscale,
     NscaleAuthenticationError,
+    NscaleConnectionError,
     NscaleContextOverflowError,
     NscaleError,
     NscaleInsufficientCreditError,
@@ -475,6 +476,17 @@ async def test_odd_streams_and_replies_are_read(
 def test_an_event_of_ten_megabytes(make: Any, server: NscaleServer) -> None:
     server.add(ServerReply(sse=[HUGE, END]))
     assert len(make().invoke("Hi").content) == 10_000_000
+
+
+@WAYS
+async def test_a_whole_reply_that_breaks_off_is_typed_and_repeated(
+    make: Any, server: NscaleServer, way: str
+) -> None:
+    cut = ServerReply(body=WHOLE, cut_after=10)
+    server.add(cut, cut, ServerReply(body=WHOLE))
+    with pytest.raises(NscaleConnectionError):
+        await consume(make(), "Hi", way)
+    assert (await consume(make(max_retries=1), "Hi", way)).content == "half"
 
 
 @WAYS
