@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
-from langchain_nscale import ChatNscale
 from langchain_nscale.testing import NscaleServer
+from tests.capabilities import Capabilities
 from tests.conftest import LIVE_TOKEN
 from tests.integration.conftest import MODEL
 from tests.integration.responder import respond
@@ -31,23 +30,8 @@ def responding_server() -> Iterator[NscaleServer]:
         yield server
 
 
-class NscaleSuite(ChatModelIntegrationTests):
-    """What holds for every chat model on Nscale.
-
-    Audio and PDF stay off: no chat model there takes them.
-    """
-
-    supports_image_inputs = True
-    supports_image_urls = True
-    supports_image_tool_message = True
-    supports_anthropic_inputs = True
-    supports_json_mode = True
-    supports_model_override = True
+class NscaleSuite(Capabilities, ChatModelIntegrationTests):
     enable_vcr_tests = True
-
-    @property
-    def chat_model_class(self) -> type[BaseChatModel]:
-        return ChatNscale
 
 
 @pytest.fixture(scope="module")

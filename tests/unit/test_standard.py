@@ -6,16 +6,16 @@ from functools import partial
 from typing import Any
 
 import pytest
-from langchain_core.language_models import BaseChatModel
 from langchain_core.load import load
 from langchain_tests.unit_tests import ChatModelUnitTests
 from langchain_tests.unit_tests import chat_models as suite
 
 from langchain_nscale import ChatNscale
+from tests.capabilities import Capabilities
 
 
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
-class TestChatNscale(ChatModelUnitTests):
+class TestChatNscale(Capabilities, ChatModelUnitTests):
     @pytest.fixture(autouse=True)
     def _token(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("NSCALE_SERVICE_TOKEN", "from-the-environment")
@@ -27,10 +27,6 @@ class TestChatNscale(ChatModelUnitTests):
         path = tuple(ChatNscale.lc_id())
         named = partial(load, additional_import_mappings={path: path})
         monkeypatch.setattr(suite, "load", named)
-
-    @property
-    def chat_model_class(self) -> type[BaseChatModel]:
-        return ChatNscale
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
@@ -46,10 +42,4 @@ class TestChatNscale(ChatModelUnitTests):
             {"service_token": "t", "base_url": "https://x/v1"},
         )
 
-    supports_image_inputs = True
-    supports_image_urls = True
-    supports_image_tool_message = True
-    supports_anthropic_inputs = True
-    supports_json_mode = True
-    supports_model_override = True
     model_override_value = "openai/gpt-oss-20b"
