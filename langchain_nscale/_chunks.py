@@ -86,29 +86,34 @@ def parse_tool_calls(
     return valid, invalid
 
 
-_MESSAGE = NscaleMessageChunk(content="", id="")
-_GENERATION = ChatGenerationChunk(message=_MESSAGE)
-_new = object.__new__
-_set = object.__setattr__
+def _prototype(model: _M) -> _M:
+    model.model_fields_set.update(type(model).model_fields)
+    return model
 
 
-def _like(prototype: _M, fields: dict[str, Any]) -> _M:
-    """`prototype.model_copy(update=...)` with all fields, at a third of its price.
+_MESSAGE = _prototype(NscaleMessageChunk(content="", id=""))
+_GENERATION = _prototype(ChatGenerationChunk(message=_MESSAGE))
+# Where pydantic keeps an instance: all of it is in these documented attributes.
+_set_fields = vars(BaseModel)["__dict__"].__set__
+_set_names = vars(BaseModel)["__pydantic_fields_set__"].__set__
+_set_extra = vars(BaseModel)["__pydantic_extra__"].__set__
+_set_private = vars(BaseModel)["__pydantic_private__"].__set__
 
-    Pydantic keeps an instance in these four attributes, all of them documented.
-    """
-    copy: _M = _new(prototype.__class__)
-    _set(copy, "__dict__", fields)
-    _set(copy, "__pydantic_fields_set__", prototype.__pydantic_fields_set__.copy())
-    extra = prototype.__pydantic_extra__
-    _set(copy, "__pydantic_extra__", None if extra is None else extra.copy())
-    _set(copy, "__pydantic_private__", None)
+
+def _like(prototype: _M, fields: dict[str, Any], extra: dict[str, Any] | None) -> _M:
+    """`prototype.model_copy(update=...)` with all fields, at a fifth of its price."""
+    copy: _M = object.__new__(prototype.__class__)
+    _set_fields(copy, fields)
+    # Shared, which is safe as it names every field: all of them have been set. The fewer
+    # objects there are, the less often the garbage collector walks through all.
+    _set_names(copy, prototype.__pydantic_fields_set__)
+    _set_extra(copy, extra)
+    _set_private(copy, None)
     return copy
 
 
 def make_chunk(
     message_id: str | None,
-    *,
     text: str = "",
     additional_kwargs: dict[str, Any] | None = None,
     response_metadata: dict[str, Any] | None = None,
@@ -126,13 +131,11 @@ def make_chunk(
     fields["response_metadata"] = response_metadata or {}
     fields["tool_calls"] = []
     fields["invalid_tool_calls"] = []
-    fields["tool_call_chunks"] = []
-    if tool_call_chunk is not None:
-        fields["tool_call_chunks"].append(tool_call_chunk)
-        if name := tool_call_chunk["name"]:
-            call = tool_call(name=name, args={}, id=tool_call_chunk["id"])
-            fields["tool_calls"].append(call)
+    fields["tool_call_chunks"] = [] if tool_call_chunk is None else [tool_call_chunk]
+    if tool_call_chunk is not None and (name := tool_call_chunk["name"]):
+        call = tool_call(name=name, args={}, id=tool_call_chunk["id"])
+        fields["tool_calls"].append(call)
     generation = _GENERATION.__dict__.copy()
-    generation["message"] = _like(_MESSAGE, fields)
+    generation["message"] = _like(_MESSAGE, fields, {})
     generation["text"] = text
-    return _like(_GENERATION, generation)
+    return _like(_GENERATION, generation, None)

@@ -24,7 +24,7 @@ from collections.abc import (
     Mapping,
 )
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import httpx2
 from pydantic import SecretStr
@@ -43,11 +43,9 @@ from langchain_nscale.errors import (
     status_error,
 )
 
-if TYPE_CHECKING:
-    from langchain_core.outputs import ChatGenerationChunk
-
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Token = SecretStr | Callable[[], str] | Callable[[], Awaitable[str]]
 
 USER_AGENT = f"langchain-nscale/{__version__}"
@@ -207,10 +205,8 @@ class Transport:
         return delay
 
 
-def read_stream(
-    response: Any, reader: StreamReader
-) -> Generator[ChatGenerationChunk, None, None]:
-    """The chunks of a streamed response, which is closed however this ends.
+def read_stream(response: Any, reader: StreamReader[T]) -> Generator[T, None, None]:
+    """What the reader makes of a streamed response, which is closed however this ends.
 
     Raises:
         NscaleError: The stream failed, after all that had arrived has been yielded.
@@ -228,9 +224,7 @@ def read_stream(
         response.close()
 
 
-async def aread_stream(
-    response: Any, reader: StreamReader
-) -> AsyncGenerator[ChatGenerationChunk, None]:
+async def aread_stream(response: Any, reader: StreamReader[T]) -> AsyncGenerator[T, None]:
     """The async twin of `read_stream`."""
     _limit_reads(response, reader)
     cause = None
@@ -247,7 +241,7 @@ async def aread_stream(
         await response.aclose()
 
 
-def _limit_reads(response: Any, reader: StreamReader) -> None:
+def _limit_reads(response: Any, reader: StreamReader[Any]) -> None:
     # The extension is httpx's documented place for a request's timeouts. The first
     # answer may take long; once it has come, silence means a stalled stream.
     timeouts = response.request.extensions.get("timeout")

@@ -7,18 +7,22 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
+    Generator,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import aclosing, closing
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx2
 from langchain_core.callbacks import (
+    AsyncCallbackHandler,
     AsyncCallbackManagerForLLMRun,
+    BaseRunManager,
     CallbackManagerForLLMRun,
+    LLMManagerMixin,
 )
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
@@ -44,8 +48,8 @@ from langchain_nscale._requests import (
 from langchain_nscale._responses import (
     StreamReader,
     chat_result,
-    chunks_of,
     is_event_stream,
+    write_whole,
 )
 from langchain_nscale._structured import METHODS, Method, parser_for, pipeline
 from langchain_nscale._transport import (
@@ -59,7 +63,12 @@ from langchain_nscale._transport import (
     read_stream,
 )
 from langchain_nscale._version import __version__
+from langchain_nscale._writers import ChunkWriter, EventWriter, Writer
 
+if TYPE_CHECKING:
+    from langchain_protocol.protocol import MessagesData
+
+T = TypeVar("T")
 DEFAULT_BASE_URL = "https://inference.api.nscale.com/v1"
 
 _TOKEN_VARIABLES = ("NSCALE_SERVICE_TOKEN", "NSCALE_API_KEY")
@@ -373,24 +382,14 @@ class ChatNscale(BaseChatOpenAI):
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,
-        *,
-        stream_usage: bool | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        body = self._body(
-            messages, stop, kwargs, self._stream_fields(stream_usage, kwargs)
-        )
-        response, retries = self._transport().send(_PATH, body, stream=True)
-        options = self._reply_options(retries)
-        if is_event_stream(response):
-            reader = StreamReader(response, self.stream_chunk_timeout, **options)
-            chunks = read_stream(response, reader)
-        else:
-            chunks = chunks_of(chat_result(response, **options))
-        with closing(chunks):
+        with closing(self._receive(ChunkWriter(), messages, stop, kwargs)) as chunks:
+            if run_manager is None:  # langchain-core reports tokens itself
+                yield from chunks
+                return
             for chunk in chunks:
-                if run_manager:
-                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
     async def _astream(
@@ -398,25 +397,88 @@ class ChatNscale(BaseChatOpenAI):
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        *,
-        stream_usage: bool | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        body = self._body(
-            messages, stop, kwargs, self._stream_fields(stream_usage, kwargs)
-        )
-        response, retries = await self._transport().asend(_PATH, body, stream=True)
-        options = self._reply_options(retries)
-        if is_event_stream(response):
-            reader = StreamReader(response, self.stream_chunk_timeout, **options)
-            chunks = aread_stream(response, reader)
-        else:
-            chunks = _as_async(chunks_of(chat_result(response, **options)))
-        async with aclosing(chunks):
+        async with aclosing(
+            self._areceive(ChunkWriter(), messages, stop, kwargs)
+        ) as chunks:
             async for chunk in chunks:
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
+
+    def _stream_chat_model_events(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[MessagesData]:
+        """Events for `stream_events(version="v3")` and its kin, which asks for this."""
+        tell = run_manager if _wants_chunks(run_manager) else None
+        writer = EventWriter()
+        with closing(self._receive(writer, messages, stop, kwargs)) as events:
+            for event in events:
+                if tell and (chunk := writer.chunk_of(event)):
+                    tell.on_llm_new_token(chunk.text, chunk=chunk)
+                yield cast("MessagesData", event)
+
+    async def _astream_chat_model_events(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[MessagesData]:
+        """The async twin of `_stream_chat_model_events`."""
+        tell = run_manager if _wants_chunks(run_manager) else None
+        writer = EventWriter()
+        async with aclosing(self._areceive(writer, messages, stop, kwargs)) as events:
+            async for event in events:
+                if tell and (chunk := writer.chunk_of(event)):
+                    await tell.on_llm_new_token(chunk.text, chunk=chunk)
+                yield cast("MessagesData", event)
+
+    def _receive(
+        self,
+        writer: Writer[T],
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: dict[str, Any],
+    ) -> Generator[T, None, None]:
+        """Ask for a stream; yield what the writer makes of it."""
+        fields = self._stream_fields(kwargs)
+        body = self._body(messages, stop, kwargs, fields)
+        response, retries = self._transport().send(_PATH, body, stream=True)
+        options = self._reply_options(retries)
+        if is_event_stream(response):
+            limit = self.stream_chunk_timeout
+            reader = StreamReader(response, writer, limit, **options)
+            yield from read_stream(response, reader)
+        else:
+            yield from write_whole(response, writer, **options)
+
+    async def _areceive(
+        self,
+        writer: Writer[T],
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: dict[str, Any],
+    ) -> AsyncGenerator[T, None]:
+        """The async twin of `_receive`."""
+        fields = self._stream_fields(kwargs)
+        body = self._body(messages, stop, kwargs, fields)
+        response, retries = await self._transport().asend(_PATH, body, stream=True)
+        options = self._reply_options(retries)
+        if is_event_stream(response):
+            limit = self.stream_chunk_timeout
+            reader = StreamReader(response, writer, limit, **options)
+            async with aclosing(aread_stream(response, reader)) as written:
+                async for item in written:
+                    yield item
+        else:
+            for item in write_whole(response, writer, **options):
+                yield item
 
     def _transport(self) -> Transport:
         if self.service_token is None:
@@ -439,15 +501,14 @@ class ChatNscale(BaseChatOpenAI):
     def _reply_options(self, retries: int) -> dict[str, Any]:
         return {"retries": retries, "with_headers": self.include_response_headers}
 
-    def _stream_fields(
-        self, stream_usage: bool | None, kwargs: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _stream_fields(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The fields that make a request a streamed one."""
         options = {
             **self.model_kwargs.get("stream_options", {}),
             **(kwargs.pop("stream_options", None) or {}),
         }
-        wanted = self.stream_usage if stream_usage is None else stream_usage
+        wanted = kwargs.pop("stream_usage", None)
+        wanted = self.stream_usage if wanted is None else wanted
         if wanted:
             options.setdefault("include_usage", True)
         return {"stream": True, **({"stream_options": options} if options else {})}
@@ -620,11 +681,18 @@ _ONE_STREAM = (
 _response_format = response_format  # the method's argument has the same name
 
 
-async def _as_async(
-    chunks: Iterator[ChatGenerationChunk],
-) -> AsyncGenerator[ChatGenerationChunk, None]:
-    for chunk in chunks:
-        yield chunk
+# What a callback handler has that doesn't listen to tokens.
+_DEAF = (LLMManagerMixin.on_llm_new_token, AsyncCallbackHandler.on_llm_new_token)
+_NO_EVENTS = (LLMManagerMixin.on_stream_event, AsyncCallbackHandler.on_stream_event)
+
+
+def _wants_chunks(run_manager: BaseRunManager | None) -> bool:
+    """Whether a handler listens to tokens and not to events."""
+    return run_manager is not None and any(
+        type(handler).on_llm_new_token not in _DEAF
+        and type(handler).on_stream_event in _NO_EVENTS
+        for handler in run_manager.handlers
+    )
 
 
 def _setting_names(cls: type[ChatNscale]) -> set[str]:

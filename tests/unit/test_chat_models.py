@@ -222,7 +222,8 @@ def test_several_choices_cannot_be_streamed() -> None:
 
 def test_stream_options() -> None:
     def options(model: ChatNscale, usage: bool | None = None, **kwargs: Any) -> Any:
-        return model._stream_fields(usage, kwargs).get("stream_options")
+        fields = model._stream_fields({"stream_usage": usage, **kwargs})
+        return fields.get("stream_options")
 
     assert options(make()) == {"include_usage": True}
     assert options(make(stream_usage=False)) is None

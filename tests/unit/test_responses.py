@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
+from langchain_nscale._replies import usage_metadata
 from langchain_nscale._responses import (
     StreamReader,
     chat_result,
-    chunks_of,
-    usage_metadata,
+    write_whole,
 )
+from langchain_nscale._writers import ChunkWriter
 from langchain_nscale.errors import (
     NscaleConnectionError,
     NscaleContextOverflowError,
@@ -638,8 +639,8 @@ def test_a_whole_reply_in_place_of_a_stream() -> None:
     message = {"content": "a", "tool_calls": [{"id": "x", "function": function}]}
     body = {"id": "c", "choices": [{"message": message, "finish_reason": "length"}]}
     result = chat_result(response(json.dumps(body).encode()))
-    chunks = [chunk.message for chunk in chunks_of(result)]
-    merged = merge(chunks)  # type: ignore[arg-type]  # chunks of AI messages
+    written = write_whole(response(json.dumps(body).encode()), ChunkWriter())
+    merged = merge([chunk.message for chunk in written])  # type: ignore[misc]  # AI
     assert merged.invalid_tool_calls[0]["args"] == '{"a": 1'
     assert merged == result.generations[0].message
 

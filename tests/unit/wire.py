@@ -8,8 +8,10 @@ from typing import Any
 
 import httpx2
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
+from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_nscale._responses import StreamReader, chat_result
+from langchain_nscale._writers import ChunkWriter
 
 REQUEST = httpx2.Request("POST", "https://inference.api.nscale.com/v1/chat/completions")
 
@@ -43,9 +45,9 @@ FINISH = chunk(finish_reason="stop")
 DONE = b"data: [DONE]\n\n"
 
 
-def reader(stall_after: float | None = None) -> StreamReader:
+def reader(stall_after: float | None = None) -> StreamReader[ChatGenerationChunk]:
     got = response(b"", content_type="text/event-stream", status=200)
-    return StreamReader(got, stall_after)
+    return StreamReader(got, ChunkWriter(), stall_after)
 
 
 def read(pieces: Iterable[bytes]) -> list[AIMessageChunk]:

@@ -1,0 +1,218 @@
+"""What a stream brings -> what its consumer wants: message chunks or protocol events.
+
+Both writers take the same deltas, so both say the same. Pure: no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
+
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessageChunk,
+    ToolCallChunk,
+    message_chunk_to_message,
+)
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk
+
+from langchain_nscale._chunks import PROVIDER, make_chunk, parse_tool_calls
+from langchain_nscale._replies import (
+    Delta,
+    Reply,
+    build_message,
+    join_calls,
+    usage_metadata,
+)
+
+T_co = TypeVar("T_co", covariant=True)
+Event = dict[str, Any]  # one of langchain-protocol's `MessagesData`
+
+
+class Writer(Protocol[T_co]):
+    """Turns what is read of a reply into what is yielded."""
+
+    def write(self, reply: Reply, deltas: Sequence[Delta]) -> Sequence[T_co]:
+        """What to yield for the next deltas."""
+
+    def finish(self, reply: Reply) -> Sequence[T_co]:
+        """What to yield at the end."""
+
+    def partial(self, reply: Reply) -> AIMessage | None:
+        """What has been written, as one message; `None` before the first delta."""
+
+
+class ChunkWriter:
+    """Writes a reply as `ChatGenerationChunk`s."""
+
+    def __init__(self) -> None:
+        self._sent: list[BaseMessageChunk] = []
+
+    def write(self, reply: Reply, deltas: Sequence[Delta]) -> list[ChatGenerationChunk]:
+        """One chunk for each delta."""
+        chunks = []
+        for text, reasoning, refusal, call, logprobs in deltas:
+            extra = None
+            if reasoning:
+                extra = {"reasoning_content": reasoning}
+            elif refusal:
+                extra = {"refusal": refusal}
+            metadata: dict[str, Any] | None = {"logprobs": logprobs} if logprobs else None
+            if not self._sent:
+                # Not on every chunk: merging it 2,000 times costs as much as parsing.
+                metadata = {"model_provider": PROVIDER, **(metadata or {})}
+            chunk = make_chunk(reply.id, text, extra, metadata, call)
+            self._sent.append(chunk.message)
+            chunks.append(chunk)
+        return chunks
+
+    def finish(self, reply: Reply) -> list[ChatGenerationChunk]:
+        """The chunk with all that is known only at the end, each field once."""
+        return [last_chunk(reply.id, reply.metadata(), usage_metadata(reply.usage))]
+
+    def partial(self, reply: Reply) -> AIMessage | None:  # noqa: ARG002  # interface
+        """The chunks as one message."""
+        if not self._sent:
+            return None
+        return merge([*self._sent, AIMessageChunk(content="", chunk_position="last")])
+
+
+def last_chunk(
+    message_id: str | None, metadata: dict[str, Any], usage: Any
+) -> ChatGenerationChunk:
+    """The chunk that ends a stream."""
+    message = AIMessageChunk(
+        content="",
+        id=message_id,
+        response_metadata=metadata,
+        usage_metadata=usage,
+        chunk_position="last",
+    )
+    return ChatGenerationChunk(message=message, generation_info=generation_info(metadata))
+
+
+def generation_info(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `response_metadata` that LangChain has in `generation_info` too."""
+    return {
+        key: metadata[key] for key in ("finish_reason", "logprobs") if key in metadata
+    }
+
+
+def merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
+    """The message that chunks add up to."""
+    merged = chunks[0] + list(chunks[1:])
+    return cast("AIMessage", message_chunk_to_message(merged))
+
+
+class EventWriter:
+    """Writes a reply as langchain-protocol events, without message chunks in between.
+
+    A reply has at most one text and one reasoning block, and one block for each tool
+    call, numbered in the order in which they begin.
+    """
+
+    def __init__(self) -> None:
+        self._id: str | None = None
+        self._deltas: list[Delta] = []
+        self._blocks: dict[Any, int] = {}  # "text", "reasoning" or a call's index
+
+    def write(self, reply: Reply, deltas: Sequence[Delta]) -> list[Event]:
+        """The events for deltas: the start of each block, and what it gains."""
+        events = [] if self._deltas else self._begin(reply)
+        self._deltas += deltas
+        for delta in deltas:
+            text, reasoning, _, call, _ = delta
+            gain: Event
+            if text:
+                key: Any = "text"
+                gain = {"type": "text-delta", "text": text}
+            elif reasoning:
+                key = "reasoning"
+                gain = {"type": "reasoning-delta", "reasoning": reasoning}
+            elif call:
+                key = call["index"]
+                gain = {"type": "tool-call-delta", "args": call["args"]}
+            else:
+                continue
+            number = self._blocks.get(key)
+            if number is None:
+                number = self._blocks[key] = len(self._blocks)
+                start = {**call, "args": ""} if call else {"type": key, key: ""}
+                events.append(
+                    {"event": "content-block-start", "index": number, "content": start}
+                )
+            if call and not call["args"]:
+                continue
+            events.append(
+                {"event": "content-block-delta", "index": number, "delta": gain}
+            )
+        return events
+
+    def _begin(self, reply: Reply) -> list[Event]:
+        self._id = reply.id
+        return [
+            {
+                "event": "message-start",
+                "role": "ai",
+                "id": reply.id or "",
+                "metadata": {"provider": PROVIDER},
+            }
+        ]
+
+    def finish(self, reply: Reply) -> list[Event]:
+        """The end of each block, whole, and of the message."""
+        events = [] if self._deltas else self._begin(reply)
+        for key, number in self._blocks.items():
+            events.append(
+                {
+                    "event": "content-block-finish",
+                    "index": number,
+                    "content": self._block(key),
+                }
+            )
+        message = build_message(reply.id, self._deltas, reply.metadata())
+        end: Event = {"event": "message-finish", "metadata": message.response_metadata}
+        if usage := usage_metadata(reply.usage):
+            end["usage"] = usage
+        if message.additional_kwargs:
+            end["additional_kwargs"] = message.additional_kwargs
+        return [*events, end]
+
+    def _block(self, key: object) -> Event:
+        if key == "text":
+            return {"type": key, key: "".join(delta.text for delta in self._deltas)}
+        if key == "reasoning":
+            whole = "".join(delta.reasoning for delta in self._deltas)
+            return {"type": key, key: whole}
+        parts = [
+            delta.tool_call
+            for delta in self._deltas
+            if delta.tool_call and delta.tool_call["index"] == key
+        ]
+        valid, invalid = parse_tool_calls([join_calls(parts)])
+        return cast("Event", [*valid, *invalid][0])
+
+    def partial(self, reply: Reply) -> AIMessage | None:
+        """The deltas as one message."""
+        return build_message(reply.id, self._deltas) if self._deltas else None
+
+    def chunk_of(self, event: Event) -> ChatGenerationChunk | None:
+        """The message chunk that says what an event says, for those who want chunks."""
+        kind = event["event"]
+        content = event.get("content") or {}
+        if kind == "content-block-start" and content["type"] == "tool_call_chunk":
+            return make_chunk(self._id, tool_call_chunk=cast("ToolCallChunk", content))
+        if kind == "message-finish":
+            return last_chunk(self._id, event["metadata"], event.get("usage"))
+        if kind != "content-block-delta":
+            return None
+        delta = event["delta"]
+        if "text" in delta:
+            return make_chunk(self._id, delta["text"])
+        if "reasoning" in delta:
+            return make_chunk(self._id, "", {"reasoning_content": delta["reasoning"]})
+        number = list(self._blocks.values()).index(event["index"])
+        call = tool_call_chunk(args=delta["args"], index=list(self._blocks)[number])
+        return make_chunk(self._id, tool_call_chunk=call)
