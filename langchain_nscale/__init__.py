@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_nscale._version import __version__
 
 if TYPE_CHECKING:
+    from langchain_nscale._transport import aclose_connections, close_connections
     from langchain_nscale.chat_models import ChatNscale
     from langchain_nscale.errors import (
         NscaleAuthenticationError,
@@ -55,9 +56,15 @@ __all__ = [
     "NscaleUnavailableError",
     "NscaleUnprocessableError",
     "__version__",
+    "aclose_connections",
+    "close_connections",
 ]
 
-_HOME = {"ChatNscale": "chat_models"}
+_HOME = {
+    "ChatNscale": "chat_models",
+    "aclose_connections": "_transport",
+    "close_connections": "_transport",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -391,18 +391,24 @@ async def _close_with_loop(client: httpx2.AsyncClient) -> AsyncGenerator[None, N
         await client.aclose()
 
 
-def close_shared_client() -> None:
-    """Close the connections of sync calls; the next call opens new ones."""
+def close_connections() -> None:
+    """Close the connections that sync calls share; the next call opens new ones.
+
+    At exit this happens by itself.
+    """
     client = _clients.sync
     if client is not None:
         client.close()
 
 
-async def close_shared_async_client() -> None:
-    """Close the connections of this event loop's async calls."""
+async def aclose_connections() -> None:
+    """Close the connections that async calls on this event loop share.
+
+    When the loop ends this happens by itself.
+    """
     held = _clients.by_loop.get(asyncio.get_running_loop())
     if held is not None:
         await held[1].aclose()
 
 
-atexit.register(close_shared_client)
+atexit.register(close_connections)

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.benchmarks.client import CLIENTS
+from tests.benchmarks.client import CLIENTS, PARTS, PATIENCE
 
 Figures = dict[str, dict[str, float]]  # work -> client -> median
 
@@ -51,7 +51,7 @@ def measure(rounds: int, clients: list[str]) -> tuple[Figures, dict[str, str]]:
     here = [sys.executable, "-m"]
     for number in range(rounds):
         for name in clients:
-            for part in ("time", "memory"):
+            for part in PARTS:
                 server = subprocess.Popen(  # our own code
                     [*here, "tests.benchmarks.server"], stdout=subprocess.PIPE, text=True
                 )
@@ -60,13 +60,18 @@ def measure(rounds: int, clients: list[str]) -> tuple[Figures, dict[str, str]]:
                 command = [*here, "tests.benchmarks.client", name, part, url]
                 try:
                     done = subprocess.run(  # our own code
-                        command, capture_output=True, text=True, check=False, timeout=120
+                        command,
+                        capture_output=True,
+                        text=True,
+                        check=False,
+                        timeout=PATIENCE,
                     )
                     figures = json.loads(done.stdout or "{}")
                     if done.returncode:
                         figures["failed"] = done.stderr.strip().splitlines()[-1]
-                except subprocess.TimeoutExpired:
-                    figures = {"failed": "took longer than 120 s"}
+                except subprocess.TimeoutExpired as late:
+                    where = (late.stderr or b"").decode().strip().splitlines()[:2]
+                    figures = {f"failed in {part}": f"over {PATIENCE} s: {where}"}
                 finally:
                     server.kill()
                     server.wait()

@@ -31,6 +31,7 @@ from tests.unit.test_sse import cut
 from tests.unit.wire import (
     DONE,
     FINISH,
+    assembled,
     chunk,
     event,
     invoked,
@@ -141,6 +142,17 @@ def test_a_streamed_reply_equals_the_invoked_one(  # a reply has many parts
 
     assert other == one
     assert other.content_blocks == one.content_blocks
+
+    by_events = assembled(cut(data, byte_places))
+    metadata = {**by_events.response_metadata}
+    assert metadata.pop("output_version") == "v1"
+    assert metadata == one.response_metadata
+    for field in ("id", "text", "additional_kwargs", "tool_calls", "usage_metadata"):
+        assert getattr(by_events, field) == getattr(one, field), field
+    invalid = [(call["id"], call["args"]) for call in by_events.invalid_tool_calls]
+    assert invalid == [(call["id"], call["args"]) for call in one.invalid_tool_calls]
+    blocks = [block["type"] for block in by_events.content_blocks]
+    assert ("reasoning" in blocks) == bool(reasoning)
 
 
 # --- single fields -------------------------------------------------------------------

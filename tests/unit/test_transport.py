@@ -16,9 +16,9 @@ from langchain_nscale import _transport
 from langchain_nscale._transport import (
     USER_AGENT,
     Transport,
+    aclose_connections,
     check_token,
-    close_shared_async_client,
-    close_shared_client,
+    close_connections,
     library,
     shared_async_client,
     shared_client,
@@ -283,7 +283,7 @@ def test_clients_of_other_libraries_are_refused() -> None:
 def test_the_sync_client_is_shared_and_made_anew_after_closing() -> None:
     first = shared_client()
     assert shared_client() is first
-    close_shared_client()
+    close_connections()
     assert first.is_closed
     second = shared_client()
     assert not second.is_closed
@@ -305,9 +305,9 @@ def test_each_event_loop_has_its_client_and_closes_it() -> None:
 def test_the_async_client_can_be_closed_by_hand() -> None:
     async def use() -> None:
         client = await shared_async_client()
-        await close_shared_async_client()
+        await aclose_connections()
         assert client.is_closed
-        await close_shared_async_client()
+        await aclose_connections()
         assert await shared_async_client() is not client
 
     asyncio.run(use())

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import httpx2
+from langchain_core.language_models.chat_model_stream import ChatModelStream
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_nscale._responses import StreamReader, chat_result
-from langchain_nscale._writers import ChunkWriter
+from langchain_nscale._writers import ChunkWriter, EventWriter
 
 REQUEST = httpx2.Request("POST", "https://inference.api.nscale.com/v1/chat/completions")
 
@@ -56,6 +57,26 @@ def read(pieces: Iterable[bytes]) -> list[AIMessageChunk]:
     chunks += stream.close()
     assert all(isinstance(c.message, AIMessageChunk) for c in chunks)
     return [c.message for c in chunks]  # type: ignore[misc]  # as just asserted
+
+
+def events(pieces: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The protocol events of a streamed reply."""
+    got = response(b"", content_type="text/event-stream", status=200)
+    stream = StreamReader(got, EventWriter())
+    return [
+        *(event for piece in pieces for event in stream.feed(piece)),
+        *stream.close(),
+    ]
+
+
+def assembled(pieces: Iterable[bytes]) -> AIMessage:
+    """The message that langchain-core makes of a reply's events."""
+    stream = ChatModelStream()
+    for each in events(pieces):
+        stream.dispatch(each)
+    message = stream.output_message
+    assert message is not None
+    return message
 
 
 def merge(chunks: Sequence[AIMessageChunk]) -> AIMessage:
