@@ -21,6 +21,7 @@ from langchain_core.messages.ai import (
 from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_nscale._chunks import PROVIDER, parse_tool_calls
+from langchain_nscale._thinking import ThinkSplitter, ThinkTags
 
 # Fields that have a place of their own; every other one goes to `response_metadata`.
 _KNOWN_TOP = {"choices", "id", "model", "object", "usage"}
@@ -52,7 +53,9 @@ class Delta(NamedTuple):
 class Reply:
     """One choice of a chat completion, as far as it has been read."""
 
-    def __init__(self, extra: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, extra: Mapping[str, Any] | None = None, think_tags: ThinkTags = "off"
+    ) -> None:
         self.id: str | None = None
         self.finish_reason: str | None = None
         self.usage: Mapping[str, Any] | None = None
@@ -60,6 +63,7 @@ class Reply:
         self._top: dict[str, Any] = {}  # the last value of each top-level field
         self._other: dict[str, Any] = dict(extra or {})
         self._calls = _ToolCalls()
+        self._thinking = None if think_tags == "off" else ThinkSplitter(think_tags)
 
     def read(self, completion: Mapping[str, Any]) -> list[Delta]:
         """Take the next object; return what it adds.
@@ -108,7 +112,8 @@ class Reply:
         if reasoning := message.get("reasoning_content") or message.get("reasoning"):
             deltas.append(Delta(reasoning=_string(reasoning, "reasoning")))
         if content := message.get("content"):
-            deltas += _content(content)
+            parts = _content(content)
+            deltas += parts if self._thinking is None else self._split(parts)
         if refusal := message.get("refusal"):
             deltas.append(Delta(refusal=_string(refusal, "refusal")))
         if calls := message.get("tool_calls"):
@@ -118,6 +123,24 @@ class Reply:
             self._keep(message, _KNOWN_MESSAGE, join=True)
         if logprobs := choice.get("logprobs"):
             _add_logprobs(deltas, logprobs)
+
+    def _split(self, parts: Iterable[Delta]) -> Iterator[Delta]:
+        """Sort text with think tags into reasoning and answer."""
+        for part in parts:
+            if self._thinking is None or not part.text:
+                yield part
+                continue
+            reasoning, text = self._thinking.feed(part.text)
+            if reasoning:
+                yield Delta(reasoning=reasoning)
+            if text:
+                yield Delta(text)
+
+    def end(self) -> list[Delta]:
+        """What has been held back, once no more objects come."""
+        reasoning, text = self._thinking.close() if self._thinking else ("", "")
+        held = (Delta(reasoning=reasoning), Delta(text))
+        return [delta for delta in held if delta.reasoning or delta.text]
 
     def _keep(self, fields: Mapping[str, Any], known: set[str], *, join: bool) -> None:
         """Keep fields that have no place of their own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +19,7 @@ from langchain_nscale._replies import (
     usage_metadata,
 )
 from langchain_nscale._sse import SSEDecoder
+from langchain_nscale._thinking import ThinkTags
 from langchain_nscale._writers import ChunkWriter, Writer, generation_info, merge
 from langchain_nscale.errors import (
     NscaleError,
@@ -33,30 +35,44 @@ from langchain_nscale.errors import (
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class ReplyOptions:
+    """How replies are read.
+
+    Attributes:
+        retries: How often the request had been repeated; reported if it was.
+        with_headers: Whether the headers go into `response_metadata`.
+        think_tags: Whether the text begins with reasoning in tags.
+    """
+
+    retries: int = 0
+    with_headers: bool = False
+    think_tags: ThinkTags = "off"
+
+
+_DEFAULT = ReplyOptions()
+
+
 def is_event_stream(response: Any) -> bool:
     """Whether a response is a stream of events, by its content type."""
     kind = response.headers.get("content-type", "")
     return "event-stream" in kind or not kind
 
 
-def chat_result(
-    response: Any, *, retries: int = 0, with_headers: bool = False
-) -> ChatResult:
+def chat_result(response: Any, options: ReplyOptions = _DEFAULT) -> ChatResult:
     """A `ChatResult` from a success response that has been read.
 
     Args:
         response: The HTTP response. `id`, `model`, `finish_reason` and `usage` may be
             absent from its body (Nscale's guide shows such a reply).
-        retries: How often the request had been repeated; reported if it was.
-        with_headers: Whether the headers go into `response_metadata`.
+        options: How it is read.
 
     Raises:
         NscaleError: The body is an error object, or not a chat completion.
     """
     content = response.content
-    options: dict[str, Any] = {"retries": retries, "with_headers": with_headers}
     if is_event_stream(response) and content.lstrip()[:1] not in (b"{", b"["):
-        reader = StreamReader(response, ChunkWriter(), **options)
+        reader = StreamReader(response, ChunkWriter(), options=options)
         chunks = [*reader.feed(content), *reader.close()]
         message = merge([chunk.message for chunk in chunks])
         info = chunks[-1].generation_info
@@ -86,18 +102,13 @@ def chat_result(
 
 
 def write_whole(
-    response: Any,
-    writer: Writer[T],
-    *,
-    retries: int = 0,
-    with_headers: bool = False,
+    response: Any, writer: Writer[T], options: ReplyOptions = _DEFAULT
 ) -> Iterator[T]:
     """A whole reply, where a stream had been asked for, as if it had been streamed.
 
     Raises:
         NscaleError: The body is an error object, or not a chat completion.
     """
-    options = {"retries": retries, "with_headers": with_headers}
     completion = _completion(response)
     reply, deltas = _read_whole(response, completion, options)
     yield from writer.write(reply, deltas)
@@ -125,26 +136,25 @@ def _completion(response: Any) -> dict[str, Any]:
 
 
 def _read_whole(
-    response: Any, completion: Mapping[str, Any], options: Mapping[str, Any]
+    response: Any, completion: Mapping[str, Any], options: ReplyOptions
 ) -> tuple[Reply, list[Delta]]:
-    reply = Reply(_transport_metadata(response, **options))
+    reply = _reply(response, options)
     try:
-        return reply, reply.read(completion)
+        return reply, [*reply.read(completion), *reply.end()]
     except MalformedError as problem:
         raise malformed_response(str(problem), response, response.content) from None
 
 
-def _transport_metadata(
-    response: Any, retries: int, *, with_headers: bool
-) -> dict[str, Any]:
-    """What a reply's `response_metadata` says of the way it came."""
+def _reply(response: Any, options: ReplyOptions) -> Reply:
+    """A reply of which nothing is known but the way it came."""
     headers = response.headers
     found = {
         "request_id": headers.get("inference-id") or headers.get("x-request-id"),
-        "retries": retries,
-        "headers": dict(headers) if with_headers else None,
+        "retries": options.retries,
+        "headers": dict(headers) if options.with_headers else None,
     }
-    return {key: value for key, value in found.items() if value}
+    extra = {key: value for key, value in found.items() if value}
+    return Reply(extra, options.think_tags)
 
 
 class StreamReader(Generic[T]):
@@ -155,9 +165,7 @@ class StreamReader(Generic[T]):
         response: Any,
         writer: Writer[T],
         stall_after: float | None = None,
-        *,
-        retries: int = 0,
-        with_headers: bool = False,
+        options: ReplyOptions = _DEFAULT,
     ) -> None:
         """Start a stream.
 
@@ -165,15 +173,12 @@ class StreamReader(Generic[T]):
             response: The HTTP response, for metadata and error messages.
             writer: Makes what is yielded.
             stall_after: Seconds of waiting without an event that count as a stall.
-            retries: How often the request had been repeated.
-            with_headers: Whether the headers go into `response_metadata`.
+            options: How the reply is read.
         """
         self.done = False
         self.stall_after = stall_after
         self._decoder = SSEDecoder()
-        self._reply = Reply(
-            _transport_metadata(response, retries, with_headers=with_headers)
-        )
+        self._reply = _reply(response, options)
         self._response = response
         self._writer = writer
         self._idle = 0.0  # seconds waited for an event, less what the caller took
@@ -235,6 +240,8 @@ class StreamReader(Generic[T]):
 
     def partial(self) -> AIMessage | None:
         """What has been received, as one message; `None` before the first token."""
+        if held := self._reply.end():
+            self._writer.write(self._reply, held)
         return self._writer.partial(self._reply)
 
     def _read(self, events: list[bytes]) -> Iterator[T]:
@@ -276,4 +283,6 @@ class StreamReader(Generic[T]):
 
     def _finish(self) -> Sequence[T]:
         self.done = True
-        return self._writer.finish(self._reply)
+        held = self._reply.end()
+        rest = self._writer.write(self._reply, held) if held else ()
+        return [*rest, *self._writer.finish(self._reply)]

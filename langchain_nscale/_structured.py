@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from operator import itemgetter
 from typing import Any, Literal
 
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    convert_to_messages,
+)
 from langchain_core.output_parsers import (
     BaseCumulativeTransformOutputParser,
     BaseOutputParser,
@@ -19,12 +26,43 @@ from langchain_core.output_parsers.openai_tools import (
     PydanticToolsParser,
 )
 from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
-Method = Literal["function_calling", "json_schema", "json_mode"]
-METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode")
+Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
+METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
+
+
+def instructions(schema: Any) -> str:
+    """What tells a model in words to answer in a schema, for method `"prompt"`."""
+    function = convert_to_openai_tool(schema)["function"]
+    wanted = json.dumps(function["parameters"], ensure_ascii=False)
+    return (
+        "Answer with one JSON object that is valid against this JSON Schema, and with "
+        f"nothing else: no explanation, no Markdown.\n{wanted}"
+    )
+
+
+def instruct(schema: Any, given: LanguageModelInput) -> list[BaseMessage]:
+    """The input with the instructions in its system message, which comes first."""
+    if isinstance(given, PromptValue):
+        messages = given.to_messages()
+    elif isinstance(given, str):
+        messages = [HumanMessage(given)]
+    else:
+        messages = convert_to_messages(given)
+    text = instructions(schema)
+    if messages and isinstance(messages[0], SystemMessage):
+        first = messages[0]
+        content = (
+            f"{first.content}\n\n{text}"
+            if isinstance(first.content, str)
+            else [*first.content, {"type": "text", "text": text}]
+        )
+        return [first.model_copy(update={"content": content}), *messages[1:]]
+    return [SystemMessage(text), *messages]
 
 
 def check_complete(message: BaseMessage, *, called: bool) -> None:

@@ -14,6 +14,7 @@ from collections.abc import (
 )
 from contextlib import aclosing, closing
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx2
@@ -29,13 +30,14 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_openai.chat_models.base import BaseChatOpenAI
 from pydantic import AliasChoices, ConfigDict, Field, SecretStr, model_validator
 from typing_extensions import Self
 
+from langchain_nscale._profiles import find_profile, thinks_in_text
 from langchain_nscale._requests import (
     ReasoningHistory,
     convert_messages,
@@ -46,12 +48,14 @@ from langchain_nscale._requests import (
     tool_names,
 )
 from langchain_nscale._responses import (
+    ReplyOptions,
     StreamReader,
     chat_result,
     is_event_stream,
     write_whole,
 )
-from langchain_nscale._structured import METHODS, Method, parser_for, pipeline
+from langchain_nscale._structured import METHODS, Method, instruct, parser_for, pipeline
+from langchain_nscale._thinking import ThinkTags
 from langchain_nscale._transport import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
@@ -171,6 +175,11 @@ class ChatNscale(BaseChatOpenAI):
     """Which earlier assistant turns are sent with their reasoning: none, those with tool
     calls, or all."""
 
+    think_tags: ThinkTags | None = None
+    """Whether the model writes its reasoning into the text: `"both"` if between `<think>`
+    and `</think>`, `"closing"` if the opening tag is missing, `"off"` if not at all. By
+    default as is known of the model."""
+
     # Declared anew for their defaults and aliases, which are OpenAI's in the base.
     openai_api_key: None = Field(default=None, exclude=True, repr=False)
     openai_api_base: str | None = Field(default=None, exclude=True, repr=False)
@@ -258,7 +267,7 @@ class ChatNscale(BaseChatOpenAI):
         return self
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        return None
+        return find_profile(self.model_name)
 
     # --- identity -------------------------------------------------------------------
 
@@ -364,7 +373,7 @@ class ChatNscale(BaseChatOpenAI):
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
         response, retries = self._transport().send(_PATH, body, stream=False)
-        return chat_result(response, **self._reply_options(retries))
+        return chat_result(response, self._reply_options(retries))
 
     async def _agenerate(
         self,
@@ -375,7 +384,7 @@ class ChatNscale(BaseChatOpenAI):
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
         response, retries = await self._transport().asend(_PATH, body, stream=False)
-        return chat_result(response, **self._reply_options(retries))
+        return chat_result(response, self._reply_options(retries))
 
     def _stream(
         self,
@@ -453,10 +462,10 @@ class ChatNscale(BaseChatOpenAI):
         options = self._reply_options(retries)
         if is_event_stream(response):
             limit = self.stream_chunk_timeout
-            reader = StreamReader(response, writer, limit, **options)
+            reader = StreamReader(response, writer, limit, options)
             yield from read_stream(response, reader)
         else:
-            yield from write_whole(response, writer, **options)
+            yield from write_whole(response, writer, options)
 
     async def _areceive(
         self,
@@ -472,12 +481,12 @@ class ChatNscale(BaseChatOpenAI):
         options = self._reply_options(retries)
         if is_event_stream(response):
             limit = self.stream_chunk_timeout
-            reader = StreamReader(response, writer, limit, **options)
+            reader = StreamReader(response, writer, limit, options)
             async with aclosing(aread_stream(response, reader)) as written:
                 async for item in written:
                     yield item
         else:
-            for item in write_whole(response, writer, **options):
+            for item in write_whole(response, writer, options):
                 yield item
 
     def _transport(self) -> Transport:
@@ -498,8 +507,13 @@ class ChatNscale(BaseChatOpenAI):
             async_client=self.http_async_client,
         )
 
-    def _reply_options(self, retries: int) -> dict[str, Any]:
-        return {"retries": retries, "with_headers": self.include_response_headers}
+    def _reply_options(self, retries: int) -> ReplyOptions:
+        by_model: ThinkTags = "closing" if thinks_in_text(self.model_name) else "off"
+        return ReplyOptions(
+            retries=retries,
+            with_headers=self.include_response_headers,
+            think_tags=self.think_tags or by_model,
+        )
 
     def _stream_fields(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The fields that make a request a streamed one."""
@@ -602,8 +616,10 @@ class ChatNscale(BaseChatOpenAI):
                 JSON Schema (the output is a dict).
             method: `"json_schema"` constrains the answer to the schema, `"json_mode"`
                 to any JSON (say in the prompt which), `"function_calling"` has the
-                model call a tool. By default `"json_schema"`: Nscale documents no way
-                to force a tool call.
+                model call a tool, `"prompt"` only asks for the schema in words. By
+                default `"json_schema"`, as Nscale documents no way to force a tool
+                call; `"prompt"` where the profile says that the model has no
+                structured output.
             include_raw: Whether the output is `{"raw", "parsed", "parsing_error"}`
                 instead; a reply that can't be read is then no exception.
             strict: Sent with the schema if given.
@@ -613,15 +629,15 @@ class ChatNscale(BaseChatOpenAI):
         Raises:
             ValueError: The arguments don't fit together.
         """
-        chosen: Method = "json_schema" if method is None else method
+        chosen: Method = method or self._default_method(schema)
         if chosen not in METHODS:
             msg = f"method={method!r} is unknown: use one of {', '.join(METHODS)}."
             raise ValueError(msg)
         if schema is None and chosen != "json_mode":
             msg = f"`schema` is missing: method={chosen!r} needs one."
             raise ValueError(msg)
-        if strict is not None and chosen == "json_mode":
-            msg = "`strict` needs a schema: it can't be used with method='json_mode'."
+        if strict is not None and chosen in ("json_mode", "prompt"):
+            msg = f"`strict` can't be used with method={chosen!r}: nothing enforces it."
             raise ValueError(msg)
         trace = {"kwargs": {"method": chosen, "strict": strict}, "schema": schema}
         kwargs = {"ls_structured_output_format": trace, **kwargs}
@@ -630,6 +646,9 @@ class ChatNscale(BaseChatOpenAI):
             name = convert_to_openai_tool(wanted)["function"]["name"]
             kwargs.setdefault("tool_choice", name)
             model = self.bind_tools([wanted, *(tools or [])], strict=strict, **kwargs)
+        elif chosen == "prompt":
+            ask = RunnableLambda(partial(instruct, schema), name="instruct")
+            model = ask | self.bind_tools(tools or [], **kwargs)
         else:
             form: Any = (
                 {"type": "json_object"}
@@ -640,6 +659,10 @@ class ChatNscale(BaseChatOpenAI):
                 response_format=form
             )
         return pipeline(model, parser_for(schema, chosen), include_raw=include_raw)
+
+    def _default_method(self, schema: object) -> Method:
+        unable = (self.profile or {}).get("structured_output") is False
+        return "prompt" if unable and schema is not None else "json_schema"
 
     # --- token counts -----------------------------------------------------------------
 

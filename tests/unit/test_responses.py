@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage
 
 from langchain_nscale._replies import usage_metadata
 from langchain_nscale._responses import (
+    ReplyOptions,
     StreamReader,
     chat_result,
     write_whole,
@@ -335,7 +336,8 @@ def test_every_choice_has_its_message_and_usage_counts_once() -> None:
 def test_the_way_it_came_is_in_the_metadata() -> None:
     body = b'{"choices": [{"message": {"content": "a"}}]}'
     got = response(body, inference_id="inf-1")
-    message = chat_result(got, retries=2, with_headers=True).generations[0].message
+    options = ReplyOptions(retries=2, with_headers=True)
+    message = chat_result(got, options).generations[0].message
     assert message.response_metadata["request_id"] == "inf-1"
     assert message.response_metadata["retries"] == 2
     assert message.response_metadata["headers"]["inference-id"] == "inf-1"

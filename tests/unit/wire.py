@@ -11,7 +11,7 @@ from langchain_core.language_models.chat_model_stream import ChatModelStream
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.outputs import ChatGenerationChunk
 
-from langchain_nscale._responses import StreamReader, chat_result
+from langchain_nscale._responses import ReplyOptions, StreamReader, chat_result
 from langchain_nscale._writers import ChunkWriter, EventWriter
 
 REQUEST = httpx2.Request("POST", "https://inference.api.nscale.com/v1/chat/completions")
@@ -59,20 +59,22 @@ def read(pieces: Iterable[bytes]) -> list[AIMessageChunk]:
     return [c.message for c in chunks]  # type: ignore[misc]  # as just asserted
 
 
-def events(pieces: Iterable[bytes]) -> list[dict[str, Any]]:
+def events(
+    pieces: Iterable[bytes], options: ReplyOptions | None = None
+) -> list[dict[str, Any]]:
     """The protocol events of a streamed reply."""
     got = response(b"", content_type="text/event-stream", status=200)
-    stream = StreamReader(got, EventWriter())
+    stream = StreamReader(got, EventWriter(), None, options or ReplyOptions())
     return [
         *(event for piece in pieces for event in stream.feed(piece)),
         *stream.close(),
     ]
 
 
-def assembled(pieces: Iterable[bytes]) -> AIMessage:
+def assembled(pieces: Iterable[bytes], options: ReplyOptions | None = None) -> AIMessage:
     """The message that langchain-core makes of a reply's events."""
     stream = ChatModelStream()
-    for each in events(pieces):
+    for each in events(pieces, options):
         stream.dispatch(each)
     message = stream.output_message
     assert message is not None

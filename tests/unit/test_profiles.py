@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from langchain_core.language_models import ModelProfile
+
+from langchain_nscale import ChatNscale
+from langchain_nscale._profiles import find_profile, thinks_in_text
+from langchain_nscale.data._profiles import _PROFILES
+
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+def test_profiles_are_found_whatever_the_letter_case() -> None:
+    profile = find_profile(LLAMA.lower())
+    assert profile == find_profile(LLAMA)
+    assert profile is not None
+    assert profile["max_input_tokens"] == 131072
+    assert find_profile("nobody/knows-it") is None
+
+
+def test_a_model_has_its_profile() -> None:
+    assert ChatNscale(model=LLAMA, api_key="t").profile == find_profile(LLAMA)
+    assert ChatNscale(model="nobody/knows-it", api_key="t").profile is None
+    own: ModelProfile = {"max_input_tokens": 1}
+    assert ChatNscale(model=LLAMA, api_key="t", profile=own).profile == own
+
+
+def test_a_changed_profile_changes_no_other_model() -> None:
+    one = ChatNscale(model=LLAMA, api_key="t")
+    assert one.profile is not None
+    one.profile["max_input_tokens"] = 1
+    assert ChatNscale(model=LLAMA, api_key="t").profile != one.profile
+
+
+@pytest.mark.parametrize("model", sorted(_PROFILES))
+def test_each_profile_is_complete_and_known_to_langchain(model: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # langchain-core warns of unknown keys
+        profile = ChatNscale(model=model, api_key="t").profile
+    assert profile is not None
+    assert profile["max_input_tokens"] >= 32000
+    assert profile["tool_choice"] is False
+    assert profile["name"]
+    assert profile["text_inputs"]
+    assert profile["text_outputs"]
+    assert isinstance(profile["reasoning_output"], bool)
+
+
+def test_models_that_think_in_their_text() -> None:
+    assert thinks_in_text("Qwen/Qwen3-4B-Thinking-2507")
+    assert not thinks_in_text(LLAMA)
