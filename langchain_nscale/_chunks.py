@@ -8,6 +8,7 @@ import, and every further one is a copy of it with other values.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from langchain_core.messages import (
@@ -50,7 +51,18 @@ class NscaleMessageChunk(AIMessageChunk):
         plain.tool_calls, plain.invalid_tool_calls = parse_tool_calls(
             plain.tool_call_chunks
         )
+        if isinstance(plain.content, list):  # output_version="v1"
+            calls = {call["id"]: call for call in plain.invalid_tool_calls}
+            calls |= {call["id"]: call for call in plain.tool_calls}  # type: ignore[misc]  # both are dicts
+            plain.content = [_with_call(block, calls) for block in plain.content]
         return plain
+
+
+def _with_call(block: Any, calls: Mapping[str | None, Any]) -> Any:
+    """A content block as it is in a whole message: calls in place of their parts."""
+    if isinstance(block, dict) and block.get("type") in ("tool_call", "tool_call_chunk"):
+        return dict(calls.get(block["id"], block))
+    return block
 
 
 def parse_tool_calls(
@@ -118,6 +130,7 @@ def make_chunk(
     additional_kwargs: dict[str, Any] | None = None,
     response_metadata: dict[str, Any] | None = None,
     tool_call_chunk: ToolCallChunk | None = None,
+    content: list[dict[str, Any]] | None = None,
 ) -> ChatGenerationChunk:
     """A chunk in the middle of a stream. The caller vouches for the values' types.
 
@@ -126,7 +139,7 @@ def make_chunk(
     """
     fields = _MESSAGE.__dict__.copy()
     fields["id"] = message_id
-    fields["content"] = text
+    fields["content"] = text if content is None else content
     fields["additional_kwargs"] = additional_kwargs or {}
     fields["response_metadata"] = response_metadata or {}
     fields["tool_calls"] = []

@@ -18,6 +18,7 @@ from langchain_core.messages import (
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
+import langchain_nscale._blocks  # noqa: F401  # registers itself with langchain-core
 from langchain_nscale._chunks import PROVIDER, make_chunk, parse_tool_calls
 from langchain_nscale._replies import (
     Delta,
@@ -44,10 +45,29 @@ class Writer(Protocol[T_co]):
         """What has been written, as one message; `None` before the first delta."""
 
 
+class _Blocks(dict[Any, int]):
+    """Numbers of content blocks by what they hold: text, reasoning or a tool call.
+
+    A reply has at most one text and one reasoning block, and one block for each tool
+    call, numbered in the order in which they begin.
+    """
+
+    def number(self, key: object) -> int:
+        return self.setdefault(key, len(self))
+
+
 class ChunkWriter:
     """Writes a reply as `ChatGenerationChunk`s."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, v1: bool = False) -> None:
+        """Start a reply.
+
+        Args:
+            v1: Whether the content is a list of blocks, as `output_version="v1"` has it.
+                langchain-core would make them too, but numbers them so that a tool call
+                is merged into the text before it.
+        """
+        self._blocks = _Blocks() if v1 else None
         self._sent: list[BaseMessageChunk] = []
 
     def write(self, reply: Reply, deltas: Sequence[Delta]) -> list[ChatGenerationChunk]:
@@ -63,14 +83,39 @@ class ChunkWriter:
             if not self._sent:
                 # Not on every chunk: merging it 2,000 times costs as much as parsing.
                 metadata = {"model_provider": PROVIDER, **(metadata or {})}
-            chunk = make_chunk(reply.id, text, extra, metadata, call)
+            content = None
+            if self._blocks is not None:
+                content = self._content(text, reasoning, call)
+                metadata = {**(metadata or {}), "output_version": "v1"}
+            chunk = make_chunk(reply.id, text, extra, metadata, call, content)
             self._sent.append(chunk.message)
             chunks.append(chunk)
         return chunks
 
+    def _content(
+        self, text: str, reasoning: str, call: ToolCallChunk | None
+    ) -> list[dict[str, Any]]:
+        assert self._blocks is not None  # noqa: S101  # for the type checker
+        block: dict[str, Any]
+        if text:
+            block = {"type": "text", "text": text}
+        elif reasoning:
+            block = {"type": "reasoning", "reasoning": reasoning}
+        elif call:
+            block = {**call, "type": "tool_call_chunk"}
+        else:
+            return []
+        key = call["index"] if call else block["type"]
+        return [{**block, "index": self._blocks.number(key)}]
+
     def finish(self, reply: Reply) -> list[ChatGenerationChunk]:
         """The chunk with all that is known only at the end, each field once."""
-        return [last_chunk(reply.id, reply.metadata(), usage_metadata(reply.usage))]
+        metadata = reply.metadata()
+        v1 = self._blocks is not None
+        if v1:
+            metadata["output_version"] = "v1"
+        usage = usage_metadata(reply.usage)
+        return [last_chunk(reply.id, metadata, usage, [] if v1 else "")]
 
     def partial(self, reply: Reply) -> AIMessage | None:  # noqa: ARG002  # interface
         """The chunks as one message."""
@@ -80,11 +125,14 @@ class ChunkWriter:
 
 
 def last_chunk(
-    message_id: str | None, metadata: dict[str, Any], usage: Any
+    message_id: str | None,
+    metadata: dict[str, Any],
+    usage: Any,
+    content: Any = "",
 ) -> ChatGenerationChunk:
     """The chunk that ends a stream."""
     message = AIMessageChunk(
-        content="",
+        content=content,
         id=message_id,
         response_metadata=metadata,
         usage_metadata=usage,
@@ -107,16 +155,12 @@ def merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
 
 
 class EventWriter:
-    """Writes a reply as langchain-protocol events, without message chunks in between.
-
-    A reply has at most one text and one reasoning block, and one block for each tool
-    call, numbered in the order in which they begin.
-    """
+    """Writes a reply as langchain-protocol events, without message chunks in between."""
 
     def __init__(self) -> None:
         self._id: str | None = None
         self._deltas: list[Delta] = []
-        self._blocks: dict[Any, int] = {}  # "text", "reasoning" or a call's index
+        self._blocks = _Blocks()
 
     def write(self, reply: Reply, deltas: Sequence[Delta]) -> list[Event]:
         """The events for deltas: the start of each block, and what it gains."""
@@ -136,9 +180,9 @@ class EventWriter:
                 gain = {"type": "tool-call-delta", "args": call["args"]}
             else:
                 continue
-            number = self._blocks.get(key)
-            if number is None:
-                number = self._blocks[key] = len(self._blocks)
+            begins = key not in self._blocks
+            number = self._blocks.number(key)
+            if begins:
                 start = {**call, "args": ""} if call else {"type": key, key: ""}
                 events.append(
                     {"event": "content-block-start", "index": number, "content": start}

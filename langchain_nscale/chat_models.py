@@ -393,7 +393,8 @@ class ChatNscale(BaseChatOpenAI):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with closing(self._receive(ChunkWriter(), messages, stop, kwargs)) as chunks:
+        writer = ChunkWriter(v1=self.output_version == "v1")
+        with closing(self._receive(writer, messages, stop, kwargs)) as chunks:
             if run_manager is None:  # langchain-core reports tokens itself
                 yield from chunks
                 return
@@ -408,9 +409,8 @@ class ChatNscale(BaseChatOpenAI):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        async with aclosing(
-            self._areceive(ChunkWriter(), messages, stop, kwargs)
-        ) as chunks:
+        writer = ChunkWriter(v1=self.output_version == "v1")
+        async with aclosing(self._areceive(writer, messages, stop, kwargs)) as chunks:
             async for chunk in chunks:
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -77,6 +78,10 @@ def pieces(text: str, places: list[int]) -> list[str]:
     ]
 
 
+def ordered(blocks: Sequence[Any]) -> list[str]:
+    return sorted(json.dumps(block, sort_keys=True) for block in blocks)
+
+
 @given(
     text=TEXT,
     reasoning=TEXT,
@@ -143,6 +148,17 @@ def test_a_streamed_reply_equals_the_invoked_one(  # a reply has many parts
 
     assert other == one
     assert other.content_blocks == one.content_blocks
+
+    in_blocks = merge(read(cut(data, byte_places), v1=True))
+    assert isinstance(in_blocks.content, list)
+    without_index = [
+        {key: value for key, value in block.items() if key != "index"}
+        for block in in_blocks.content_blocks
+    ]
+    # A whole message keeps the calls in two lists, so that their order among all is gone.
+    assert ordered(without_index) == ordered(one.content_blocks)
+    assert in_blocks.tool_calls == one.tool_calls
+    assert in_blocks.invalid_tool_calls == one.invalid_tool_calls
 
     by_events = assembled(cut(data, byte_places))
     metadata = {**by_events.response_metadata}

@@ -46,13 +46,15 @@ FINISH = chunk(finish_reason="stop")
 DONE = b"data: [DONE]\n\n"
 
 
-def reader(stall_after: float | None = None) -> StreamReader[ChatGenerationChunk]:
+def reader(
+    stall_after: float | None = None, *, v1: bool = False
+) -> StreamReader[ChatGenerationChunk]:
     got = response(b"", content_type="text/event-stream", status=200)
-    return StreamReader(got, ChunkWriter(), stall_after)
+    return StreamReader(got, ChunkWriter(v1=v1), stall_after)
 
 
-def read(pieces: Iterable[bytes]) -> list[AIMessageChunk]:
-    stream = reader()
+def read(pieces: Iterable[bytes], *, v1: bool = False) -> list[AIMessageChunk]:
+    stream = reader(v1=v1)
     chunks = [c for piece in pieces for c in stream.feed(piece)]
     chunks += stream.close()
     assert all(isinstance(c.message, AIMessageChunk) for c in chunks)
