@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_core.messages import (
     AIMessage,
@@ -15,6 +15,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic_core import PydanticSerializationError, to_json
 
 ReasoningHistory = Literal["never", "tool_turns", "always"]
@@ -378,7 +379,7 @@ def response_format(
         "text",
     ):
         return schema
-    converted = convert_to_json_schema(schema, strict=strict)
+    converted = json_schema(schema, strict=strict)
     name = converted.get("title") or "response"
     inner: dict[str, Any] = {"name": _schema_name(name), "schema": converted}
     if description := converted.get("description"):
@@ -386,6 +387,35 @@ def response_format(
     if strict is not None:
         inner["strict"] = strict
     return {"type": "json_schema", "json_schema": inner}
+
+
+def json_schema(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
+    """The JSON Schema of a Pydantic class, TypedDict, dataclass, or of itself."""
+    if isinstance(schema, type) and is_basemodel_subclass(schema):
+        whole = schema.model_json_schema()  # type: ignore[attr-defined]  # a Pydantic class
+        if _refers_to_itself(whole):
+            # langchain-core would put the definitions in place, and cut a circle off.
+            return cast("dict[str, Any]", whole)
+    return convert_to_json_schema(schema, strict=strict)
+
+
+def _refers_to_itself(schema: Mapping[str, Any]) -> bool:
+    """Whether a definition of a schema leads back to itself."""
+    definitions = schema.get("$defs", {})
+
+    def leads_to(part: object, above: frozenset[str]) -> bool:
+        if isinstance(part, list):
+            return any(leads_to(item, above) for item in part)
+        if not isinstance(part, dict):
+            return False
+        name = str(part.get("$ref", "")).removeprefix("#/$defs/")
+        if name in above:
+            return True
+        if name in definitions and leads_to(definitions[name], above | {name}):
+            return True
+        return any(leads_to(value, above) for value in part.values())
+
+    return any(leads_to(value, frozenset({name})) for name, value in definitions.items())
 
 
 def _schema_name(title: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import is_dataclass
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -30,6 +31,9 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import TypeAdapter, ValidationError
+
+from langchain_nscale._requests import json_schema
 
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
@@ -37,8 +41,7 @@ METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "
 
 def instructions(schema: Any) -> str:
     """What tells a model in words to answer in a schema, for method `"prompt"`."""
-    function = convert_to_openai_tool(schema)["function"]
-    wanted = json.dumps(function["parameters"], ensure_ascii=False)
+    wanted = json.dumps(json_schema(schema), ensure_ascii=False)
     return (
         "Answer with one JSON object that is valid against this JSON Schema, and with "
         f"nothing else: no explanation, no Markdown.\n{wanted}"
@@ -108,6 +111,8 @@ class _Answer(BaseCumulativeTransformOutputParser[Any]):
 
     reader: Any
     from_tool_call: bool
+    made_into: Any = None
+    """A dataclass of which the answer becomes an instance."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Parse a reply. A stream's last chunk makes it whole."""
@@ -118,7 +123,16 @@ class _Answer(BaseCumulativeTransformOutputParser[Any]):
             if not partial:
                 calls = message.tool_calls if isinstance(message, AIMessage) else []
                 check_complete(message, called=bool(calls) or not self.from_tool_call)
-        return self.reader.parse_result(result, partial=partial)
+        value = self.reader.parse_result(result, partial=partial)
+        if self.made_into is None or value is None:
+            return value
+        try:
+            return TypeAdapter(self.made_into).validate_python(value)
+        except ValidationError as error:
+            if partial:
+                return None
+            msg = f"The answer isn't a {self.made_into.__name__}: {error}"
+            raise OutputParserException(msg, llm_output=str(value)) from error
 
     def parse(self, text: str) -> Any:
         """Parse a text."""
@@ -126,7 +140,10 @@ class _Answer(BaseCumulativeTransformOutputParser[Any]):
 
 
 def parser_for(schema: Any, method: Method) -> BaseOutputParser[Any]:
-    """What reads a reply into `schema`: an instance of a Pydantic class, else a dict."""
+    """What reads a reply into `schema`: an instance of a Pydantic class or dataclass.
+
+    For a TypedDict or a JSON Schema it's a dict.
+    """
     pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
     called = method == "function_calling"
     reader: BaseOutputParser[Any]
@@ -139,7 +156,15 @@ def parser_for(schema: Any, method: Method) -> BaseOutputParser[Any]:
         reader = PydanticOutputParser(pydantic_object=schema)
     else:
         reader = JsonOutputParser()
-    return _Answer(reader=reader, from_tool_call=called)
+    made_into = schema if isinstance(schema, type) and is_dataclass(schema) else None
+    return _Answer(reader=reader, from_tool_call=called, made_into=made_into)
+
+
+def named(schema: Any) -> Any:
+    """A JSON Schema with a title, which is the name that the API wants of it."""
+    if isinstance(schema, dict) and "properties" in schema and not schema.get("title"):
+        return {"title": "response", **schema}
+    return schema
 
 
 def pipeline(

@@ -54,7 +54,14 @@ from langchain_nscale._responses import (
     is_event_stream,
     write_whole,
 )
-from langchain_nscale._structured import METHODS, Method, instruct, parser_for, pipeline
+from langchain_nscale._structured import (
+    METHODS,
+    Method,
+    instruct,
+    named,
+    parser_for,
+    pipeline,
+)
 from langchain_nscale._thinking import ThinkTags
 from langchain_nscale._transport import (
     DEFAULT_MAX_RETRIES,
@@ -612,8 +619,8 @@ class ChatNscale(BaseChatOpenAI):
         """Have the model answer in a schema.
 
         Args:
-            schema: A Pydantic class (the output is an instance of it), or a TypedDict or
-                JSON Schema (the output is a dict).
+            schema: A Pydantic class or a dataclass (the output is an instance of it), or
+                a TypedDict or JSON Schema (the output is a dict).
             method: `"json_schema"` constrains the answer to the schema, `"json_mode"`
                 to any JSON (say in the prompt which), `"function_calling"` has the
                 model call a tool, `"prompt"` only asks for the schema in words. By
@@ -629,6 +636,7 @@ class ChatNscale(BaseChatOpenAI):
         Raises:
             ValueError: The arguments don't fit together.
         """
+        schema = named(schema)
         chosen: Method = method or self._default_method(schema)
         if chosen not in METHODS:
             msg = f"method={method!r} is unknown: use one of {', '.join(METHODS)}."
