@@ -1,0 +1,93 @@
+"""Messages -> request -> the service's echo -> messages: nothing changes on the way."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    convert_to_messages,
+)
+
+from langchain_nscale._requests import convert_messages, encode
+from tests.unit.wire import invoked
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+SAID = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+NAME = st.text("abc_", min_size=1, max_size=6)
+ARGS = st.dictionaries(TEXT, VALUE, max_size=3)
+IMAGE = st.sampled_from(["https://example.org/a.png", "data:image/png;base64,iVBORw0K"])
+PART = SAID.map(lambda text: {"type": "text", "text": text}) | IMAGE.map(
+    lambda url: {"type": "image_url", "image_url": {"url": url}}
+)
+
+
+@st.composite
+def assistants(draw: st.DrawFn) -> AIMessage:
+    calls = draw(st.lists(st.tuples(NAME, ARGS), max_size=2))
+    reasoning = draw(st.just("") | SAID)
+    return AIMessage(
+        draw(SAID),
+        tool_calls=[
+            {"name": name, "args": args, "id": f"call_{i}", "type": "tool_call"}
+            for i, (name, args) in enumerate(calls)
+        ],
+        additional_kwargs={"reasoning_content": reasoning} if reasoning else {},
+    )
+
+
+MESSAGES = st.lists(
+    SAID.map(SystemMessage)
+    | st.builds(HumanMessage, SAID, name=st.none() | NAME)
+    | st.lists(PART, min_size=1, max_size=3).map(
+        lambda parts: HumanMessage(list[str | dict[Any, Any]](parts))
+    )
+    | assistants()
+    | st.builds(ToolMessage, SAID, tool_call_id=NAME),
+    min_size=1,
+    max_size=5,
+)
+
+
+def seen(message: BaseMessage) -> dict[str, Any]:
+    """What the API can carry of a message."""
+    content: Any = message.content
+    if isinstance(content, list) and all(part["type"] == "text" for part in content):
+        # Texts alone are sent as one string: not every model's template takes lists.
+        content = "\n".join(part["text"] for part in content)
+    return {
+        "type": message.type,
+        "content": content,
+        "name": message.name,
+        "calls": getattr(message, "tool_calls", None),
+        "answers": getattr(message, "tool_call_id", None),
+    }
+
+
+@given(MESSAGES)
+def test_messages_come_back_as_they_went(messages: list[BaseMessage]) -> None:
+    body = json.loads(encode({"messages": convert_messages(messages)}))
+    back = convert_to_messages(body["messages"])
+    assert list(map(seen, back)) == list(map(seen, messages))
+
+
+@given(assistants())
+def test_a_reply_that_is_sent_back_is_the_same_reply(message: AIMessage) -> None:
+    sent = convert_messages([message], reasoning_history="always")[0]
+    back = invoked({"choices": [{"message": sent, "finish_reason": "stop"}]})
+    assert seen(back) == seen(message)
+    assert back.additional_kwargs == message.additional_kwargs
+    again = convert_messages([back], reasoning_history="always")[0]
+    assert again == sent
