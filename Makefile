@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint demo bench docs test-min format clean
+.PHONY: test lint demo bench compare docs test-min format clean
 
 test: $(STAMP)
 	$(BIN)/coverage run -m pytest
@@ -21,6 +21,10 @@ demo: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python -m tests.benchmarks
+
+compare: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
+	$(BIN)/python -m tests.compare
 
 docs: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
