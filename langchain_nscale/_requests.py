@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from langchain_core.messages import (
     AIMessage,
@@ -15,7 +15,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.utils.function_calling import convert_to_json_schema
-from langchain_core.utils.pydantic import is_basemodel_subclass
+from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json
 
 ReasoningHistory = Literal["never", "tool_turns", "always"]
@@ -391,11 +391,11 @@ def response_format(
 
 def json_schema(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
     """The JSON Schema of a Pydantic class, TypedDict, dataclass, or of itself."""
-    if isinstance(schema, type) and is_basemodel_subclass(schema):
-        whole = schema.model_json_schema()  # type: ignore[attr-defined]  # a Pydantic class
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        whole = schema.model_json_schema()
         if _refers_to_itself(whole):
             # langchain-core would put the definitions in place, and cut a circle off.
-            return cast("dict[str, Any]", whole)
+            return whole
     return convert_to_json_schema(schema, strict=strict)
 
 

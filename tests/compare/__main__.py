@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -50,20 +51,23 @@ def groq_clients(url: str) -> dict[str, Any]:
     }
 
 
-def maker(name: str, url: str) -> Any:
-    """A function that makes the client's model for the server."""
-    package, address, prefix = CLIENTS[name]
-    cls = getattr(import_module(package), name)
+class Maker:
+    """Makes models of one client, for one server."""
 
-    def make(model: str = MODEL, **settings: Any) -> Any:
-        named = {"model": prefix + model, "api_key": TOKEN, address: url}
-        if name == "ChatGroq":
-            named |= groq_clients(url)
-        return cls(**{**named, "max_retries": 0, **settings})
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        package, self._address, self._prefix = CLIENTS[name]
+        self._class = getattr(import_module(package), name)
+        self._url = url
+        self.fields: Mapping[str, object] = self._class.model_fields
 
-    make.settings = cls.model_fields  # type: ignore[attr-defined]  # for checks to ask
-    make.own = name == "ChatNscale"  # type: ignore[attr-defined]  # for settings of its own
-    return make
+    def __call__(self, model: str = MODEL, **settings: Any) -> Any:
+        named = {"model": self._prefix + model, "api_key": TOKEN}
+        if self.name == "ChatGroq":
+            named |= groq_clients(self._url)
+        return self._class(
+            **{**named, self._address: self._url, "max_retries": 0, **settings}
+        )
 
 
 def check(name: str) -> dict[str, bool]:
@@ -75,7 +79,7 @@ def check(name: str) -> dict[str, bool]:
         for label, test in FEATURES.items():
             server.reset()
             try:
-                test(server, maker(name, server.settings["base_url"]))
+                test(server, Maker(name, server.settings["base_url"]))
                 found[label] = True
             except (Exception, pytest.fail.Exception) as error:  # whatever comes
                 found[label] = False

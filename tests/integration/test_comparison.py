@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from langchain_nscale.testing import NscaleServer
-from tests.compare.__main__ import CLIENTS, maker
+from tests.compare.__main__ import CLIENTS, Maker
 from tests.compare.features import FEATURES, TOKEN
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("label", FEATURES)
 def test_a_row(label: str) -> None:
     with NscaleServer(token=TOKEN) as server:
-        FEATURES[label](server, maker("ChatNscale", server.base_url))
+        FEATURES[label](server, Maker("ChatNscale", server.base_url))
 
 
 def test_the_page_has_every_row_and_client() -> None:
@@ -27,4 +27,4 @@ def test_the_page_has_every_row_and_client() -> None:
     own = [row[1] for row in rows[2:]]
     assert own == ["yes"] * len(FEATURES)
     alone = [row for row in rows[2:] if "yes" not in " ".join(row[2:])]
-    assert len(alone) >= 8  # noqa: PLR2004  # as the page claims
+    assert len(alone) >= 8  # as the page claims
