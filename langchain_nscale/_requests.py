@@ -430,7 +430,7 @@ def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:
     """The names of tools in the API's form.
 
     Raises:
-        ValueError: A name is one that the API would refuse.
+        ValueError: A name or a schema is one that the API would refuse.
     """
     names: list[str] = []
     for tool in tools:
@@ -446,6 +446,13 @@ def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:
             msg = (
                 f"The tool name {name!r} can't be sent: use 1 to 64 letters, digits, "
                 "underscores and dashes."
+            )
+            raise ValueError(msg)
+        parameters = function.get("parameters") or {"type": "object"}
+        if not isinstance(parameters, Mapping) or parameters.get("type") != "object":
+            msg = (
+                f"The parameters of the tool {name!r} can't be sent: they have to be a "
+                'JSON Schema with "type": "object".'
             )
             raise ValueError(msg)
         names.append(name)

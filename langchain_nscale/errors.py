@@ -345,7 +345,7 @@ def status_error(response: Any, content: bytes, retries: int = 0) -> NscaleError
         cls: type[NscaleError] = NscaleInvalidRequestError
     else:
         cls = _class_for(status, error, said)
-        advice = _ADVICE[cls]
+        advice = _advice_for(cls, said)
     kind = _text(error.get("error_type") or error.get("code"))
     label = f"{status}, {kind}" if kind else f"{status}"
     return cls(
@@ -354,6 +354,26 @@ def status_error(response: Any, content: bytes, retries: int = 0) -> NscaleError
         body=body,
         retries=retries,
     )
+
+
+# What a refused request may be about -> the way out.
+_WAYS_OUT = {
+    "tool_choice": (
+        "The model can't be made to call a tool: leave `tool_choice` out or 'auto'; for "
+        "an answer in a schema use method='json_schema', in an agent ProviderStrategy."
+    ),
+    "response_format": (
+        "For an answer in a schema without `response_format` use method='prompt'."
+    ),
+}
+
+
+def _advice_for(cls: type[NscaleError], said: str) -> str:
+    if cls in (NscaleInvalidRequestError, NscaleUnprocessableError):
+        for field, way_out in _WAYS_OUT.items():
+            if field in said:
+                return way_out
+    return _ADVICE[cls]
 
 
 def reported_error(

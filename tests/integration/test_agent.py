@@ -102,3 +102,26 @@ def test_structured_answers(make: Any, strategy: str) -> None:
     }
     agent = create_agent(make(), [add], response_format=forms[strategy])
     assert agent.invoke(QUESTION)["structured_response"] == Answer(number=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "native"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", True),
+        ("nobody/knows-it", False),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", False),
+    ],
+)
+def test_the_strategy_follows_the_profile(
+    make: Any, server: NscaleServer, model: str, native: bool
+) -> None:
+    class Answer(BaseModel):
+        """The answer."""
+
+        number: int
+
+    agent = create_agent(make(model=model), response_format=Answer)
+    assert agent.invoke(QUESTION)["structured_response"].number is not None
+    body = server.requests[0].json
+    assert ("response_format" in body) == native
+    assert ("tools" in body) != native

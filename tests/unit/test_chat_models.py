@@ -12,7 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.load import dumpd, dumps, load
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.tools import tool
+from langchain_core.tools import StructuredTool, tool
 from langchain_openai.chat_models.base import BaseChatOpenAI
 from pydantic import SecretStr, ValidationError
 
@@ -358,6 +358,25 @@ def test_bind_tools() -> None:
     plain: Any = make().bind_tools([weather])
     assert plain.kwargs.keys() == {"tools"}
     assert make().bind_tools([]).kwargs == {}  # type: ignore[attr-defined]  # a binding
+
+
+@pytest.mark.parametrize("parameters", [{"type": "string"}, {"properties": {}}, "none"])
+def test_parameters_of_a_tool_are_an_object(parameters: Any) -> None:
+    function = {"name": "f", "description": "x", "parameters": parameters}
+    with pytest.raises(ValueError, match="parameters of the tool 'f'"):
+        make().bind_tools([{"type": "function", "function": function}])
+    del function["parameters"]
+    make().bind_tools([{"type": "function", "function": function}])
+
+
+def test_tools_whose_schema_is_a_dict_as_those_of_mcp_servers() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    tool = StructuredTool(
+        name="add", description="Add.", args_schema=schema, coroutine=None, func=print
+    )
+    bound: Any = make().bind_tools([tool])
+    (sent,) = bound.kwargs["tools"]
+    assert sent["function"]["parameters"]["properties"] == schema["properties"]
 
 
 def test_bind_tools_takes_the_response_format_of_create_agent() -> None:

@@ -207,3 +207,16 @@ def test_an_error_holds_no_token() -> None:
     assert b"s3" not in pickle.dumps(error)
     assert "authorization" not in error.request.headers
     assert "authorization" not in error.response.request.headers
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize(
+    ("said", "way_out"),
+    [
+        ("tool_choice must be auto or none", "method='json_schema'"),
+        ("response_format is not supported", "method='prompt'"),
+    ],
+)
+def test_a_refused_field_names_the_way_out(status: int, said: str, way_out: str) -> None:
+    body = json.dumps({"error": {"message": said}}).encode()
+    assert way_out in str(status_error(response(body, status=status), body))
