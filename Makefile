@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint demo bench compare docs test-min format clean
+.PHONY: test lint demo bench compare soak docs test-min format clean
 
 test: $(STAMP)
 	$(BIN)/coverage run -m pytest
@@ -25,6 +25,9 @@ bench: $(STAMP)
 compare: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python -m tests.compare
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak
 
 docs: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
