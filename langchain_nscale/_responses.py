@@ -26,6 +26,7 @@ from langchain_nscale.errors import (
     NscaleInterruptedStreamError,
     NscaleStalledStreamError,
     NscaleTimeoutError,
+    advice,
     error_object,
     malformed_response,
     public_response,
@@ -220,8 +221,8 @@ class StreamReader(Generic[T]):
         origin = cause and (cause.__cause__ or cause)
         why = f"{type(origin).__name__}: {origin}" if origin else "no finish reason came"
         msg = (
-            f"The stream was cut before the model had finished ({why}). Try again; "
-            "`partial` has what had been received."
+            f"The stream was cut before the model had finished ({why}). "
+            f"{advice(NscaleInterruptedStreamError)}"
         )
         response = public_response(self._response, b"")
         raise NscaleInterruptedStreamError(
@@ -230,8 +231,8 @@ class StreamReader(Generic[T]):
 
     def _stalled(self, cause: NscaleError | None) -> NscaleError:
         msg = (
-            f"The stream has stalled: no event for {self.stall_after} s. Raise "
-            "`stream_chunk_timeout`, or try again; `partial` has what had been received."
+            f"The stream has stalled: no event for {self.stall_after} s. "
+            f"{advice(NscaleStalledStreamError)}"
         )
         response = public_response(self._response, b"")
         error = NscaleStalledStreamError(msg, response=response, partial=self.partial())

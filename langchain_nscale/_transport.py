@@ -39,6 +39,7 @@ from langchain_nscale.errors import (
     NscaleRateLimitError,
     NscaleServerError,
     NscaleTimeoutError,
+    advice,
     public_request,
     status_error,
 )
@@ -312,14 +313,14 @@ def network_error(error: Exception, request: Any, retries: int = 0) -> NscaleErr
     timeout = "Timeout" in type(error).__name__
     what = f"{type(error).__name__}: {error}".rstrip(": .")
     if timeout:
-        advice = "Raise `timeout`, or try again."
         cls: type[NscaleError] = NscaleTimeoutError
         said = f"No answer from {request.url.host} in time ({what})."
     else:
-        advice = "Check `base_url`, the network and any proxy, or try again."
         cls = NscaleConnectionError
         said = f"The connection to {request.url.host} failed ({what})."
-    failure = cls(f"{said} {advice}", request=public_request(request), retries=retries)
+    failure = cls(
+        f"{said} {advice(cls)}", request=public_request(request), retries=retries
+    )
     failure.__cause__ = error
     return failure
 

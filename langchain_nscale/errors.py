@@ -219,9 +219,22 @@ _ADVICE: dict[type[NscaleError], str] = {
     ),
     NscaleServerError: "Try again; if it persists, report the request id to Nscale.",
     NscaleUnavailableError: "Try again later.",
+    NscaleConnectionError: ("Check `base_url`, the network and any proxy, or try again."),
     NscaleTimeoutError: "Raise `timeout`, or try again.",
+    NscaleStalledStreamError: (
+        "Raise `stream_chunk_timeout`, or try again; `partial` has what had been "
+        "received."
+    ),
+    NscaleInterruptedStreamError: "Try again; `partial` has what had been received.",
     NscaleStreamError: "Try again; `partial` has what had been received.",
+    NscaleMalformedResponseError: "Check `base_url` and any proxy on the way.",
 }
+
+
+def advice(kind: type[NscaleError]) -> str:
+    """What to do about an error of this class, in a sentence."""
+    return _ADVICE[kind]
+
 
 # Wordings by which vLLM and the proxies before it report a prompt that is too long.
 _OVERFLOW = re.compile(

@@ -1,0 +1,64 @@
+"""Each row of the documentation's table of errors, over HTTP, by all four ways."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from langchain_openai import ChatOpenAI
+
+from langchain_nscale import NscaleError
+from langchain_nscale.testing import NscaleServer, ServerReply
+from tests.conditions import CONDITIONS, PAGE, Condition, page
+from tests.integration.test_chat import consume
+
+ROWS = [
+    pytest.param(row, way, id=f"{row.what}, {way}")
+    for row in CONDITIONS
+    for way in row.ways
+]
+
+
+def test_the_page_is_as_the_code_says() -> None:
+    assert PAGE.read_text() == page(), "run python -m tests.conditions"
+
+
+@pytest.mark.parametrize(("row", "way"), ROWS)
+async def test_a_row(make: Any, server: NscaleServer, row: Condition, way: str) -> None:
+    if row.reply:
+        server.add(row.reply)
+    with pytest.raises(NscaleError) as caught:
+        await consume(make(**row.settings), "Hi", way)
+    error = caught.value
+    assert type(error) is row.kind
+    if row.what[:3].isdigit():
+        assert error.status_code == int(row.what[:3])
+    assert type(pickle.loads(pickle.dumps(error))) is row.kind
+    assert server.token not in str(error) + repr(vars(error))
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+async def test_credit_is_asked_for_once_where_the_sdk_asks_three_times(
+    make: Any, server: NscaleServer, way: str
+) -> None:
+    server.add(*[ServerReply.insufficient_credit()] * 4)
+    with pytest.raises(NscaleError):
+        await consume(make(max_retries=2), "Hi", way)
+    assert len(server.requests) == 1
+
+    server.reset()
+    server.add(*[ServerReply.insufficient_credit()] * 4)
+    async with httpx2.AsyncClient() as client:  # its shared one is of another loop
+        other = ChatOpenAI(
+            model="m",
+            base_url=server.base_url,
+            api_key=server.token,
+            max_retries=2,
+            http_async_client=client,
+        )
+        with pytest.raises(openai.RateLimitError):
+            await consume(other, "Hi", way)
+    assert len(server.requests) == 3
