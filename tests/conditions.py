@@ -118,7 +118,7 @@ def caught_as(kind: type[errors.NscaleError]) -> list[str]:
     for module in (openai, langchain_core.exceptions):
         bases = {
             value: name
-            for name, value in vars(module).items()
+            for name, value in list(vars(module).items())
             if isinstance(value, type) and value in kind.__mro__ and "Error" in name
         }
         found += [
