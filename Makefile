@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint demo bench compare soak docs test-min format clean
+.PHONY: test lint demo bench compare soak fuzz docs test-min format clean
 
 test: $(STAMP)
 	$(BIN)/coverage run -m pytest
@@ -28,6 +28,10 @@ compare: $(STAMP)
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak
+
+fuzz: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group fuzz
+	$(BIN)/python -m tests.fuzz
 
 docs: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
