@@ -14,6 +14,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py

@@ -16,6 +16,7 @@ from tests.integration.responder import respond
 
 PICTURE = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154"
+    # pragma: allowlist nextline secret
     "789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
 )
 
