@@ -1,0 +1,120 @@
+"""The service token stays in its header, whatever happens and whoever looks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from langchain_core.load import dumps
+from langchain_core.messages import HumanMessage
+from langchain_core.tracers import BaseTracer
+from langchain_core.tracers.schemas import Run
+
+from langchain_nscale import NscaleError
+from langchain_nscale.testing import NscaleServer, ServerReply
+from tests.conditions import CONDITIONS, Condition
+from tests.integration.test_chat import consume
+
+WAYS = ["invoke", "ainvoke", "stream", "astream"]
+ROWS = [
+    pytest.param(row, way, id=f"{row.what}, {way}")
+    for row in CONDITIONS
+    for way in row.ways
+]
+LOOKS_SERIALISED = {"lc": 1, "type": "secret", "id": ["NSCALE_SERVICE_TOKEN"]}
+
+
+class Tracer(BaseTracer):
+    """Keeps what a tracing service would be sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[str] = []
+
+    def _persist_run(self, run: Run) -> None:
+        self.sent.append(repr(run.__dict__))
+
+
+@pytest.fixture(params=["a string", "a callable"])
+def token(request: pytest.FixtureRequest, server: NscaleServer) -> Any:
+    """A token that nothing else looks like, in either form that it is given in."""
+    before = server.token
+    server.token = f"tok-{uuid4().hex}"
+    secret = server.token
+    yield secret if request.param == "a string" else lambda: secret
+    server.token = before
+
+
+def seen_of(error: BaseException) -> str:
+    """What a crash reporter shows: frames with their variables, causes, attributes.
+
+    All but the first frame: the test's own, which has the token.
+    """
+    assert error.__traceback__ is not None
+    shown = traceback.TracebackException(
+        type(error), error, error.__traceback__.tb_next, capture_locals=True
+    )
+    texts = ["".join(shown.format())]
+    while error is not None:
+        texts += [repr(error), repr(vars(error))]
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]  # ends at None
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize(("row", "way"), ROWS)
+async def test_no_failure_shows_it(
+    make: Any,
+    server: NscaleServer,
+    token: Any,
+    row: Condition,
+    way: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    if row.reply:
+        server.add(row.reply)
+    model = make(service_token=token, **row.settings)
+    tracer = Tracer()
+    try:
+        await consume(model.with_config(callbacks=[tracer]), "Hi", way)
+    except NscaleError as error:
+        seen = seen_of(error)
+    else:
+        raise AssertionError
+    assert server.token not in seen
+    assert server.token not in caplog.text
+    assert tracer.sent
+    assert server.token not in "".join(tracer.sent)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_no_success_shows_it(
+    make: Any, server: NscaleServer, token: Any, way: str, caplog: Any
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    tracer = Tracer()
+    model = make(service_token=token, include_response_headers=True)
+    message = await consume(model.with_config(callbacks=[tracer]), "Hi", way)
+    shown = [repr(message), dumps(message), repr(model), str(model), dumps(model)]
+    shown += [repr(model.model_dump()), caplog.text, *tracer.sent]
+    assert caplog.text
+    assert tracer.sent
+    assert server.token not in "".join(shown)
+    assert server.requests[-1].headers["authorization"] == f"Bearer {server.token}"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_content_that_looks_serialised_is_data(
+    make: Any, server: NscaleServer, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setenv("NSCALE_SERVICE_TOKEN", "must-not-be-read")
+    text = json.dumps(LOOKS_SERIALISED)
+    server.add(ServerReply(text=text))
+    message = await consume(make(), [HumanMessage(text)], way)
+    assert message.text == text
+    assert server.requests[0].json["messages"][0]["content"] == text
+    assert "must-not-be-read" not in server.requests[0].body.decode() + repr(message)
