@@ -1,0 +1,63 @@
+"""Certificates are checked unless the user's own client says otherwise."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from langchain_nscale import ChatNscale, NscaleConnectionError
+from tests.integration.test_chat import consume
+
+PEM = Path(__file__).with_name("localhost.pem")
+BODY = b'{"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}'
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n" % len(BODY) + BODY
+)
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A server whose certificate nobody has signed; it answers one request."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(PEM)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):  # what a client does that doesn't trust it
+            plain, _ = listener.accept()
+            with plain, context.wrap_socket(plain, server_side=True) as connection:
+                connection.recv(65536)
+                connection.sendall(ANSWER)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
+    listener.close()
+    thread.join(5)
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+async def test_an_unknown_certificate_is_refused(
+    address: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("PYTHONHTTPSVERIFY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(variable, "0")
+    model: Any = ChatNscale(model="m", api_key="t", base_url=address, max_retries=0)
+    with pytest.raises(NscaleConnectionError, match=r"certificate|CERTIFICATE"):
+        await consume(model, "Hi", way)
+
+
+def test_whoever_trusts_it_says_so(address: str) -> None:
+    trusting = ssl.create_default_context(cafile=str(PEM))
+    with httpx2.Client(verify=trusting) as client:
+        model = ChatNscale(model="m", api_key="t", base_url=address, http_client=client)
+        assert model.invoke("Hi").text == "Hi"
