@@ -15,6 +15,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook
+	.ci/audit $(BIN)
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
