@@ -331,11 +331,7 @@ def build_message(
     usage: UsageMetadata | None = None,
 ) -> AIMessage:
     """The message that deltas add up to, if no more of them come."""
-    calls: dict[int, list[ToolCallChunk]] = {}
-    for delta in deltas:
-        if call := delta.tool_call:
-            calls.setdefault(call["index"] or 0, []).append(call)
-    valid, invalid = parse_tool_calls([join_calls(parts) for parts in calls.values()])
+    valid, invalid = parse_tool_calls(list(whole_calls(deltas).values()))
     extra = {
         "reasoning_content": "".join(delta.reasoning for delta in deltas),
         "refusal": "".join(delta.refusal for delta in deltas),
@@ -355,13 +351,21 @@ def build_message(
     )
 
 
-def join_calls(parts: Sequence[ToolCallChunk]) -> ToolCallChunk:
-    """The fragments of one tool call as one."""
-    name = next((part["name"] for part in parts if part["name"]), None)
-    args = "".join(part["args"] or "" for part in parts)
-    return tool_call_chunk(
-        name=name, args=args, id=parts[0]["id"], index=parts[0]["index"]
-    )
+def whole_calls(deltas: Sequence[Delta]) -> dict[int | None, ToolCallChunk]:
+    """The tool calls of deltas by their index, the fragments of each joined."""
+    fragments: dict[int | None, list[ToolCallChunk]] = {}
+    for delta in deltas:
+        if call := delta.tool_call:
+            fragments.setdefault(call["index"], []).append(call)
+    return {
+        index: tool_call_chunk(
+            name=next((part["name"] for part in parts if part["name"]), None),
+            args="".join(part["args"] or "" for part in parts),
+            id=parts[0]["id"],
+            index=index,
+        )
+        for index, parts in fragments.items()
+    }
 
 
 def merge_logprobs(parts: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:

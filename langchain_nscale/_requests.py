@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal
 
 from langchain_core.messages import (
@@ -47,6 +50,7 @@ _SPENT_TYPES = {
 }
 # Parts that are already in the API's form and go through as they are.
 _WIRE_TYPES = {"audio_url", "input_audio", "video_url"}
+_REFERENCE = re.compile(r'"\$ref": "#/\$defs/([^"]+)"')
 _IMAGE_KEYS = ("image", "image_url", "inline_data")
 
 
@@ -401,21 +405,15 @@ def json_schema(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
 
 def _refers_to_itself(schema: Mapping[str, Any]) -> bool:
     """Whether a definition of a schema leads back to itself."""
-    definitions = schema.get("$defs", {})
-
-    def leads_to(part: object, above: frozenset[str]) -> bool:
-        if isinstance(part, list):
-            return any(leads_to(item, above) for item in part)
-        if not isinstance(part, dict):
-            return False
-        name = str(part.get("$ref", "")).removeprefix("#/$defs/")
-        if name in above:
-            return True
-        if name in definitions and leads_to(definitions[name], above | {name}):
-            return True
-        return any(leads_to(value, above) for value in part.values())
-
-    return any(leads_to(value, frozenset({name})) for name, value in definitions.items())
+    uses = {
+        name: _REFERENCE.findall(json.dumps(definition))
+        for name, definition in schema.get("$defs", {}).items()
+    }
+    try:
+        TopologicalSorter(uses).prepare()
+    except CycleError:
+        return True
+    return False
 
 
 def _schema_name(title: str) -> str:

@@ -241,8 +241,7 @@ class StreamReader(Generic[T]):
 
     def partial(self) -> AIMessage | None:
         """What has been received, as one message; `None` before the first token."""
-        if held := self._reply.end():
-            self._writer.write(self._reply, held)
+        self._release()
         return self._writer.partial(self._reply)
 
     def _read(self, events: list[bytes]) -> Iterator[T]:
@@ -260,8 +259,7 @@ class StreamReader(Generic[T]):
                 deltas = reply.read(self._parse(event))
             except MalformedError as problem:
                 raise self._malformed(str(problem), event) from None
-            if deltas:
-                yield from self._writer.write(reply, deltas)
+            yield from self._writer.write(reply, deltas)
 
     def _parse(self, event: bytes) -> dict[str, Any]:
         try:
@@ -284,6 +282,8 @@ class StreamReader(Generic[T]):
 
     def _finish(self) -> Sequence[T]:
         self.done = True
-        held = self._reply.end()
-        rest = self._writer.write(self._reply, held) if held else ()
-        return [*rest, *self._writer.finish(self._reply)]
+        return [*self._release(), *self._writer.finish(self._reply)]
+
+    def _release(self) -> Sequence[T]:
+        """Write what the reply has held back."""
+        return self._writer.write(self._reply, self._reply.end())

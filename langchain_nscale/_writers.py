@@ -24,8 +24,8 @@ from langchain_nscale._replies import (
     Delta,
     Reply,
     build_message,
-    join_calls,
     usage_metadata,
+    whole_calls,
 )
 
 T_co = TypeVar("T_co", covariant=True)
@@ -164,6 +164,8 @@ class EventWriter:
 
     def write(self, reply: Reply, deltas: Sequence[Delta]) -> list[Event]:
         """The events for deltas: the start of each block, and what it gains."""
+        if not deltas:
+            return []
         events = [] if self._deltas else self._begin(reply)
         self._deltas += deltas
         for delta in deltas:
@@ -208,35 +210,27 @@ class EventWriter:
     def finish(self, reply: Reply) -> list[Event]:
         """The end of each block, whole, and of the message."""
         events = [] if self._deltas else self._begin(reply)
-        for key, number in self._blocks.items():
-            events.append(
-                {
-                    "event": "content-block-finish",
-                    "index": number,
-                    "content": self._block(key),
-                }
-            )
         message = build_message(reply.id, self._deltas, reply.metadata())
+        wholes: dict[Any, Event] = {
+            "text": {"type": "text", "text": message.content},
+            "reasoning": {
+                "type": "reasoning",
+                "reasoning": message.additional_kwargs.get("reasoning_content"),
+            },
+        }
+        for index, call in whole_calls(self._deltas).items():
+            valid, invalid = parse_tool_calls([call])
+            wholes[index] = cast("Event", [*valid, *invalid][0])
+        events += [
+            {"event": "content-block-finish", "index": number, "content": wholes[key]}
+            for key, number in self._blocks.items()
+        ]
         end: Event = {"event": "message-finish", "metadata": message.response_metadata}
         if usage := usage_metadata(reply.usage):
             end["usage"] = usage
         if message.additional_kwargs:
             end["additional_kwargs"] = message.additional_kwargs
         return [*events, end]
-
-    def _block(self, key: object) -> Event:
-        if key == "text":
-            return {"type": key, key: "".join(delta.text for delta in self._deltas)}
-        if key == "reasoning":
-            whole = "".join(delta.reasoning for delta in self._deltas)
-            return {"type": key, key: whole}
-        parts = [
-            delta.tool_call
-            for delta in self._deltas
-            if delta.tool_call and delta.tool_call["index"] == key
-        ]
-        valid, invalid = parse_tool_calls([join_calls(parts)])
-        return cast("Event", [*valid, *invalid][0])
 
     def partial(self, reply: Reply) -> AIMessage | None:
         """The deltas as one message."""
@@ -257,6 +251,6 @@ class EventWriter:
             return make_chunk(self._id, delta["text"])
         if "reasoning" in delta:
             return make_chunk(self._id, "", {"reasoning_content": delta["reasoning"]})
-        number = list(self._blocks.values()).index(event["index"])
-        call = tool_call_chunk(args=delta["args"], index=list(self._blocks)[number])
+        index = list(self._blocks)[event["index"]]
+        call = tool_call_chunk(args=delta["args"], index=index)
         return make_chunk(self._id, tool_call_chunk=call)

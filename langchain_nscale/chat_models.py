@@ -719,10 +719,11 @@ class ChatNscale(BaseChatOpenAI):
         message's marks and 85 for an image; else all is estimated by langchain-core's
         `count_tokens_approximately`.
         """
-        if self._token_ids() is None:
+        ids = self._token_ids()
+        if ids is None:
             return count_tokens_approximately(messages, tools=cast("list[Any]", tools))
         formatted = [convert_to_openai_tool(tool) for tool in tools or []]
-        return count_messages(messages, formatted, self.get_num_tokens)
+        return count_messages(messages, formatted, lambda text: len(ids(text)))
 
 
 _ONE_STREAM = (

@@ -227,7 +227,7 @@ _ADVICE: dict[type[NscaleError], str] = {
     ),
     NscaleInterruptedStreamError: "Try again; `partial` has what had been received.",
     NscaleStreamError: "Try again; `partial` has what had been received.",
-    NscaleMalformedResponseError: "Check `base_url` and any proxy on the way.",
+    NscaleMalformedResponseError: "Check `base_url` and any proxy in between.",
 }
 
 
@@ -420,8 +420,8 @@ def malformed_response(what: str, response: Any, content: bytes) -> NscaleError:
     body = decode_body(content)
     seen = _excerpt(content.decode("utf-8", "replace")) or "(empty)"
     return NscaleMalformedResponseError(
-        f"Nscale answered {response.status_code}, but {what}. Check `base_url` and any "
-        f"proxy in between. The body begins: {seen}",
+        f"Nscale answered {response.status_code}, but {what}. "
+        f"{advice(NscaleMalformedResponseError)} The body begins: {seen}",
         response=public_response(response, content),
         body=body,
     )

@@ -111,6 +111,9 @@ CONDITIONS = [
     ),
 ]
 
+# Each condition by each way in which it can come about, by name.
+ROWS = {f"{row.what}, {way}": (row, way) for row in CONDITIONS for way in row.ways}
+
 
 def caught_as(kind: type[errors.NscaleError]) -> list[str]:
     """The classes of the SDK and of langchain-core that `except` may name too."""

@@ -12,21 +12,15 @@ from langchain_openai import ChatOpenAI
 
 from langchain_nscale import NscaleError
 from langchain_nscale.testing import NscaleServer, ServerReply
-from tests.conditions import CONDITIONS, PAGE, Condition, page
-from tests.integration.test_chat import consume
-
-ROWS = [
-    pytest.param(row, way, id=f"{row.what}, {way}")
-    for row in CONDITIONS
-    for way in row.ways
-]
+from tests.conditions import PAGE, ROWS, Condition, page
+from tests.integration.test_chat import WAYS, consume
 
 
 def test_the_page_is_as_the_code_says() -> None:
     assert PAGE.read_text() == page(), "run python -m tests.conditions"
 
 
-@pytest.mark.parametrize(("row", "way"), ROWS)
+@pytest.mark.parametrize(("row", "way"), ROWS.values(), ids=ROWS)
 async def test_a_row(make: Any, server: NscaleServer, row: Condition, way: str) -> None:
     if row.reply:
         server.add(row.reply)
@@ -40,7 +34,7 @@ async def test_a_row(make: Any, server: NscaleServer, row: Condition, way: str) 
     assert server.token not in str(error) + repr(vars(error))
 
 
-@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+@WAYS
 async def test_credit_is_asked_for_once_where_the_sdk_asks_three_times(
     make: Any, server: NscaleServer, way: str
 ) -> None:

@@ -16,15 +16,9 @@ from langchain_core.tracers.schemas import Run
 
 from langchain_nscale import NscaleError
 from langchain_nscale.testing import NscaleServer, ServerReply
-from tests.conditions import CONDITIONS, Condition
-from tests.integration.test_chat import consume
+from tests.conditions import ROWS, Condition
+from tests.integration.test_chat import WAYS, consume
 
-WAYS = ["invoke", "ainvoke", "stream", "astream"]
-ROWS = [
-    pytest.param(row, way, id=f"{row.what}, {way}")
-    for row in CONDITIONS
-    for way in row.ways
-]
 LOOKS_SERIALISED = {"lc": 1, "type": "secret", "id": ["NSCALE_SERVICE_TOKEN"]}
 
 
@@ -65,7 +59,7 @@ def seen_of(error: BaseException) -> str:
     return "\n".join(texts)
 
 
-@pytest.mark.parametrize(("row", "way"), ROWS)
+@pytest.mark.parametrize(("row", "way"), ROWS.values(), ids=ROWS)
 async def test_no_failure_shows_it(
     make: Any,
     server: NscaleServer,
@@ -91,7 +85,7 @@ async def test_no_failure_shows_it(
     assert server.token not in "".join(tracer.sent)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@WAYS
 async def test_no_success_shows_it(
     make: Any, server: NscaleServer, token: Any, way: str, caplog: Any
 ) -> None:
@@ -107,7 +101,7 @@ async def test_no_success_shows_it(
     assert server.requests[-1].headers["authorization"] == f"Bearer {server.token}"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@WAYS
 async def test_content_that_looks_serialised_is_data(
     make: Any, server: NscaleServer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:

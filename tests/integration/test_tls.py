@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from langchain_nscale import ChatNscale, NscaleConnectionError
-from tests.integration.test_chat import consume
+from tests.integration.test_chat import WAYS, consume
 
 PEM = Path(__file__).with_name("localhost.pem")
 BODY = b'{"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}'
@@ -45,7 +45,7 @@ def address() -> Iterator[str]:
     thread.join(5)
 
 
-@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+@WAYS
 async def test_an_unknown_certificate_is_refused(
     address: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

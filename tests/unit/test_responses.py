@@ -17,7 +17,7 @@ from langchain_nscale._responses import (
     chat_result,
     write_whole,
 )
-from langchain_nscale._writers import ChunkWriter
+from langchain_nscale._writers import ChunkWriter, EventWriter
 from langchain_nscale.errors import (
     NscaleConnectionError,
     NscaleContextOverflowError,
@@ -673,6 +673,12 @@ def test_a_whole_reply_in_place_of_a_stream() -> None:
     merged = merge([chunk.message for chunk in written])  # type: ignore[misc]  # AI
     assert merged.invalid_tool_calls[0]["args"] == '{"a": 1'
     assert merged == result.generations[0].message
+
+
+def test_a_whole_reply_without_content_begins_once() -> None:
+    body = {"id": "c", "choices": [{"message": {"content": None}}]}
+    found = list(write_whole(response(json.dumps(body).encode()), EventWriter()))
+    assert [event["event"] for event in found] == ["message-start", "message-finish"]
 
 
 @given(
