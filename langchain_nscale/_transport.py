@@ -92,12 +92,14 @@ class Transport:
     client: Any = None
     async_client: Any = None
 
-    def send(self, path: str, body: bytes, *, stream: bool) -> tuple[Any, int]:
-        """POST a body; return the response and the number of retries.
+    def send(
+        self, path: str, body: bytes | None, *, stream: bool = False
+    ) -> tuple[Any, int]:
+        """POST a body, or GET without one; return the response and the retries' number.
 
         Args:
             path: Appended to `base_url`.
-            body: JSON.
+            body: JSON, or `None` to GET.
             stream: Whether a stream of events is asked for, which comes back unread, to
                 be read and closed by the caller. Any other response has been read.
 
@@ -122,7 +124,9 @@ class Transport:
             time.sleep(self._delay(failure, attempt))
         raise AssertionError  # the last attempt returns or raises
 
-    async def asend(self, path: str, body: bytes, *, stream: bool) -> tuple[Any, int]:
+    async def asend(
+        self, path: str, body: bytes | None, *, stream: bool = False
+    ) -> tuple[Any, int]:
         """The async twin of `send`."""
         client = self.async_client or await shared_async_client()
         for attempt in range(self.max_retries + 1):
@@ -144,10 +148,16 @@ class Transport:
         raise AssertionError  # the last attempt returns or raises
 
     def _request(
-        self, client: Any, path: str, body: bytes, token: SecretStr, *, stream: bool
+        self,
+        client: Any,
+        path: str,
+        body: bytes | None,
+        token: SecretStr,
+        *,
+        stream: bool,
     ) -> Any:
         return client.build_request(
-            "POST",
+            "GET" if body is None else "POST",
             self.base_url + path,
             content=body,
             params=self.query,
@@ -155,7 +165,7 @@ class Transport:
             headers={
                 "User-Agent": USER_AGENT,
                 "Accept": "text/event-stream" if stream else "application/json",
-                "Content-Type": "application/json",
+                **({} if body is None else {"Content-Type": "application/json"}),
                 **(self.headers or {}),
                 "Authorization": f"Bearer {token.get_secret_value()}",
             },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -13,11 +12,9 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, closing
-from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import httpx2
 from langchain_core.callbacks import (
     AsyncCallbackHandler,
     AsyncCallbackManagerForLLMRun,
@@ -34,9 +31,10 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_openai.chat_models.base import BaseChatOpenAI
-from pydantic import AliasChoices, ConfigDict, Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import Self
 
+from langchain_nscale._connection import Connection, refuse_unknown, setting_names
 from langchain_nscale._profiles import find_profile, thinks_in_text
 from langchain_nscale._requests import (
     ReasoningHistory,
@@ -65,13 +63,7 @@ from langchain_nscale._structured import (
 from langchain_nscale._thinking import ThinkTags
 from langchain_nscale._tokens import CHARACTERS_PER_TOKEN, count_messages, encoder
 from langchain_nscale._transport import (
-    DEFAULT_MAX_RETRIES,
-    DEFAULT_TIMEOUT,
-    Token,
-    Transport,
     aread_stream,
-    check_token,
-    library,
     read_stream,
 )
 from langchain_nscale._version import __version__
@@ -81,12 +73,7 @@ if TYPE_CHECKING:
     from langchain_protocol.protocol import MessagesData
 
 T = TypeVar("T")
-DEFAULT_BASE_URL = "https://inference.api.nscale.com/v1"
-
-_TOKEN_VARIABLES = ("NSCALE_SERVICE_TOKEN", "NSCALE_API_KEY")
-_BASE_URL_VARIABLES = ("NSCALE_BASE_URL", "NSCALE_API_BASE")
 _PATH = "/chat/completions"
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 # Fields that go into the body under their own names when they are set.
 _PARAMETERS = (
@@ -131,7 +118,7 @@ _INSTEAD = {
 }
 
 
-class ChatNscale(BaseChatOpenAI):
+class ChatNscale(Connection, BaseChatOpenAI):
     """Chat models on Nscale's serverless inference API.
 
     Example:
@@ -146,31 +133,6 @@ class ChatNscale(BaseChatOpenAI):
 
     model_name: str = Field(default="", alias="model")
     """Id of the model, as `GET /v1/models` gives it (case-sensitive). Required."""
-
-    service_token: Token | None = Field(
-        default=None, validation_alias=AliasChoices("service_token", "api_key")
-    )
-    """Nscale service token; also accepted as `api_key`.
-
-    A string, or a sync or async callable that returns one and is called for each
-    request. By default the variable `NSCALE_SERVICE_TOKEN`, else `NSCALE_API_KEY`.
-    """
-
-    base_url: str = ""
-    """Address of the API, by default `NSCALE_BASE_URL`, else `NSCALE_API_BASE`, else
-    `https://inference.api.nscale.com/v1`."""
-
-    allow_insecure_http: bool = False
-    """Whether `base_url` may be `http://` on another machine, where anybody on the way
-    can read the token."""
-
-    request_timeout: Any = Field(default=None, alias="timeout")
-    """Seconds to wait for the service: one number for the next bytes, a pair (connect,
-    read), an `httpx` or `httpx2` Timeout, or `None` for 10 s to connect and 600 s to
-    read."""
-
-    max_retries: int = DEFAULT_MAX_RETRIES
-    """How often a request that failed for a passing reason is repeated."""
 
     stream_usage: bool = True
     """Whether to ask for usage at the end of streams."""
@@ -202,15 +164,6 @@ class ChatNscale(BaseChatOpenAI):
 
     # --- settings -------------------------------------------------------------------
 
-    if not TYPE_CHECKING:  # type checkers see the fields
-
-        def __init__(self, **kwargs: Any) -> None:
-            # Before pydantic sees it: a ValidationError keeps what it was given.
-            for name in ("service_token", "api_key"):
-                if isinstance(kwargs.get(name), str):
-                    kwargs[name] = SecretStr(kwargs[name])
-            super().__init__(**kwargs)
-
     @model_validator(mode="before")
     @classmethod
     def build_extra(cls, values: Any) -> Any:
@@ -226,20 +179,13 @@ class ChatNscale(BaseChatOpenAI):
                 'ChatNscale(model="meta-llama/Llama-3.1-8B-Instruct").'
             )
             raise ValueError(msg)
-        known = _setting_names(cls)
         for name, value in values.items():
             if name in _OPENAI_ONLY and value != _OPENAI_ONLY[name]:
                 instead = _INSTEAD.get(name, "send it in `extra_body` if you mean it")
                 msg = f"`{name}` is for OpenAI's own service; {instead}."
                 raise ValueError(msg)
-            if name not in known and name not in _OPENAI_ONLY:
-                near = get_close_matches(name, known, n=1)
-                hint = f"did you mean `{near[0]}`? " if near else ""
-                msg = (
-                    f"`{name}` is no setting of ChatNscale: {hint}To send it to the API "
-                    "on purpose, put it in `extra_body` or `model_kwargs`."
-                )
-                raise ValueError(msg)
+        known = setting_names(cls) - _OPENAI_ONLY.keys()
+        refuse_unknown(cls, values.keys() - _OPENAI_ONLY.keys(), known)
         return values
 
     @model_validator(mode="before")
@@ -250,27 +196,12 @@ class ChatNscale(BaseChatOpenAI):
 
     @model_validator(mode="after")
     def validate_environment(self) -> Self:
-        """Complete the settings from the environment and check them."""
-        self.service_token = _token_setting(self.service_token)
-        if self.service_token is None:
-            msg = (
-                "The service token is missing: give `service_token`, or set "
-                "NSCALE_SERVICE_TOKEN. Tokens are made in Nscale's console."
-            )
-            raise ValueError(msg)
-        self.base_url = _base_url(self.base_url, insecure=self.allow_insecure_http)
-        _timeouts(self.request_timeout)
+        """Check the settings; the base would read OpenAI's environment here."""
         if self.n is not None and self.n < 1:
             msg = f"`n` is {self.n}: it has to be at least 1."
             raise ValueError(msg)
         if self.n is not None and self.n > 1 and self.streaming:
             raise ValueError(_ONE_STREAM)
-        if self.max_retries < 0:
-            msg = f"`max_retries` is {self.max_retries}: it can't be negative."
-            raise ValueError(msg)
-        for client in (self.http_client, self.http_async_client):
-            if client is not None:
-                library(client)
         if self.tokenizer is not None:
             encoder(self.tokenizer)
         return self
@@ -300,33 +231,16 @@ class ChatNscale(BaseChatOpenAI):
         return True
 
     def __getstate__(self) -> dict[Any, Any]:
-        """State for pickling: without the token and without HTTP clients.
-
-        The unpickled model takes its token from its own environment.
-        """
+        """State for pickling, without the token: see `Connection`."""
         state = super().__getstate__()
-        left_out = {"service_token": None, "http_client": None, "http_async_client": None}
-        fields = {**state["__dict__"], **left_out}
-        fields.pop("_serialized", None)
-        return {**state, "__dict__": fields}
-
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Restore a pickled model."""
-        super().__setstate__(state)
-        self.service_token = _token_setting(None)
+        state["__dict__"].pop("_serialized", None)
+        return state
 
     def __copy__(self) -> Self:
         """Copy without the cached description, which `model_copy(update=)` outdates."""
         copied = super().__copy__()
         copied.__dict__.pop("_serialized", None)
         return copied
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Copy deeply, sharing HTTP clients: those can't be copied."""
-        memo = {} if memo is None else memo
-        for client in (self.http_client, self.http_async_client):
-            memo[id(client)] = client
-        return super().__deepcopy__(memo)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field; caches and traces then see the new value."""
@@ -502,24 +416,6 @@ class ChatNscale(BaseChatOpenAI):
         else:
             for item in write_whole(response, writer, options):
                 yield item
-
-    def _transport(self) -> Transport:
-        if self.service_token is None:
-            msg = (
-                "This model was unpickled where NSCALE_SERVICE_TOKEN isn't set: pickles "
-                "don't carry the token. Set the variable, or `model.service_token`."
-            )
-            raise ValueError(msg)
-        return Transport(
-            base_url=self.base_url,
-            token=self.service_token,
-            timeout=_timeouts(self.request_timeout),
-            max_retries=self.max_retries,
-            headers=self.default_headers,
-            query=self.default_query,
-            client=self.http_client,
-            async_client=self.http_async_client,
-        )
 
     def _reply_options(self, retries: int) -> ReplyOptions:
         by_model: ThinkTags = "closing" if thinks_in_text(self.model_name) else "off"
@@ -745,72 +641,3 @@ def _wants_chunks(run_manager: BaseRunManager | None) -> bool:
         and type(handler).on_stream_event in _NO_EVENTS
         for handler in run_manager.handlers
     )
-
-
-def _setting_names(cls: type[ChatNscale]) -> set[str]:
-    names = {"api_key"}
-    for name, field in cls.model_fields.items():
-        names.add(name)
-        if field.alias:
-            names.add(field.alias)
-    return names - _OPENAI_ONLY.keys()
-
-
-def _token_setting(given: Token | None) -> Token | None:
-    """The token given, else the environment's; an empty one is an error."""
-    if given is not None:
-        return check_token(given) if isinstance(given, SecretStr) else given
-    for variable in _TOKEN_VARIABLES:
-        if value := os.environ.get(variable):
-            return check_token(value)
-    return None
-
-
-def _base_url(given: str, *, insecure: bool) -> str:
-    """The checked address: the one given, else the environment's, else Nscale's."""
-    source = "`base_url`"
-    if not given:
-        given, source = DEFAULT_BASE_URL, "the default"
-        for variable in reversed(_BASE_URL_VARIABLES):
-            if value := os.environ.get(variable):
-                given, source = value, f"{variable}"
-    try:
-        url = httpx2.URL(given.strip())
-    except httpx2.InvalidURL as error:
-        msg = f"{source} is {given!r}, which is no address: {error}."
-        raise ValueError(msg) from None
-    if url.scheme not in ("http", "https") or not url.host:
-        msg = (
-            f"{source} is {given!r}: it has to begin with https:// (or http://) and a "
-            f"host, for example {DEFAULT_BASE_URL}."
-        )
-        raise ValueError(msg)
-    if url.scheme == "http" and url.host not in _LOOPBACK and not insecure:
-        msg = (
-            f"{source} is {given!r}: over http:// anybody on the way can read the "
-            "service token. Use https://, or allow_insecure_http=True."
-        )
-        raise ValueError(msg)
-    return given.strip().rstrip("/")
-
-
-def _timeouts(given: Any) -> tuple[float | None, ...]:
-    """`timeout` in any of its forms as seconds for connect, read, write and pool."""
-    if given is None:
-        return DEFAULT_TIMEOUT
-    if hasattr(given, "connect"):
-        return (given.connect, given.read, given.write, given.pool)
-    try:
-        if isinstance(given, (list, tuple)):
-            connect, read = (float(value) for value in given)
-        else:
-            connect = read = float(given)
-        if not (connect > 0 and read > 0):
-            raise ValueError  # noqa: TRY301  # one message for all that is wrong
-    except (TypeError, ValueError):
-        msg = (
-            f"`timeout` is {given!r}: give seconds above 0, a pair (connect, read), an "
-            "httpx Timeout, or None."
-        )
-        raise ValueError(msg) from None
-    return (connect, read, read, read)
