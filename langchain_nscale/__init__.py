@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_nscale._version import __version__
 
 if TYPE_CHECKING:
+    from langchain_nscale._connection import alist_models, list_models
     from langchain_nscale._transport import aclose_connections, close_connections
     from langchain_nscale.chat_models import ChatNscale
     from langchain_nscale.errors import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         NscaleUnavailableError,
         NscaleUnprocessableError,
     )
+    from langchain_nscale.models import NscaleModel
 
 __all__ = [
     "ChatNscale",
@@ -46,6 +48,7 @@ __all__ = [
     "NscaleInterruptedStreamError",
     "NscaleInvalidRequestError",
     "NscaleMalformedResponseError",
+    "NscaleModel",
     "NscaleModelNotFoundError",
     "NscalePermissionDeniedError",
     "NscaleRateLimitError",
@@ -57,13 +60,18 @@ __all__ = [
     "NscaleUnprocessableError",
     "__version__",
     "aclose_connections",
+    "alist_models",
     "close_connections",
+    "list_models",
 ]
 
 _HOME = {
     "ChatNscale": "chat_models",
+    "NscaleModel": "models",
     "aclose_connections": "_transport",
+    "alist_models": "_connection",
     "close_connections": "_transport",
+    "list_models": "_connection",
 }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+import jiter
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -26,12 +29,20 @@ from langchain_nscale._transport import (
     check_token,
     library,
 )
+from langchain_nscale.errors import NscaleError, NscaleModelNotFoundError
+from langchain_nscale.models import (
+    NscaleModel,
+    afetch_models,
+    fetch_models,
+    nearest_ids,
+)
 
 DEFAULT_BASE_URL = "https://inference.api.nscale.com/v1"
 
 _TOKEN_VARIABLES = ("NSCALE_SERVICE_TOKEN", "NSCALE_API_KEY")
 _BASE_URL_VARIABLES = ("NSCALE_BASE_URL", "NSCALE_API_BASE")
 _PASSED_ON = ("extra_body", "model_kwargs")
+_HASTE = 5.0  # seconds for the model list, where it is only for an error's text
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -150,6 +161,94 @@ class Connection(BaseModel):
             async_client=self.http_async_client,
         )
 
+    def _send(self, path: str, body: bytes, *, stream: bool = False) -> tuple[Any, int]:
+        """`Transport.send`; an unknown model's error suggests others."""
+        transport = self._transport()
+        try:
+            return transport.send(path, body, stream=stream)
+        except NscaleModelNotFoundError as error:
+            with suppress(NscaleError):
+                _hint(error, body, fetch_models(_hasty(transport), refresh=False))
+            raise
+
+    async def _asend(
+        self, path: str, body: bytes, *, stream: bool = False
+    ) -> tuple[Any, int]:
+        """The async twin of `_send`."""
+        transport = self._transport()
+        try:
+            return await transport.asend(path, body, stream=stream)
+        except NscaleModelNotFoundError as error:
+            with suppress(NscaleError):
+                models = await afetch_models(_hasty(transport), refresh=False)
+                _hint(error, body, models)
+            raise
+
+    def list_models(self, *, refresh: bool = False) -> list[NscaleModel]:
+        """The models that the service lists, with prices.
+
+        Args:
+            refresh: Whether to ask the service even if the list is in the cache, where
+                it stays for 5 minutes.
+
+        Raises:
+            NscaleError: The service didn't answer with a list.
+        """
+        return fetch_models(self._transport(), refresh=refresh)
+
+    async def alist_models(self, *, refresh: bool = False) -> list[NscaleModel]:
+        """The async twin of `list_models`."""
+        return await afetch_models(self._transport(), refresh=refresh)
+
+
+def list_models(*, refresh: bool = False, **settings: Any) -> list[NscaleModel]:
+    """The models that Nscale lists, with prices.
+
+    Args:
+        refresh: Whether to ask the service even if the list is in the cache, where it
+            stays for 5 minutes.
+        settings: `service_token`, `base_url`, `timeout` and the other settings of
+            `Connection`; by default from the environment, as for `ChatNscale`.
+
+    Raises:
+        ValueError: A setting is missing or wrong.
+        NscaleError: The service didn't answer with a list.
+    """
+    return _connect(settings).list_models(refresh=refresh)
+
+
+async def alist_models(*, refresh: bool = False, **settings: Any) -> list[NscaleModel]:
+    """The async twin of `list_models`."""
+    return await _connect(settings).alist_models(refresh=refresh)
+
+
+def _connect(settings: Mapping[str, Any]) -> Connection:
+    refuse_unknown(Connection, settings, setting_names(Connection))
+    return Connection(**settings)
+
+
+def _hasty(transport: Transport) -> Transport:
+    """For a question whose answer only helps: it mustn't hold up the error."""
+    return replace(transport, max_retries=0, timeout=(_HASTE,) * 4)
+
+
+def _hint(
+    error: NscaleModelNotFoundError, body: bytes, models: Sequence[NscaleModel]
+) -> None:
+    """Add to a 404's message which ids the service lists that are like the one asked."""
+    model = jiter.from_json(body)["model"]
+    ids = [listed.id for listed in models]
+    near = nearest_ids(model, ids)
+    if model in ids:
+        said = "The service lists it, so it may only be unavailable for now."
+    elif near:
+        said = f"Listed are: {', '.join(near)}."
+        error.suggestions = tuple(near)
+    else:
+        return
+    error.message = f"{error.message} {said}"
+    error.args = (error.message,)
+
 
 def refuse_unknown(cls: type[BaseModel], given: Iterable[str], known: set[str]) -> None:
     """Refuse what isn't a setting of a class.
@@ -160,11 +259,15 @@ def refuse_unknown(cls: type[BaseModel], given: Iterable[str], known: set[str]) 
     for name in given:
         if name not in known:
             near = get_close_matches(name, known, n=1)
-            hint = f"did you mean `{near[0]}`? " if near else ""
             places = [f"`{place}`" for place in _PASSED_ON if place in known]
             msg = (
-                f"`{name}` is no setting of {cls.__name__}: {hint}To send it to the API "
-                f"on purpose, put it in {' or '.join(places)}."
+                f"`{name}` is no setting of {cls.__name__}"
+                + (f": did you mean `{near[0]}`?" if near else ".")
+                + (
+                    f" To send it to the API on purpose, put it in {' or '.join(places)}."
+                    if places
+                    else ""
+                )
             )
             raise ValueError(msg)
 

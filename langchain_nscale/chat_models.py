@@ -300,7 +300,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        response, retries = self._transport().send(_PATH, body, stream=False)
+        response, retries = self._send(_PATH, body, stream=False)
         return chat_result(response, self._reply_options(retries))
 
     async def _agenerate(
@@ -311,7 +311,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        response, retries = await self._transport().asend(_PATH, body, stream=False)
+        response, retries = await self._asend(_PATH, body, stream=False)
         return chat_result(response, self._reply_options(retries))
 
     def _stream(
@@ -386,7 +386,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
         """Ask for a stream; yield what the writer makes of it."""
         fields = self._stream_fields(kwargs)
         body = self._body(messages, stop, kwargs, fields)
-        response, retries = self._transport().send(_PATH, body, stream=True)
+        response, retries = self._send(_PATH, body, stream=True)
         options = self._reply_options(retries)
         if is_event_stream(response):
             limit = self.stream_chunk_timeout
@@ -405,7 +405,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
         """The async twin of `_receive`."""
         fields = self._stream_fields(kwargs)
         body = self._body(messages, stop, kwargs, fields)
-        response, retries = await self._transport().asend(_PATH, body, stream=True)
+        response, retries = await self._asend(_PATH, body, stream=True)
         options = self._reply_options(retries)
         if is_event_stream(response):
             limit = self.stream_chunk_timeout

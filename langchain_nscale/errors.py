@@ -126,7 +126,13 @@ class NscaleContextOverflowError(NscaleInvalidRequestError, ContextOverflowError
 
 
 class NscaleModelNotFoundError(NscaleError, openai.NotFoundError, ModelNotFoundError):
-    """404: the model doesn't exist or isn't available now."""
+    """404: the model doesn't exist or isn't available now.
+
+    Attributes:
+        suggestions: The ids most like it in the service's list, best first.
+    """
+
+    suggestions: tuple[str, ...] = ()
 
 
 class NscaleConflictError(NscaleError, openai.ConflictError, ModelAPIError):

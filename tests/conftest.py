@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from langchain_nscale import models
+
 settings.register_profile(
     "nscale",
     deadline=None,  # machines are shared; a slow example is no failure
@@ -25,3 +27,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     # A proxy of the developer's machine isn't loopback.
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture(autouse=True)
+def _forget_model_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_cache", {})

@@ -99,7 +99,7 @@ class NscaleServer:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
 
     @property
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, Any]:
         """Keyword arguments that point a model here."""
         return {"base_url": self.base_url, "service_token": self.token}
 

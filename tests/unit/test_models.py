@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_nscale import NscaleMalformedResponseError, models
+from langchain_nscale.models import (
+    NscaleModel,
+    Price,
+    as_price,
+    known_price,
+    nearest_ids,
+    parse_model,
+    parse_models,
+)
+from tests.unit.wire import response
+
+LLAMA = {
+    "id": "meta-llama/Llama-3.1-8B-Instruct",
+    "object": "model",
+    "created": 1757808000,
+    "owned_by": "Meta",
+    "context_length": 131072,
+    "pricing": {"input": 0.06, "output": "0.06"},
+    "region": "no",
+}
+
+
+def test_a_whole_entry() -> None:
+    model = parse_model(LLAMA)
+    assert model == NscaleModel(
+        id="meta-llama/Llama-3.1-8B-Instruct",
+        owned_by="Meta",
+        created=datetime(2025, 9, 14, tzinfo=timezone.utc),
+        context_length=131072,
+        input_price=Decimal("0.06"),
+        output_price=Decimal("0.06"),
+        kind="chat",
+        profile=model.profile,
+        extra={"region": "no"},
+    )
+    assert model.profile is not None
+    assert model.profile["tool_calling"] is True
+    assert model.price == Price(Decimal("0.06"), Decimal("0.06"))
+
+
+def test_an_entry_with_an_id_only() -> None:
+    assert parse_model({"id": "x"}) == NscaleModel("x")
+    assert NscaleModel("x").price is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind"),
+    [
+        (
+            {"id": "Qwen/Qwen3-Embedding-8B", "pricing": {"input": 1, "output": 0}},
+            "embedding",
+        ),
+        ({"id": "black-forest-labs/FLUX.1-schnell", "pricing": {"input": 0}}, "image"),
+        ({"id": "stabilityai/stable-diffusion-xl-base-1.0"}, "image"),
+        ({"id": "new", "context_length": 4096, "pricing": {"output": 1}}, "chat"),
+        ({"id": "new", "context_length": 4096, "pricing": {"output": 0}}, None),
+        ({"id": "new"}, None),
+    ],
+)
+def test_kinds(entry: dict[str, Any], kind: str | None) -> None:
+    assert parse_model(entry).kind == kind
+
+
+def test_an_image_models_price_is_not_one_for_tokens() -> None:
+    pricing = {"input": 0, "output": 0.0013}
+    model = parse_model({"id": "black-forest-labs/FLUX.1-schnell", "pricing": pricing})
+    assert model.output_price == Decimal("0.0013")
+    assert model.price is None
+
+
+@pytest.mark.parametrize(
+    ("value", "price"),
+    [
+        (0, Decimal(0)),
+        (0.1, Decimal("0.1")),
+        ("0.04", Decimal("0.04")),
+        (" $1.20 ", Decimal("1.20")),
+        *(
+            (wrong, None)
+            for wrong in (None, True, "", "free", "NaN", "-1", -1, [1], 1e999)
+        ),
+    ],
+)
+def test_prices(value: object, price: Decimal | None) -> None:
+    assert as_price(value) == price
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+FIELDS = st.sampled_from(
+    ["object", "owned_by", "created", "context_length", "pricing", "more"]
+)
+
+
+@given(st.dictionaries(FIELDS, JSON))
+def test_no_field_can_break_an_entry(entry: dict[str, Any]) -> None:
+    model = parse_model({**entry, "id": "m"})
+    assert model.id == "m"
+    assert ("more" in model.extra) == ("more" in entry)
+
+
+def test_lists(caplog: pytest.LogCaptureFixture) -> None:
+    body = {"object": "list", "data": [LLAMA, {"id": ""}, "x", {"id": "y"}]}
+    listed = parse_models(response(json.dumps(body).encode()))
+    assert [model.id for model in listed] == [LLAMA["id"], "y"]
+    assert caplog.text.count("without an id") == 2
+    assert parse_models(response(b'{"data": []}')) == []
+    assert parse_models(response(b'[{"id": "bare"}]')) == [NscaleModel("bare")]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"data": {}}', b"7"])
+def test_what_is_no_list(body: bytes) -> None:
+    with pytest.raises(NscaleMalformedResponseError, match="list of models"):
+        parse_models(response(body))
+
+
+IDS = [
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct",
+    "Qwen/Qwen3-8B",
+    "Qwen/Qwen3-14B",
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "first"),
+    [
+        ("meta-llama/llama-3.1-8b-instruct", IDS[0]),
+        ("Llama-3.1-8B", IDS[0]),
+        ("meta-llama/Llama-3.3-70B-Instruct", IDS[0]),
+        ("qwen/qwen-3-8b", IDS[2]),
+        ("Qwen3-14B-FP8", IDS[3]),
+    ],
+)
+def test_nearest_ids(asked: str, first: str) -> None:
+    assert nearest_ids(asked, IDS)[0] == first
+
+
+def test_nothing_is_near() -> None:
+    assert nearest_ids("gpt-4o", IDS) == []
+    assert nearest_ids("x", []) == []
+
+
+def test_a_known_price_is_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = (
+        NscaleModel("A/b", input_price=p, output_price=p) for p in map(Decimal, "12")
+    )
+    cache = {"one": (0.0, [old]), "two": (1.0, [NscaleModel("c"), new])}
+    monkeypatch.setattr(models, "_cache", cache)
+    assert known_price("a/B") == Price(Decimal(2), Decimal(2))
+    assert known_price("c") is None
+    assert known_price("d") is None
