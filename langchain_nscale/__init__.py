@@ -13,8 +13,10 @@ from langchain_nscale._version import __version__
 
 if TYPE_CHECKING:
     from langchain_nscale._connection import alist_models, list_models
+    from langchain_nscale._ledger import ModelUsage
     from langchain_nscale._transport import aclose_connections, close_connections
     from langchain_nscale.chat_models import ChatNscale
+    from langchain_nscale.embeddings import NscaleEmbeddings
     from langchain_nscale.errors import (
         NscaleAuthenticationError,
         NscaleConflictError,
@@ -36,13 +38,20 @@ if TYPE_CHECKING:
         NscaleUnprocessableError,
     )
     from langchain_nscale.models import NscaleModel
+    from langchain_nscale.usage import (
+        NscaleUsageCallbackHandler,
+        get_nscale_usage_callback,
+        langsmith_costs,
+    )
 
 __all__ = [
     "ChatNscale",
+    "ModelUsage",
     "NscaleAuthenticationError",
     "NscaleConflictError",
     "NscaleConnectionError",
     "NscaleContextOverflowError",
+    "NscaleEmbeddings",
     "NscaleError",
     "NscaleInsufficientCreditError",
     "NscaleInterruptedStreamError",
@@ -58,14 +67,22 @@ __all__ = [
     "NscaleTimeoutError",
     "NscaleUnavailableError",
     "NscaleUnprocessableError",
+    "NscaleUsageCallbackHandler",
     "__version__",
     "aclose_connections",
     "alist_models",
     "close_connections",
+    "get_nscale_usage_callback",
+    "langsmith_costs",
     "list_models",
 ]
 
 _HOME = {
+    "ModelUsage": "_ledger",
+    "NscaleEmbeddings": "embeddings",
+    "NscaleUsageCallbackHandler": "usage",
+    "get_nscale_usage_callback": "usage",
+    "langsmith_costs": "usage",
     "ChatNscale": "chat_models",
     "NscaleModel": "models",
     "aclose_connections": "_transport",

@@ -246,8 +246,7 @@ def _hint(
         error.suggestions = tuple(near)
     else:
         return
-    error.message = f"{error.message} {said}"
-    error.args = (error.message,)
+    error.add_to_message(said)
 
 
 def refuse_unknown(cls: type[BaseModel], given: Iterable[str], known: set[str]) -> None:
@@ -258,18 +257,13 @@ def refuse_unknown(cls: type[BaseModel], given: Iterable[str], known: set[str]) 
     """
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            places = [f"`{place}`" for place in _PASSED_ON if place in known]
-            msg = (
-                f"`{name}` is no setting of {cls.__name__}"
-                + (f": did you mean `{near[0]}`?" if near else ".")
-                + (
-                    f" To send it to the API on purpose, put it in {' or '.join(places)}."
-                    if places
-                    else ""
-                )
-            )
-            raise ValueError(msg)
+            said = [f"`{name}` is no setting of {cls.__name__}."]
+            if near := get_close_matches(name, known, n=1):
+                said.append(f"Did you mean `{near[0]}`?")
+            if places := [f"`{place}`" for place in _PASSED_ON if place in known]:
+                where = " or ".join(places)
+                said.append(f"To send it to the API on purpose, put it in {where}.")
+            raise ValueError(" ".join(said))
 
 
 def setting_names(cls: type[BaseModel]) -> set[str]:

@@ -50,11 +50,15 @@ class NscaleError(ModelError):
         retry_after: Seconds that the service asks to wait, or `None`.
         body: The decoded body of the response, its text where it isn't JSON, or `None`.
         partial: What had been received when a stream broke, or `None`.
+        partial_embeddings: Where some of many texts couldn't be embedded, the vectors of
+            all texts in their order, with `None` for those that weren't; else `None`.
         retries: How many times the request had been repeated before this.
         request: The request without its headers (they would hold the token).
         response: The response, or `None`.
         is_retryable: Whether the same request may succeed later (class attribute).
     """
+
+    partial_embeddings: list[list[float] | None] | None = None
 
     def __init__(
         self,
@@ -84,6 +88,11 @@ class NscaleError(ModelError):
         self.error_type = _text(error.get("error_type") or error.get("type"))
         self.type = self.error_type
         self.param = _text(error.get("param"))
+
+    def add_to_message(self, said: str) -> None:
+        """Say more than was known where the error was made."""
+        self.message = f"{self.message} {said}"
+        self.args = (self.message,)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions pickle as cls(*args), which the keyword arguments would break.
@@ -182,7 +191,7 @@ class NscaleStreamError(NscaleError, openai.APIError, ModelAPIError):
 class NscaleMalformedResponseError(
     NscaleError, openai.APIResponseValidationError, ModelAPIError
 ):
-    """A success status with a body that isn't a chat completion."""
+    """A success status with a body that isn't what was asked for."""
 
 
 _CLASS_OF_STATUS: dict[int, type[NscaleError]] = {

@@ -74,6 +74,9 @@ class NscaleModel:
         return Price(self.input_price, self.output_price)
 
 
+Prices = Mapping[str, "NscaleModel | tuple[Any, Any]"] | Iterable[NscaleModel]
+
+
 def parse_model(entry: Mapping[str, Any]) -> NscaleModel:
     """A model from an entry of the list; what can't be read counts as unknown."""
     pricing = entry.get("pricing")
@@ -200,6 +203,32 @@ def known_price(model: str) -> Price | None:
             if listed.id.lower() == model.lower():
                 return listed.price
     return None
+
+
+def price_table(prices: Prices) -> dict[str, Price]:
+    """Prices by id in lower case.
+
+    Raises:
+        ValueError: One isn't a pair of numbers.
+    """
+    if not isinstance(prices, Mapping):
+        prices = {model.id: model for model in prices}
+    table = {}
+    for model, given in prices.items():
+        if isinstance(given, NscaleModel):
+            price = given.price
+        else:
+            read, written = (as_price(value) for value in given)
+            if read is None or written is None:
+                msg = (
+                    f"`prices` has {given!r} for {model!r}: give US dollars per million "
+                    "tokens, (input, output)."
+                )
+                raise ValueError(msg)
+            price = Price(read, written)
+        if price is not None:
+            table[model.lower()] = price
+    return table
 
 
 def nearest_ids(model: str, ids: Iterable[str]) -> list[str]:

@@ -60,7 +60,8 @@ class NscaleServer:
 
     Use as a context manager, sync or async. Replies that were added are given in order;
     after them `responder` is asked, and where it returns `None` too, the server answers
-    sensibly by itself. `requests` records all that came.
+    sensibly by itself. Requests for embeddings take only those replies that have a
+    `body`. `requests` records all that came.
     """
 
     def __init__(
@@ -192,10 +193,15 @@ class NscaleServer:
     async def _embed(self, request: Request) -> Response:
         if refused := await self._record(request):
             return refused
-        if self._script:
-            return await self._plain_response(self._script.popleft())
+        if self._script and self._script[0].body is not None:
+            reply = self._script.popleft()
+            await asyncio.sleep(reply.delay)
+            return await self._plain_response(reply)
         body = await request.json()
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        if not texts or "" in texts:
+            problem = ServerReply.error(400, "`input` is empty", code="BAD_REQUEST")
+            return JSONResponse(problem.body, status_code=400)
         dimensions = body.get("dimensions") or 64
         data = []
         for index, text in enumerate(texts):

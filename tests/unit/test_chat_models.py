@@ -56,7 +56,7 @@ def body_of(chat: ChatNscale, **kwargs: Any) -> dict[str, Any]:
         ({"timeout": "soon"}, "`timeout`"),
         ({"timeout": (1, 2, 3)}, "`timeout`"),
         ({"http_client": 3}, "`http_client`"),
-        ({"temprature": 1}, "did you mean `temperature`.*`extra_body`"),
+        ({"temprature": 1}, "Did you mean `temperature`.*`extra_body`"),
         ({"top_k": 1}, "`top_k` is no setting.*`model_kwargs`"),
         ({"use_responses_api": True}, "`use_responses_api` is for OpenAI"),
         ({"openai_api_key": "x"}, "use `service_token`"),
