@@ -1,4 +1,4 @@
-"""LangChain's standard suite for chat models: on the stand-in, and on Nscale itself."""
+"""LangChain's standard suites: on the stand-in, and on Nscale itself."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_tests.integration_tests import (
+    ChatModelIntegrationTests,
+    EmbeddingsIntegrationTests,
+)
 
+from langchain_nscale import NscaleEmbeddings
 from langchain_nscale.testing import NscaleServer
 from tests.capabilities import Capabilities
 from tests.conftest import LIVE_TOKEN
@@ -60,7 +64,28 @@ class TestStandIn(NscaleSuite):
         return {"model": MODEL, **self.settings}
 
 
+class EmbeddingsSuite(EmbeddingsIntegrationTests):
+    embeddings_class = NscaleEmbeddings
+    model_name = "Qwen/Qwen3-Embedding-8B"
+
+
+class TestEmbeddingsOnStandIn(EmbeddingsSuite):
+    @pytest.fixture(autouse=True)
+    def _settings(self, responding_server: NscaleServer) -> None:
+        self.settings = responding_server.settings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {"model": self.model_name, **self.settings}
+
+
 if LIVE_TOKEN:
+
+    @pytest.mark.live
+    class TestEmbeddingsLive(EmbeddingsSuite):
+        @property
+        def embedding_model_params(self) -> dict[str, Any]:
+            return {"model": self.model_name, "service_token": LIVE_TOKEN}
 
     @pytest.mark.live
     class TestLive(NscaleSuite):

@@ -1,4 +1,4 @@
-"""LangChain's standard suite for chat models, without network."""
+"""LangChain's standard suites, without network."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from langchain_core.load import load
-from langchain_tests.unit_tests import ChatModelUnitTests
+from langchain_tests.unit_tests import ChatModelUnitTests, EmbeddingsUnitTests
 from langchain_tests.unit_tests import chat_models as suite
 
-from langchain_nscale import ChatNscale
+from langchain_nscale import ChatNscale, NscaleEmbeddings
 from tests.capabilities import Capabilities
 
 
@@ -43,3 +43,21 @@ class TestChatNscale(Capabilities, ChatModelUnitTests):
         )
 
     model_override_value = "openai/gpt-oss-20b"
+
+
+class TestNscaleEmbeddings(EmbeddingsUnitTests):
+    embeddings_class = NscaleEmbeddings
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {"model": "Qwen/Qwen3-Embedding-8B", "service_token": "t"}
+
+    @property
+    def init_from_env_params(
+        self,
+    ) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        return (
+            {"NSCALE_SERVICE_TOKEN": "t", "NSCALE_BASE_URL": "https://x/v1"},
+            {"model": "Qwen/Qwen3-Embedding-8B"},
+            {"service_token": "t", "base_url": "https://x/v1"},
+        )
