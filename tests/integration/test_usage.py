@@ -86,6 +86,7 @@ async def by_events(models: list[ChatNscale], usage: Any) -> int:
         )
         async for _ in events:
             pass
+        await events  # its last callback comes after its last event
 
     await asyncio.gather(*(stream(n, m) for n, m in enumerate(models)))
     return 1
