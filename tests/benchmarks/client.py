@@ -16,7 +16,14 @@ from typing import Any
 
 CHUNKS = 2000
 HELD = 1000  # as in the server
-PARTS = ("setup", "calls", "streams", "memory")  # each in a process of its own
+PARTS = (
+    "setup",
+    "calls",
+    "streams",
+    "memory",
+    "embeddings",
+)  # each in a process of its own
+TEXTS = 10_000
 PATIENCE = 240  # seconds for one part
 # Enough chunks for several full garbage collections, which are a good part of the cost.
 ROUNDS = 8
@@ -223,6 +230,13 @@ CLIENTS: dict[str, Callable[[str, str], Any]] = {
     "ChatTogether": chat("langchain_together", "ChatTogether"),
     "ChatLiteLLM": litellm,
 }
+# The embeddings of a chat model's package.
+EMBEDDINGS: dict[str, Callable[[str, str], Any]] = {
+    "ChatNscale": chat("langchain_nscale", "NscaleEmbeddings"),
+    "ChatOpenAI": chat(
+        "langchain_openai", "OpenAIEmbeddings", check_embedding_ctx_length=False
+    ),
+}
 PLAIN = {"floor", "sdk"}  # no LangChain interface
 
 
@@ -406,6 +420,25 @@ class Bench:
                 drain(model.stream_events(self.hi, version="v3")) for _ in range(rounds)
             ],
         )
+
+    def embeddings(self) -> Iterator[tuple[str, float]]:
+        """Documents of a few words, as many as an index of some books has."""
+        if self.name not in EMBEDDINGS:
+            return
+        texts = [f"The text of number {number}." for number in range(TEXTS)]
+        model = EMBEDDINGS[self.name](self.url, "e")
+        model.embed_documents(texts[:10])
+        label = f"embed {TEXTS:,} texts"
+        yield label, per_unit(1, lambda: model.embed_documents(texts))
+
+        async def work() -> float:
+            await model.aembed_documents(texts[:10])
+            gc.collect()
+            start = time.process_time()
+            await model.aembed_documents(texts)
+            return time.process_time() - start
+
+        yield f"a{label}", self.loop.run_until_complete(work())
 
     def memory(self) -> Iterator[tuple[str, float]]:
         async def work() -> None:

@@ -2,14 +2,16 @@
 
 Which answer is in the request's `model`: `text-2000` is a stream of 2,000 chunks of text
 (also `reasoning-N`, `tools-N`), with `-seg` each event in a write of its own. A request
-that isn't streamed gets a short whole reply.
+that isn't streamed gets a short whole reply, and one for embeddings gets vectors.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
+import struct
 import sys
 from functools import lru_cache
 from typing import Any
@@ -77,12 +79,39 @@ WHOLE = (
 )
 
 
+DIMENSIONS = 384
+VECTOR = [(-1) ** n / (n + 3) for n in range(DIMENSIONS)]
+PACKED = base64.b64encode(struct.pack(f"<{DIMENSIONS}f", *VECTOR)).decode()
+
+
+def embeddings(body: bytes) -> bytes:
+    asked = json.loads(body)
+    packed = asked.get("encoding_format") == "base64"
+    one = json.dumps(PACKED if packed else VECTOR)
+    return embeddings_bytes(len(asked["input"]), one)
+
+
+@lru_cache
+def embeddings_bytes(count: int, vector: str) -> bytes:
+    data = ",".join(
+        f'{{"object":"embedding","index":{n},"embedding":{vector}}}' for n in range(count)
+    )
+    usage = json.dumps({"prompt_tokens": count, "total_tokens": count})
+    body = f'{{"object":"list","data":[{data}],"model":"e","usage":{usage}}}'.encode()
+    head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return b"HTTP/1.1 200 OK\r\n" + head.encode() + body
+
+
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             length = LENGTH.search(head)
             body = await reader.readexactly(int(length[1])) if length else b""
+            if b"/embeddings" in head[:60]:
+                writer.write(embeddings(body))
+                await writer.drain()
+                continue
             if not STREAM.search(body):
                 writer.write(WHOLE)
                 continue
