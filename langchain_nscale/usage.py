@@ -240,6 +240,7 @@ def _total(by_model: Mapping[str, ModelUsage]) -> ModelUsage:
     return sum(by_model.values(), ModelUsage())
 
 
+_SMALL = Decimal("0.001")  # US dollars; less is shown to more places
 _COLUMNS = (
     "model",
     "calls",
@@ -281,7 +282,7 @@ def _row(model: str, used: ModelUsage) -> tuple[str, ...]:
     )
     means = (used.mean_seconds_to_first_token, used.mean_seconds)
     times = ("-" if mean is None else f"{mean:.2f} s" for mean in means)
-    spent = f"{used.known_cost:.6f}"
+    spent = f"{used.known_cost:.{6 if used.known_cost > _SMALL else 9}f}"
     if used.cost is None:
         spent = f"at least {spent}" if used.known_cost else "unknown"
     return (model, *(f"{count:,}" for count in counts), *times, spent)

@@ -13,6 +13,7 @@ from langchain_nscale.testing._script import ServerReply, ToolCallReply
 
 _ROLES = {"system", "user", "assistant", "tool"}
 _DEPTH = 6
+_SHORT = 3  # letters
 
 
 def problem_with(body: Any) -> ServerReply | None:
@@ -221,14 +222,20 @@ def usage_of(
 
 
 def embedding_of(text: str, dimensions: int) -> list[float]:
-    """A vector of length 1 that depends on the text alone, exact in float32."""
-    seed = b""
-    while len(seed) < dimensions * 2:
-        seed += hashlib.sha256(seed[-32:] + text.encode()).digest()
-    raw = [
-        value / 32768
-        for value in struct.unpack(f"<{dimensions}h", seed[: dimensions * 2])
-    ]
-    norm = sum(value * value for value in raw) ** 0.5 or 1.0
+    """A vector of length 1 that depends on the words alone, exact in float32.
+
+    Each word adds 1 or -1 to a place that follows from the word, so texts that share
+    words are near each other: enough for a search to find something sensible. Short
+    words count only where there are no others: most say nothing.
+    """
+    raw = [0.0] * dimensions
+    words = re.findall(r"\w+", text.lower())
+    for word in [word for word in words if len(word) > _SHORT] or words or [text]:
+        digest = hashlib.sha256(word.encode("utf-8", "replace")).digest()
+        place = int.from_bytes(digest[:4], "little") % dimensions
+        raw[place] += 1.0 if digest[4] & 1 else -1.0
+    if not any(raw):  # all words have cancelled each other out
+        raw[0] = 1.0
+    norm = sum(value * value for value in raw) ** 0.5
     packed = struct.pack(f"<{dimensions}f", *(value / norm for value in raw))
     return list(struct.unpack(f"<{dimensions}f", packed))

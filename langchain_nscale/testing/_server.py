@@ -202,7 +202,7 @@ class NscaleServer:
         if not texts or "" in texts:
             problem = ServerReply.error(400, "`input` is empty", code="BAD_REQUEST")
             return JSONResponse(problem.body, status_code=400)
-        dimensions = body.get("dimensions") or 64
+        dimensions = body.get("dimensions") or 256
         data = []
         for index, text in enumerate(texts):
             vector: Any = _answers.embedding_of(text, dimensions)

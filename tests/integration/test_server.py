@@ -148,7 +148,7 @@ def test_embeddings(client: httpx2.Client, encoding: str) -> None:
     assert vectors[0] == vectors[2] != vectors[1]
     assert abs(sum(value * value for value in vectors[0]) - 1) < 1e-6
     single = client.post("/embeddings", json={"model": "m", "input": "a"}).json()
-    assert len(single["data"][0]["embedding"]) == 64
+    assert len(single["data"][0]["embedding"]) == 256
 
 
 def test_scripted_embeddings(client: httpx2.Client, server: NscaleServer) -> None:

@@ -1,0 +1,1 @@
+"""Runs the Python of the documentation and compares its output: see `runner`."""

@@ -1,0 +1,119 @@
+"""A page's code, run from top to bottom as one program on the stand-in server.
+
+- A block ```` ```python ```` is run; what it prints has to be what the block
+  ```` ```text ```` right after it shows, if there is one.
+- A comment `<!-- run … -->` is run too, and not seen by the reader: it prepares what
+  the page leaves out. It has `server`, `ServerReply` and `ToolCallReply`.
+- `await` works at the top level.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
+from tests.pages.responder import respond
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+_PIECE = re.compile(
+    r"^<!-- run\n(?P<hidden>.*?)^-->$"
+    r"|^```python\n(?P<code>.*?)^```$"
+    r"(?:\n\n^```text\n(?P<shown>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
+)
+_TIMES = re.compile(r"\d+\.\d\d s\b")  # differ from run to run
+
+
+@dataclass
+class Block:
+    """Code with its place in the page, and the place of the output that is shown."""
+
+    code: str
+    line: int
+    shown: str | None
+    span: tuple[int, int]
+
+
+def blocks_of(text: str) -> list[Block]:
+    """The code of a page, in order."""
+    return [
+        Block(
+            code=found["hidden"] or found["code"] or "",
+            line=text.count("\n", 0, found.start()) + 1,
+            shown=found["shown"],
+            span=found.span("shown"),
+        )
+        for found in _PIECE.finditer(text)
+    ]
+
+
+@contextmanager
+def environment() -> Iterator[dict[str, Any]]:
+    """A server, the variables that lead to it, and what code may take for granted."""
+    saved = dict(os.environ)
+    with NscaleServer(responder=respond) as server:
+        os.environ["NSCALE_BASE_URL"] = server.base_url
+        os.environ["NSCALE_SERVICE_TOKEN"] = server.token
+        try:
+            yield {
+                "__name__": "__main__",
+                "server": server,
+                "ServerReply": ServerReply,
+                "ToolCallReply": ToolCallReply,
+            }
+        finally:
+            os.environ.clear()
+            os.environ.update(saved)
+
+
+def run(page: Path) -> list[tuple[Block, str]]:
+    """Run a page; return its blocks with what each has printed."""
+    printed = []
+    loop = asyncio.new_event_loop()
+    with environment() as names, closing(loop):
+        for block in blocks_of(page.read_text()):
+            # As many line ends as precede it, so that a traceback has the page's lines.
+            source = "\n" * block.line + block.code
+            code = compile(
+                source,
+                str(page),
+                "exec",
+                ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+                dont_inherit=True,
+            )
+            output = io.StringIO()
+            with redirect_stdout(output):
+                result = eval(code, names)  # noqa: S307  # our own pages
+                if inspect.iscoroutine(result):
+                    loop.run_until_complete(result)
+            printed.append((block, output.getvalue()))
+    return printed
+
+
+def steady(text: str) -> str:
+    """Output without what differs from run to run, in width too."""
+    return "\n".join(
+        " ".join(_TIMES.sub("0.00 s", line).split()) for line in text.splitlines()
+    )
+
+
+def rewritten(page: Path) -> str:
+    """The page with the output that its code has now."""
+    text = page.read_text()
+    for block, output in reversed(run(page)):
+        if block.shown is not None and steady(block.shown) != steady(output):
+            start, end = block.span
+            text = text[:start] + output.rstrip("\n") + "\n" + text[end:]
+    return text
