@@ -71,6 +71,7 @@ class NscaleServer:
         responder: Responder | None = None,
         models: list[dict[str, Any]] | None = None,
         stream_status: int = 200,
+        port: int = 0,
     ) -> None:
         """Set up a server; entering the context starts it.
 
@@ -79,12 +80,14 @@ class NscaleServer:
             responder: Called with each chat request's decoded body.
             models: What `/v1/models` lists; any model id is served all the same.
             stream_status: Nscale's guide says 201, recorded traffic 200.
+            port: By default a free one.
         """
         self.token = token
         self.requests: list[RecordedRequest] = []
         self._responder = responder
         self._models = MODELS if models is None else models
         self._stream_status = stream_status
+        self._port = port
         self._script: deque[ServerReply] = deque()
         self._ids = count(1)
         self._socket: socket.socket | None = None
@@ -118,7 +121,7 @@ class NscaleServer:
 
     def __enter__(self) -> Self:
         """Start the server; return when it takes connections."""
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self._socket = socket.create_server(("127.0.0.1", self._port), backlog=2048)
         app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),

@@ -42,3 +42,10 @@ def make(server: NscaleServer) -> Any:
         return ChatNscale(**{**defaults, **settings})
 
     return make_model
+
+
+@pytest.fixture
+def to_server(server: NscaleServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that lead the command line to the server."""
+    monkeypatch.setenv("NSCALE_BASE_URL", server.base_url)
+    monkeypatch.setenv("NSCALE_SERVICE_TOKEN", server.token)

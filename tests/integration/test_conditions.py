@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from langchain_openai import ChatOpenAI
@@ -45,7 +44,8 @@ async def test_credit_is_asked_for_once_where_the_sdk_asks_three_times(
 
     server.reset()
     server.add(*[ServerReply.insufficient_credit()] * 4)
-    async with httpx2.AsyncClient() as client:  # its shared one is of another loop
+    # Its shared client is of another loop; the SDK's own is of httpx or of httpx2.
+    async with openai.DefaultAsyncHttpxClient() as client:
         other = ChatOpenAI(
             model="m",
             base_url=server.base_url,

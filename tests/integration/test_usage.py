@@ -160,7 +160,7 @@ PATHS: list[Callable[[list[ChatNscale], Any], Awaitable[int]]] = [
 @pytest.mark.parametrize("how", ["callbacks", "block"])
 @pytest.mark.parametrize("path", PATHS)
 async def test_sums_are_exact(path: Any, how: str) -> None:
-    if how == "callbacks" and path is by_agent and sys.version_info < (3, 11):
+    if path is by_agent and sys.version_info < (3, 11):
         pytest.skip("LangGraph's async nodes don't see callbacks before Python 3.11")
     calls = CALLS if how == "callbacks" else CALLS // 10
     if path is by_agent:

@@ -1,0 +1,132 @@
+"""How an answer is shown while it arrives: plain, or as Markdown on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+_DIM, _NORMAL = "\x1b[2m", "\x1b[0m"
+_FRAMES = 12  # per second
+
+
+class Display:
+    """Writes the answer to standard output as it comes, reasoning to standard error."""
+
+    def __init__(self, *, reasoning: bool) -> None:
+        """Show answers, and reasoning if it is wanted."""
+        self._wanted = reasoning
+        self._thinking = False
+        self._ends_line = True
+        dim = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        self._marks = (_DIM, _NORMAL) if dim else ("", "")
+
+    def reasoning(self, piece: str) -> None:
+        """Show more of the reasoning."""
+        if not self._wanted:
+            return
+        before = "" if self._thinking else self._marks[0]
+        self._thinking = True
+        sys.stderr.write(before + piece)
+        sys.stderr.flush()
+
+    def text(self, piece: str) -> None:
+        """Show more of the answer."""
+        self._end_reasoning()
+        self._ends_line = piece.endswith("\n")
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """The answer is whole, or as whole as it will be."""
+        self._end_reasoning()
+        if not self._ends_line:
+            self._ends_line = True
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+    def _end_reasoning(self) -> None:
+        if self._thinking:
+            self._thinking = False
+            sys.stderr.write(f"{self._marks[1]}\n\n")
+            sys.stderr.flush()
+
+
+class MarkdownDisplay(Display):
+    """Renders Markdown: whole blocks for good, the last one anew while it grows."""
+
+    def __init__(self, *, reasoning: bool, console: Console | None = None) -> None:
+        """Show answers on a console, by default standard output."""
+        from rich.console import Console  # noqa: PLC0415  # slow, and not for pipes
+
+        super().__init__(reasoning=reasoning)
+        self._console = console or Console()
+        self._live: Any = None
+        self._tail = ""
+
+    def text(self, piece: str) -> None:
+        """Show more of the answer."""
+        self._end_reasoning()
+        self._tail += piece
+        if self._live is None:
+            from rich.live import Live  # noqa: PLC0415  # likewise
+
+            self._live = Live(
+                self, console=self._console, refresh_per_second=_FRAMES, transient=True
+            )
+            self._live.start(refresh=True)
+        if cut := whole_blocks(self._tail):
+            self._console.print(_markdown(self._tail[:cut]))
+            self._tail = self._tail[cut:]
+
+    def close(self) -> None:
+        """Show the last block for good."""
+        self._end_reasoning()
+        if self._live is not None:
+            tail, self._tail = self._tail, ""
+            self._live.stop()
+            self._live = None
+            if tail.strip():
+                self._console.print(_markdown(tail))
+
+    def __rich__(self) -> Markdown:
+        """What is still growing."""
+        return _markdown(self._tail)
+
+
+def _markdown(text: str) -> Markdown:
+    from rich.markdown import Markdown  # noqa: PLC0415  # likewise
+
+    return Markdown(text)
+
+
+def whole_blocks(text: str) -> int:
+    """The length of the blocks at the beginning of a text that will not change any more.
+
+    A block ends with an empty line that isn't in a fence; after it has to come the
+    beginning of another, as an indented line would still belong to it.
+    """
+    cut = at = 0
+    fence = ""
+    empty = False
+    for line in text.splitlines(keepends=True):
+        bare = line.strip()
+        if empty and bare and not fence and not line.startswith((" ", "\t")):
+            cut = at
+        mark = bare[:3]
+        if mark in ("```", "~~~") and (not fence or (fence == mark and bare == mark)):
+            fence = "" if fence else mark
+        empty = not bare and not fence
+        at += len(line)
+    return cut
+
+
+def display_for(*, reasoning: bool | None) -> Display:
+    """The display for where standard output goes."""
+    terminal = sys.stdout.isatty()
+    wanted = terminal if reasoning is None else reasoning
+    return (MarkdownDisplay if terminal else Display)(reasoning=wanted)

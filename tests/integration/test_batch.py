@@ -1,0 +1,344 @@
+"""`batch`: exactly once, whatever stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langchain_nscale.cli import run
+from langchain_nscale.cli._store import Store
+from langchain_nscale.testing import NscaleServer, ServerReply
+
+LINES = int(os.environ.get("BATCH_LINES", "1000"))
+CONCURRENCY = 8
+SEED = 20261125
+
+
+class Faulty:
+    """Answers with the number of the line; 2 % of the lines meet a fault."""
+
+    def __init__(self) -> None:
+        self.paid: Counter[int] = Counter()
+        self.failed: set[int] = set()
+        self.lock = threading.Lock()
+        self.kill_at = 0
+        self.kill: Any = None
+
+    def __call__(self, body: Mapping[str, Any]) -> ServerReply:
+        number = int(body["messages"][-1]["content"])
+        with self.lock:
+            total = (
+                self.paid.total()
+                if hasattr(self.paid, "total")
+                else sum(self.paid.values())
+            )
+            if self.kill is not None and total >= self.kill_at:
+                self.kill.kill()  # SIGKILL: nothing of it can be caught
+                self.kill = None
+            if number % 100 == 13:  # whatever one tries
+                return ServerReply.error(400, "no", error_type="BAD_LINE")
+            if number % 100 == 57 and number not in self.failed:  # once
+                self.failed.add(number)
+                return ServerReply.error(503, "later", headers={"retry-after": "0"})
+            self.paid[number] += 1
+        return ServerReply(text=f"answer {number}")
+
+
+@pytest.fixture
+def faulty() -> Faulty:
+    return Faulty()
+
+
+@pytest.fixture
+def batch_server(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[NscaleServer]:
+    with NscaleServer(responder=faulty) as server:
+        monkeypatch.setenv("NSCALE_BASE_URL", server.base_url)
+        monkeypatch.setenv("NSCALE_SERVICE_TOKEN", server.token)
+        yield server
+
+
+def write(path: Path, lines: Any) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def start(source: Path, target: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-m",
+        "langchain_nscale",
+        "batch",
+        str(source),
+        str(target),
+    ]
+    command += ["--concurrency", str(CONCURRENCY), *more]
+    return subprocess.Popen(command, stderr=subprocess.PIPE)  # noqa: S603  # our own
+
+
+@pytest.mark.usefixtures("batch_server")
+@pytest.mark.parametrize("mode", [[], ["--as-completed"]], ids=["ordered", "as done"])
+def test_killed_three_times(faulty: Faulty, tmp_path: Path, mode: list[str]) -> None:
+    lines = [{"prompt": str(number)} for number in range(1, LINES + 1)]
+    source = write(tmp_path / "in.jsonl", lines)
+    target = tmp_path / "out.jsonl"
+    chance = random.Random(SEED)  # noqa: S311  # to be repeated
+    for kill_at in sorted(chance.sample(range(1, LINES * 9 // 10), 3)):
+        faulty.kill_at = kill_at
+        with start(source, target, *mode) as process:
+            faulty.kill = process
+            process.communicate(timeout=300)
+        assert process.returncode == -9
+    with start(source, target, *mode) as process:
+        _, said = process.communicate(timeout=300)
+    bad = {n for n in range(1, LINES + 1) if n % 100 == 13}
+    assert process.returncode == 1, said
+    assert f"{LINES - len(bad)} done, {len(bad)} failed".encode() in said
+    done = [record["line"] for record in read(target)]
+    assert sorted(done) == [n for n in range(1, LINES + 1) if n not in bad]
+    assert mode or done == sorted(done)
+    assert all(r["content"] == f"answer {r['line']}" for r in read(target))
+    failures = read(tmp_path / "out.jsonl.failed")
+    assert {record["line"] for record in failures} == bad
+    assert len(failures) == len(bad)
+    assert failures[0]["error"]["type"] == "NscaleInvalidRequestError"
+    assert failures[0]["error"]["error_type"] == "BAD_LINE"
+    # Paid twice is at most what was under way when it was killed.
+    assert sum(faulty.paid.values()) - len(done) <= 3 * CONCURRENCY
+    assert not (tmp_path / "out.jsonl.journal").exists()
+
+
+@pytest.mark.usefixtures("batch_server")
+def test_memory_does_not_grow(tmp_path: Path) -> None:
+    peaks = []
+    for count in (min(LINES // 2, 1000), LINES):
+        lines = [{"prompt": str(100 * number)} for number in range(count)]
+        source = write(tmp_path / f"{count}.jsonl", lines)
+        code = (
+            "import resource, sys; from langchain_nscale.cli import run; "
+            f"run(['batch', {str(source)!r}, {str(tmp_path / f'{count}.out')!r}]); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run(  # noqa: S603  # our own code
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout))
+        assert len(read(tmp_path / f"{count}.out")) == count
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_a_run_that_is_done_asks_for_nothing(
+    batch_server: NscaleServer, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "in.jsonl", [{"prompt": "1"}, {"prompt": "2"}])
+    target = tmp_path / "out.jsonl"
+    assert run(["batch", str(source), str(target)]) == 0
+    batch_server.requests.clear()
+    assert run(["batch", str(source), str(target)]) == 0
+    assert all(
+        request.path != "/v1/chat/completions" for request in batch_server.requests
+    )
+
+
+@pytest.mark.usefixtures("batch_server")
+def test_failed_lines_alone(tmp_path: Path, capsys: Any) -> None:
+    lines: list[Any] = [
+        {"prompt": "13", "id": "a", "metadata": {"mine": 1}},
+        {"prompt": "1"},
+        "2",
+        {"prompts": "3"},
+        {"prompt": "4", "messages": []},
+        [5],
+    ]
+    source = write(tmp_path / "in.jsonl", lines)
+    with source.open("a") as file:
+        file.write("\n{not JSON\n")
+    target = tmp_path / "out.jsonl"
+    failed = tmp_path / "out.jsonl.failed"
+    assert run(["batch", str(source), str(target)]) == 1
+    assert [record["content"] for record in read(target)] == ["answer 1", "answer 2"]
+    failures = {record["line"]: record for record in read(failed)}
+    assert set(failures) == {1, 4, 5, 6, 8}
+    assert failures[1]["prompt"] == "13"
+    assert failures[1]["metadata"] == {"mine": 1}
+    assert "`metadata`" in failures[4]["error"]["message"]
+    assert "one of `prompt` and `messages`" in failures[5]["error"]["message"]
+    assert failures[8]["raw"] == "{not JSON\n"
+    assert "5 failed" in capsys.readouterr().err
+
+    # By themselves, in a run of their own; one has been mended.
+    mended = [{**failures[1], "prompt": "14"}]
+    again = write(tmp_path / "again.jsonl", mended)
+    assert run(["batch", str(again), str(tmp_path / "again.out")]) == 0
+    (record,) = read(tmp_path / "again.out")
+    assert (record["content"], record["id"]) == ("answer 14", "a")
+    assert record["metadata"] == {"mine": 1}
+
+    # Or in place.
+    assert run(["batch", str(source), str(target), "--retry-failed"]) == 1
+    assert len(read(failed)) == 5
+    assert len(read(target)) == 2
+
+
+def test_overrides_and_options(batch_server: NscaleServer, tmp_path: Path) -> None:
+    lines: list[Any] = [
+        {"prompt": "1", "model": "openai/gpt-oss-20b", "temperature": 0, "stop": ["x"]},
+        {
+            "messages": [
+                {"role": "system", "content": "s"},
+                {"role": "user", "content": "2"},
+            ]
+        },
+    ]
+    source = write(tmp_path / "in.jsonl", lines)
+    options = ["--temperature", "0.5", "--max-tokens", "9", "--concurrency", "1"]
+    target = str(tmp_path / "out.jsonl")
+    assert run(["batch", str(source), target, "--system", "be brief", *options]) == 0
+    first, second = (
+        request.json for request in batch_server.requests if request.method == "POST"
+    )
+    assert first["model"] == "openai/gpt-oss-20b"
+    assert (first["temperature"], first["stop"], first["max_tokens"]) == (0, ["x"], 9)
+    assert first["messages"][0] == {"role": "system", "content": "be brief"}
+    assert second["temperature"] == 0.5
+    assert [message["role"] for message in second["messages"]] == [
+        "system",
+        "system",
+        "user",
+    ]
+
+
+@pytest.mark.usefixtures("to_server")
+def test_schemas(tmp_path: Path, server: NscaleServer) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(schema))
+    source = write(tmp_path / "in.jsonl", ["1", "2"])
+    target = tmp_path / "out.jsonl"
+    server.add(ServerReply(text='{"n": 7}'), ServerReply(text="no JSON"))
+    command = ["batch", str(source), str(target), "--json-schema", str(path)]
+    assert run([*command, "--concurrency", "1"]) == 1
+    assert [record["parsed"] for record in read(target)] == [{"n": 7}]
+    (failure,) = read(tmp_path / "out.jsonl.failed")
+    assert failure["error"]["type"] == "OutputParserException"
+
+
+@pytest.mark.usefixtures("to_server")
+def test_max_spend(tmp_path: Path, server: NscaleServer, capsys: Any) -> None:
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0}  # 6 cents
+    server.add(*[ServerReply(text="x", usage=usage)] * 9)
+    source = write(tmp_path / "in.jsonl", map(str, range(9)))
+    target = tmp_path / "out.jsonl"
+    command = ["batch", str(source), str(target), "--concurrency", "1"]
+    assert run([*command, "--max-spend", "0.15"]) == 1
+    assert len(read(target)) == 3
+    assert "--max-spend" in capsys.readouterr().err
+    assert run([*command, "--max-spend", "0.15"]) == 1  # what was spent before counts
+    assert len(read(target)) == 3
+    assert run([*command, "--max-spend", "5"]) == 0
+    assert len(read(target)) == 9
+    assert "$0.540000" in capsys.readouterr().err
+    assert run([*command, "--max-spend", "5", "-m", "no/such"]) == 2
+    assert "--max-spend" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("to_server")
+@pytest.mark.parametrize(
+    "reply", [ServerReply.insufficient_credit(), ServerReply.error(401, "no")]
+)
+def test_what_no_line_survives_stops_it(
+    tmp_path: Path,
+    server: NscaleServer,
+    monkeypatch: Any,
+    capsys: Any,
+    reply: ServerReply,
+) -> None:
+    monkeypatch.setenv("NSCALE_BASE_URL", server.base_url)
+    monkeypatch.setenv("NSCALE_SERVICE_TOKEN", server.token)
+    source = write(tmp_path / "in.jsonl", map(str, range(100)))
+    target = tmp_path / "out.jsonl"
+    server.add(ServerReply(text="x"), *[reply] * 100)
+    assert run(["batch", str(source), str(target), "--concurrency", "4"]) == 1
+    asked = [request for request in server.requests if request.method == "POST"]
+    assert len(asked) <= 8
+    assert len(read(target)) == 1
+    assert not (tmp_path / "out.jsonl.failed").exists()
+    assert "Run it again to go on" in capsys.readouterr().err
+    server.reset()
+    assert run(["batch", str(source), str(target)]) == 0
+    assert [record["line"] for record in read(target)] == list(range(1, 101))
+
+
+class TestStore:
+    def test_a_line_that_was_cut_off(self, tmp_path: Path) -> None:
+        target = tmp_path / "out"
+        target.write_bytes(b'{"line": 1, "content": "a"}\n{"line": 2, "con')
+        store = Store(target, ordered=True)
+        assert [record["line"] for record in store.load()] == [1]
+        assert 2 not in store
+        store.add(2, {"content": "b"})
+        store.close()
+        assert [record["line"] for record in read(target)] == [1, 2]
+
+    def test_nothing_but_a_cut_line(self, tmp_path: Path) -> None:
+        target = tmp_path / "out"
+        target.write_bytes(b'{"line": 1' + b"x" * 200_000)
+        store = Store(target, ordered=True)
+        assert list(store.load()) == []
+        store.close()
+        assert target.read_bytes() == b""
+
+    def test_early_results_are_kept(self, tmp_path: Path) -> None:
+        target = tmp_path / "out"
+        store = Store(target, ordered=True)
+        list(store.load())
+        store.add(3, {"content": "c"})
+        store.add(2, {"content": "b"})
+        store.close()  # as if it had been killed
+        assert read(target) == []
+        again = Store(target, ordered=True)
+        assert [record["line"] for record in again.load()] == [3, 2]
+        assert 3 in again
+        again.fail(1, {"error": {}})
+        again.close()
+        assert [record["line"] for record in read(target)] == [2, 3]
+        assert not target.with_name("out.journal").exists()
+
+    def test_a_result_in_both_files_counts_once(self, tmp_path: Path) -> None:
+        (tmp_path / "out").write_text('{"line": 1}\n')
+        (tmp_path / "out.journal").write_text('{"line": 1}\n{"line": 2}\n')
+        store = Store(tmp_path / "out", ordered=True)
+        assert [record["line"] for record in store.load()] == [1, 2]
+        store.close()
+        assert [record["line"] for record in read(tmp_path / "out")] == [1, 2]
+
+    def test_another_run(self, tmp_path: Path) -> None:
+        store = Store(tmp_path / "out", ordered=True)
+        (tmp_path / "in").write_text('"1"\n')
+        arguments = ["batch", str(tmp_path / "in"), str(tmp_path / "out"), "--local"]
+        assert run(arguments) == 1
+        store.close()
+        assert run(arguments) == 0
+
+    def test_a_file_of_something_else(self, tmp_path: Path, capsys: Any) -> None:
+        (tmp_path / "in").write_text('"1"\n')
+        (tmp_path / "out").write_text('{"my": "data"}\n')
+        arguments = ["batch", str(tmp_path / "in"), str(tmp_path / "out"), "--local"]
+        assert run(arguments) == 1
+        assert "isn't a result of `batch`" in capsys.readouterr().err
+        assert (tmp_path / "out").read_text() == '{"my": "data"}\n'
