@@ -23,6 +23,7 @@ demo: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.first_token
 
 compare: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group bench
@@ -48,14 +49,14 @@ test-min:
 	$(PYTHON) -m venv .venv-min
 	.venv-min/bin/python -m pip install --quiet 'pip>=25.1'
 	.venv-min/bin/pip install --quiet --constraint constraints-min.txt \
-		--editable '.[testing]' --group test --group demo
+		--editable '.[cli]' --group test --group demo
 	.venv-min/bin/python -m pytest
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt \
-		--editable '.[testing]' --group test --group lint --group demo
+		--editable '.[cli]' --group test --group lint --group demo
 	touch $(STAMP)
 
 clean:

@@ -29,7 +29,7 @@ def test_there_is_something_to_test() -> None:
     assert len(WITH_CODE) > 5
     for page in PAGES:
         # Code that isn't found isn't run: indented, or with something after `python`.
-        blocks = blocks_of(page.read_text())
+        blocks = [block for block in blocks_of(page.read_text()) if not block.shell]
         visible = page.read_text().count("```python")
         hidden = page.read_text().count("<!-- run")
         assert len(blocks) == visible + hidden, page

@@ -2,6 +2,8 @@
 
 - A block ```` ```python ```` is run; what it prints has to be what the block
   ```` ```text ```` right after it shows, if there is one.
+- A block ```` ```bash ```` that calls `langchain-nscale` is run in a shell, in a folder
+  of its own.
 - A comment `<!-- run … -->` is run too, and not seen by the reader: it prepares what
   the page leaves out. It has `server`, `ServerReply` and `ToolCallReply`.
 - `await` works at the top level.
@@ -15,10 +17,13 @@ import inspect
 import io
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
@@ -29,10 +34,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _PIECE = re.compile(
     r"^<!-- run\n(?P<hidden>.*?)^-->$"
-    r"|^```python\n(?P<code>.*?)^```$"
+    r"|^```(?P<language>python|bash)\n(?P<code>.*?)^```$"
     r"(?:\n\n^```text\n(?P<shown>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
+_OURS = re.compile(r"^(?!pip).*\blangchain-nscale ", re.MULTILINE)
 _TIMES = re.compile(r"\d+\.\d\d s\b")  # differ from run to run
 
 
@@ -41,6 +47,7 @@ class Block:
     """Code with its place in the page, and the place of the output that is shown."""
 
     code: str
+    shell: bool
     line: int
     shown: str | None
     span: tuple[int, int]
@@ -51,11 +58,13 @@ def blocks_of(text: str) -> list[Block]:
     return [
         Block(
             code=found["hidden"] or found["code"] or "",
+            shell=found["language"] == "bash",
             line=text.count("\n", 0, found.start()) + 1,
             shown=found["shown"],
             span=found.span("shown"),
         )
         for found in _PIECE.finditer(text)
+        if found["language"] != "bash" or _OURS.search(found["code"])
     ]
 
 
@@ -82,8 +91,11 @@ def run(page: Path) -> list[tuple[Block, str]]:
     """Run a page; return its blocks with what each has printed."""
     printed = []
     loop = asyncio.new_event_loop()
-    with environment() as names, closing(loop):
+    with environment() as names, closing(loop), TemporaryDirectory() as folder:
         for block in blocks_of(page.read_text()):
+            if block.shell:
+                printed.append((block, _run_in_shell(block.code, folder)))
+                continue
             # As many line ends as precede it, so that a traceback has the page's lines.
             source = "\n" * block.line + block.code
             code = compile(
@@ -100,6 +112,22 @@ def run(page: Path) -> list[tuple[Block, str]]:
                     loop.run_until_complete(result)
             printed.append((block, output.getvalue()))
     return printed
+
+
+def _run_in_shell(code: str, folder: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(  # noqa: S603  # our own pages
+        ["bash", "-euc", code],  # noqa: S607  # whichever there is
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        msg = f"exit code {done.returncode}: {code}\n{done.stderr}"
+        raise AssertionError(msg)
+    return done.stdout
 
 
 def steady(text: str) -> str:
