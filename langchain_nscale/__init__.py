@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         NscaleUnavailableError,
         NscaleUnprocessableError,
     )
+    from langchain_nscale.factory import init_chat_model
     from langchain_nscale.models import NscaleModel
     from langchain_nscale.usage import (
         NscaleUsageCallbackHandler,
@@ -73,6 +74,7 @@ __all__ = [
     "alist_models",
     "close_connections",
     "get_nscale_usage_callback",
+    "init_chat_model",
     "langsmith_costs",
     "list_models",
 ]
@@ -82,6 +84,7 @@ _HOME = {
     "NscaleEmbeddings": "embeddings",
     "NscaleUsageCallbackHandler": "usage",
     "get_nscale_usage_callback": "usage",
+    "init_chat_model": "factory",
     "langsmith_costs": "usage",
     "ChatNscale": "chat_models",
     "NscaleModel": "models",
