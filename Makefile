@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint demo bench compare soak fuzz docs test-min format clean
+.PHONY: test lint demo bench compare soak fuzz docs test-min package format clean
 
 test: $(STAMP)
 	$(BIN)/coverage run -m pytest
@@ -39,6 +39,11 @@ fuzz: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/mkdocs build --strict --quiet
+
+# Wheel and sdist, and the wheel used in an empty environment.
+package: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group package
+	.ci/package $(BIN)
 
 format: $(STAMP)
 	$(BIN)/ruff format .
