@@ -1,4 +1,4 @@
-"""What users write, as their type checkers see it: `.ci/package` checks it from outside."""
+"""What users write; `.ci/package` has type checkers read it from outside."""
 
 from __future__ import annotations
 
