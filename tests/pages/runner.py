@@ -30,11 +30,15 @@ from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
 from tests.pages.responder import respond
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.mdx")),
+]
 
 _PIECE = re.compile(
     r"^<!-- run\n(?P<hidden>.*?)^-->$"
-    r"|^```(?P<language>python|bash)\n(?P<code>.*?)^```$"
+    r"|^```(?P<language>python|bash)(?: [\w ]+)?\n(?P<code>(?!pip ).*?)^```$"
     r"(?:\n\n^```text\n(?P<shown>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )

@@ -1,0 +1,84 @@
+"""Models, embeddings and usage handlers in the workers of a cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import distributed
+import pytest
+
+from langchain_nscale import ChatNscale, NscaleEmbeddings, NscaleUsageCallbackHandler
+from langchain_nscale.testing import NscaleServer
+from tests.integration.conftest import MODEL
+
+dask: Any = distributed  # it has few types
+PRICES: Any = {MODEL: (1, 2), "e": (1, 0)}
+PARTS = [[f"question {10 * part + n}" for n in range(10)] for part in range(12)]
+
+pytestmark = [
+    pytest.mark.usefixtures("to_server"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    with (
+        dask.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        dask.Client(cluster) as client,
+    ):
+        yield client
+
+
+def work(
+    part: list[Any],
+    model: ChatNscale,
+    embeddings: NscaleEmbeddings,
+    usage: NscaleUsageCallbackHandler,
+    victim: str | None,
+) -> Any:
+    if victim is not None and dask.get_worker().address == victim:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replies = model.batch(part, {"callbacks": [usage], "max_concurrency": 4})
+    embeddings.callbacks = [usage]
+    vectors = embeddings.embed_documents(part)
+    return [reply.text for reply in replies], len(vectors), usage
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["all well", "a worker dies"])
+def test_a_data_set(client: Any, server: NscaleServer, kill: bool) -> None:
+    model = ChatNscale(model=MODEL)
+    embeddings = NscaleEmbeddings(model="e")
+    usage = NscaleUsageCallbackHandler(PRICES)
+    victim = next(iter(client.scheduler_info()["workers"])) if kill else None
+    results = client.gather(
+        client.map(
+            work,
+            PARTS,
+            model=model,
+            embeddings=embeddings,
+            usage=usage,
+            victim=victim,
+            retries=2,
+        )
+    )
+    texts = [text for part, _, _ in results for text in part]
+    assert texts == [f"You said: question {n}" for n in range(120)]
+    for _, vectors, counted in results:
+        assert vectors == 10
+        usage.merge(counted)
+    chat = usage.by_model[MODEL]
+    assert (chat.calls, chat.input_tokens, chat.output_tokens) == (120, 240, 480)
+    assert usage.by_model["e"].calls == 12
+    assert usage.by_model["e"].input_tokens == 240
+    assert usage.cost == Decimal(240 + 2 * 480 + 240) / 1_000_000
+    tokens = {request.headers["authorization"] for request in server.requests}
+    assert tokens == {f"Bearer {server.token}"}
