@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint demo bench compare soak fuzz docs test-min package format clean
+.PHONY: test lint demo bench compare soak fuzz docs test-min test-real package format clean
 
 test: $(STAMP)
 	$(BIN)/coverage run -m pytest
@@ -39,6 +39,11 @@ fuzz: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/mkdocs build --strict --quiet
+
+# The tests on software that isn't ours; builds llama.cpp, which takes some minutes.
+test-real: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group real
+	$(BIN)/python -m pytest tests/real
 
 # Wheel and sdist, and the wheel used in an empty environment.
 package: $(STAMP)

@@ -1,0 +1,1 @@
+"""Software that is not ours: see `make test-real`."""
