@@ -11,7 +11,6 @@ from typing import Any, Literal
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
-from tqdm.auto import tqdm
 from typing_extensions import Self
 
 from langchain_nscale._connection import Connection, refuse_unknown, setting_names
@@ -260,7 +259,12 @@ class _Job:
         self._waiting = deque(batches)
         self._vectors: list[list[float] | None] = [None] * len(texts)
         self._failures: list[tuple[range, NscaleError]] = []
-        self._bar = tqdm(total=len(texts), unit="text", disable=not show)
+        self._bar: Any = None
+        if show:
+            # Not before it is wanted: in a notebook without widgets its import warns.
+            from tqdm.auto import tqdm  # noqa: PLC0415
+
+            self._bar = tqdm(total=len(texts), unit="text")
 
     def __iter__(self) -> Iterator[range]:
         """The batches to do next; ends for all workers when one has failed."""
@@ -275,14 +279,16 @@ class _Job:
         """Leave the rest undone if the caller gives up."""
         if kind is not None:
             self._waiting.clear()
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def texts_of(self, batch: range) -> list[str]:
         return self._texts[batch.start : batch.stop]
 
     def done(self, batch: range, vectors: list[list[float]]) -> None:
         self._vectors[batch.start : batch.stop] = vectors
-        self._bar.update(len(batch))
+        if self._bar is not None:
+            self._bar.update(len(batch))
 
     @contextmanager
     def reporting(self, batch: range) -> Generator[None, None, None]:
