@@ -121,7 +121,7 @@ _INSTEAD = {
 class ChatNscale(Connection, BaseChatOpenAI):
     """Chat models on Nscale's serverless inference API.
 
-    Example:
+    Examples:
         >>> from langchain_nscale import ChatNscale
         >>> model = ChatNscale(model="meta-llama/Llama-3.1-8B-Instruct")
         >>> model.invoke("Hello")  # doctest: +SKIP

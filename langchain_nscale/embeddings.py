@@ -40,7 +40,7 @@ _OWN_FIELDS = {"model", "input", "encoding_format", "dimensions"}
 class NscaleEmbeddings(Connection, Embeddings):
     """Embeddings on Nscale's serverless inference API.
 
-    Example:
+    Examples:
         >>> from langchain_nscale import NscaleEmbeddings
         >>> embeddings = NscaleEmbeddings(model="Qwen/Qwen3-Embedding-8B")
         >>> embeddings.embed_query("What is a vector?")  # doctest: +SKIP

@@ -29,7 +29,7 @@ class NscaleUsageCallbackHandler(BaseCallbackHandler):
     and tasks at once; `NscaleEmbeddings` takes it as `callbacks=[...]`. Calls of other
     integrations are counted too. Pickles keep what has been counted; see `merge`.
 
-    Example:
+    Examples:
         >>> from langchain_nscale import NscaleUsageCallbackHandler
         >>> usage = NscaleUsageCallbackHandler(prices={"m": (0.06, 0.06)})
         >>> chain.invoke("Hi", {"callbacks": [usage]})  # doctest: +SKIP

@@ -53,7 +53,7 @@ MODELS: list[dict[str, Any]] = [
 class NscaleServer:
     """A stand-in for Nscale's API on a free port of 127.0.0.1.
 
-    Example:
+    Examples:
         >>> with NscaleServer() as server:  # doctest: +SKIP
         ...     server.add(ServerReply(text="Hello!"))
         ...     ChatNscale(model="m", **server.settings).invoke("Hi")

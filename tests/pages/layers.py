@@ -23,6 +23,7 @@ LAYERS = [
             "_responses",
             "_writers",
             "_chunks",
+            "_blocks",
             "_vectors",
         ],
     ),
