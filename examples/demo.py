@@ -13,12 +13,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from langchain.agents import create_agent
-from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.messages import AIMessage, ToolMessage
-from rich.console import Console
-from rich.table import Table
 
-from langchain_nscale import ChatNscale
+from langchain_nscale import ChatNscale, get_nscale_usage_callback
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
 
 MODEL = os.environ.get("NSCALE_DEMO_MODEL", "meta-llama/Llama-3.1-8B-Instruct")
@@ -80,16 +77,6 @@ def run_agent(model: ChatNscale) -> None:
                     print(message.text)
 
 
-def show(usage: Mapping[str, Any]) -> None:
-    """A table of tokens by model."""
-    table = Table("model", "input tokens", "output tokens", "total")
-    for name, used in usage.items():
-        figures = (used["input_tokens"], used["output_tokens"], used["total_tokens"])
-        table.add_row(name, *map(str, figures))
-    print()
-    Console(width=100).print(table)
-
-
 def main() -> int:
     """Run the demo; the exit code is 1 if no usage was reported."""
     with ExitStack() as stack:
@@ -103,11 +90,12 @@ def main() -> int:
                 "NSCALE_SERVICE_TOKEN isn't set: talking to the stand-in server at "
                 f"{server.base_url}, which answers by rule."
             )
-        usage = stack.enter_context(get_usage_metadata_callback())
+        prices = model.list_models()
+        usage = stack.enter_context(get_nscale_usage_callback(prices))
         ask(model)
         run_agent(model)
-    show(usage.usage_metadata)
-    return 0 if usage.usage_metadata else 1
+    print(f"\n{usage}")
+    return 0 if usage.total.total_tokens else 1
 
 
 if __name__ == "__main__":

@@ -240,6 +240,7 @@ def _total(by_model: Mapping[str, ModelUsage]) -> ModelUsage:
     return sum(by_model.values(), ModelUsage())
 
 
+_ALWAYS = {"model", "calls", "input", "output", "US dollars"}
 _SMALL = Decimal("0.001")  # US dollars; less is shown to more places
 _COLUMNS = (
     "model",
@@ -257,16 +258,22 @@ _COLUMNS = (
 
 
 def _table(by_model: Mapping[str, ModelUsage]) -> str:
-    rows = [_COLUMNS, *(_row(model, used) for model, used in by_model.items())]
+    rows = [_row(model, used) for model, used in by_model.items()]
     if len(by_model) > 1:
         rows.append(_row("total", _total(by_model)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # What never happened needs no column.
+    columns = [
+        column
+        for column in zip(_COLUMNS, *rows, strict=True)
+        if column[0] in _ALWAYS or set(column[1:]) - {"0", "-"}
+    ]
+    widths = [max(map(len, column)) for column in columns]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if number else cell.ljust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in rows
+        for row in zip(*columns, strict=True)
     )
 
 

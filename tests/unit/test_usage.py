@@ -340,9 +340,11 @@ class TestRendering:
         assert str(usage).splitlines() == [str(usage)]  # the head alone
         run(usage, used(1_234_567, 5))
         head, row = str(usage).splitlines()
-        assert head.split()[:3] == ["model", "calls", "errors"]
-        assert row.split()[:5] == ["m", "1", "0", "0", "1,234,567"]
+        assert head.split()[:4] == ["model", "calls", "input", "output"]
+        assert row.split()[:4] == ["m", "1", "1,234,567", "5"]
         assert row.endswith("0.617294")
+        run(usage, error=ValueError("x"))
+        assert str(usage).split()[:3] == ["model", "calls", "errors"]
         run(usage, used(), model_name="n")
         assert str(usage).splitlines()[-1].startswith("total")
 
