@@ -319,7 +319,7 @@ def _errors_of(origin: Any) -> tuple[type[Exception], ...]:
 
 def network_error(error: Exception, request: Any, retries: int = 0) -> NscaleError:
     """The typed error for a request that failed on the way."""
-    _forget_frames(error)
+    _forget_token(error)
     timeout = "Timeout" in type(error).__name__
     what = f"{type(error).__name__}: {error}".rstrip(": .")
     if timeout:
@@ -335,10 +335,16 @@ def network_error(error: Exception, request: Any, retries: int = 0) -> NscaleErr
     return failure
 
 
-def _forget_frames(error: BaseException | None) -> None:
-    """Drop the tracebacks of the HTTP library: their variables hold the token."""
+def _forget_token(error: BaseException | None) -> None:
+    """Drop what holds the token in an HTTP library's error and its causes.
+
+    That are the variables of its frames, and the request's headers: whoever pickles
+    causes too, as Dask does, would take them along.
+    """
     while error is not None:
         error.__traceback__ = None
+        if getattr(error, "_request", None) is not None:
+            error.request = public_request(error.request)  # type: ignore[attr-defined]  # it has one
         error = error.__cause__ or error.__context__
 
 

@@ -82,3 +82,25 @@ def test_a_data_set(client: Any, server: NscaleServer, kill: bool) -> None:
     assert usage.cost == Decimal(240 + 2 * 480 + 240) / 1_000_000
     tokens = {request.headers["authorization"] for request in server.requests}
     assert tokens == {f"Bearer {server.token}"}
+
+
+def test_ray(server: NscaleServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Ray is installed, which is too large to be so for every test run."""
+    ray = pytest.importorskip("ray", reason="ray isn't installed: it takes 80 MB")
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    usage = NscaleUsageCallbackHandler(PRICES)
+    model, embeddings = ChatNscale(model=MODEL), NscaleEmbeddings(model="e")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        remote = ray.remote(max_retries=2)(work)
+        tasks = [remote.remote(part, model, embeddings, usage, None) for part in PARTS]
+        results = ray.get(tasks)
+    finally:
+        ray.shutdown()
+    for _, _, counted in results:
+        usage.merge(counted)
+    assert [text for part, _, _ in results for text in part] == [
+        f"You said: question {n}" for n in range(120)
+    ]
+    assert usage.by_model[MODEL].input_tokens == 240
+    assert len(server.requests) == 120 + 12

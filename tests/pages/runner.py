@@ -115,6 +115,7 @@ def run(page: Path) -> list[tuple[Block, str]]:
                 if inspect.iscoroutine(result):
                     loop.run_until_complete(result)
             printed.append((block, output.getvalue()))
+        loop.run_until_complete(loop.shutdown_asyncgens())  # as `asyncio.run` does
     return printed
 
 

@@ -270,6 +270,10 @@ def test_no_traceback_shows_the_token(call: Any) -> None:
     text = "".join(shown.format())
     assert "s3cret" not in text.replace('SecretStr("s3cret")', "")
     assert b"s3cret" not in pickle.dumps(caught.value)
+    # Whoever keeps the cause (as Dask's pickles do) gets no token by its request.
+    cause: Any = caught.value.__cause__
+    assert "authorization" not in cause.request.headers
+    assert str(cause.request.url) == str(caught.value.request.url)
 
 
 def test_clients_of_other_libraries_are_refused() -> None:
