@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import cast
 
 from langchain_core.language_models import ModelProfile
@@ -10,6 +11,9 @@ from langchain_nscale.data._profiles import _PROFILES
 
 # Models that write their reasoning into the text, with the opening tag in the prompt.
 _THINKING_IN_TEXT = {"qwen/qwen3-4b-thinking-2507"}
+
+# Models whose chat template refuses a system message that isn't the first.
+_SYSTEM_FIRST = re.compile(r"qwen3|mistral|mixtral|devstral", re.IGNORECASE)
 
 _BY_ID = {model.lower(): profile for model, profile in _PROFILES.items()}
 
@@ -23,3 +27,8 @@ def find_profile(model: str) -> ModelProfile | None:
 def thinks_in_text(model: str) -> bool:
     """Whether a model writes its reasoning into the text, before a `</think>`."""
     return model.lower() in _THINKING_IN_TEXT
+
+
+def system_first(model: str) -> bool:
+    """Whether a model's template takes one system message only, and that first."""
+    return _SYSTEM_FIRST.search(model) is not None

@@ -108,6 +108,31 @@ def convert_messages(
     return converted
 
 
+def merge_system_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same messages with all of the system as one, and that first.
+
+    Some models' templates refuse any other (Qwen3's, Mistral's).
+    """
+    system = [message for message in messages if message["role"] == "system"]
+    if not system or (len(system) == 1 and messages[0] is system[0]):
+        return messages
+    contents = [message["content"] for message in system]
+    if all(isinstance(content, str) for content in contents):
+        merged: Any = "\n\n".join(contents)
+    else:
+        merged = [
+            block
+            for content in contents
+            for block in (
+                [{"type": "text", "text": content}]
+                if isinstance(content, str)
+                else content
+            )
+        ]
+    rest = [message for message in messages if message["role"] != "system"]
+    return [{"role": "system", "content": merged}, *rest]
+
+
 def _other(message: BaseMessage, where: str) -> list[dict[str, Any]]:
     """A message of a user, the system or any other role.
 

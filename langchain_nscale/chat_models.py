@@ -35,13 +35,14 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from langchain_nscale._connection import Connection, refuse_unknown, setting_names
-from langchain_nscale._profiles import find_profile, thinks_in_text
+from langchain_nscale._profiles import find_profile, system_first, thinks_in_text
 from langchain_nscale._requests import (
     ReasoningHistory,
     convert_messages,
     convert_tool_choice,
     encode,
     merge_stop,
+    merge_system_messages,
     response_format,
     tool_names,
 )
@@ -144,6 +145,10 @@ class ChatNscale(Connection, BaseChatOpenAI):
     reasoning_history: ReasoningHistory = "never"
     """Which earlier assistant turns are sent with their reasoning: none, those with tool
     calls, or all."""
+
+    merge_system_messages: bool | None = None
+    """Whether several system messages, or later ones, are sent as one, before all others.
+    By default for models whose templates refuse anything else (Qwen3, Mistral)."""
 
     think_tags: ThinkTags | None = None
     """Whether the model writes its reasoning into the text: `"both"` if between `<think>`
@@ -457,10 +462,12 @@ class ChatNscale(Connection, BaseChatOpenAI):
             fields.pop("max_tokens", None)
         if schema := fields.get("response_format"):
             fields["response_format"] = response_format(schema)
+        converted = convert_messages(messages, reasoning_history=self.reasoning_history)
+        merge = self.merge_system_messages
+        if system_first(fields["model"]) if merge is None else merge:
+            converted = merge_system_messages(converted)
         body = {
-            "messages": convert_messages(
-                messages, reasoning_history=self.reasoning_history
-            ),
+            "messages": converted,
             **fields,
             **extra,
             **(stream_fields or {}),

@@ -18,6 +18,7 @@ import pytest
 from langchain_nscale.cli import run
 from langchain_nscale.cli._store import Store
 from langchain_nscale.testing import NscaleServer, ServerReply
+from tests.integration.terminal import Terminal
 
 LINES = int(os.environ.get("BATCH_LINES", "1000"))
 CONCURRENCY = 8
@@ -153,6 +154,17 @@ def test_a_run_that_is_done_asks_for_nothing(
     assert all(
         request.path != "/v1/chat/completions" for request in batch_server.requests
     )
+
+
+@pytest.mark.usefixtures("batch_server")
+def test_a_bar_in_a_terminal(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", map(str, range(10, 30)))
+    with Terminal("batch", str(source), str(tmp_path / "out.jsonl")) as terminal:
+        terminal.expect("20/20")
+        assert terminal.end() == 1
+    assert "1 failed" in terminal.shown
+    assert "tokens, $0.0000" in terminal.shown
+    assert "19 done, 1 failed" in terminal.shown
 
 
 @pytest.mark.usefixtures("batch_server")

@@ -559,3 +559,28 @@ async def test_an_async_stream_that_is_cancelled(make: Any, server: NscaleServer
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (await make().ainvoke("Hi")).content == "You said: Hi"
+
+
+@pytest.mark.parametrize(
+    ("model", "setting", "merged"),
+    [
+        ("Qwen/Qwen3-8B", None, True),
+        ("mistralai/mixtral-8x22b-instruct-v0.1", None, True),
+        ("meta-llama/Llama-3.1-8B-Instruct", None, False),
+        ("meta-llama/Llama-3.1-8B-Instruct", True, True),
+        ("Qwen/Qwen3-8B", False, False),
+    ],
+)
+def test_system_messages_are_merged_where_they_have_to_be(
+    make: Any, server: NscaleServer, model: str, setting: bool | None, merged: bool
+) -> None:
+    messages = [("system", "a"), ("user", "Hi"), ("system", "b")]
+    make(model=model, merge_system_messages=setting).invoke(messages)
+    roles = [turn["role"] for turn in server.requests[-1].json["messages"]]
+    assert roles == (["system", "user"] if merged else ["system", "user", "system"])
+
+
+def test_the_model_of_a_call_decides(make: Any, server: NscaleServer) -> None:
+    messages = [("user", "Hi"), ("system", "b")]
+    make().invoke(messages, model="Qwen/Qwen3-8B")
+    assert server.requests[-1].json["messages"][0]["role"] == "system"
