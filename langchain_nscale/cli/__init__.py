@@ -56,9 +56,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _code_of(error: Exception) -> int | None:
     """The exit code for an error; `None` for a bug."""
-    from langchain_nscale.errors import NscaleError  # noqa: PLC0415  # slow
+    from langchain_core.exceptions import OutputParserException  # noqa: PLC0415  # slow
 
-    if isinstance(error, NscaleError):
+    from langchain_nscale.errors import NscaleError  # noqa: PLC0415  # likewise
+
+    if isinstance(error, (NscaleError, OutputParserException)):
         return API_ERROR
     return USAGE_ERROR if isinstance(error, (ValueError, OSError)) else None
 

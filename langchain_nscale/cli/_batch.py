@@ -28,7 +28,7 @@ from langchain_nscale import (
     NscaleInsufficientCreditError,
     NscalePermissionDeniedError,
 )
-from langchain_nscale.cli import API_ERROR, what_is_wrong
+from langchain_nscale.cli import API_ERROR
 from langchain_nscale.cli._chat import error_object
 from langchain_nscale.cli._model import connection, read_schema, sampling
 from langchain_nscale.cli._store import Store
@@ -182,15 +182,9 @@ class Batch:
         except _HOPELESS as error:
             self._stopped = error.message
         except (NscaleError, ValueError, TypeError, OutputParserException) as error:
-            if isinstance(error, NscaleError):
-                said = error_object(error)
-            else:
-                said = {"type": type(error).__name__, "message": what_is_wrong(error)}
-            whole = (
-                given
-                if isinstance(given, dict)
-                else {"raw": raw.decode("utf-8", "replace")}
-            )
+            text = raw.decode("utf-8", "replace")
+            whole = given if isinstance(given, dict) else {"raw": text}
+            said = error_object(error)
             self._store.fail(number, {**whole, "line": number, "error": said})
         else:
             self._store.add(number, record)
@@ -234,7 +228,7 @@ class Batch:
         counts = f"{store.written} done, {store.failed} failed"
         click.echo(f"{counts}, {totals.tokens} tokens, {cost}.", err=True)
         if store.failed:
-            click.echo("The failed lines are in OUT.jsonl.failed.", err=True)
+            click.echo(f"The failed lines are in {store.failed_path}.", err=True)
         if self._stopped:
             click.echo(f"Stopped: {self._stopped} Run it again to go on.", err=True)
         return API_ERROR if self._stopped or store.failed else 0

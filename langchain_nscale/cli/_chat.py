@@ -11,10 +11,11 @@ from time import perf_counter
 from typing import Any
 
 import click
+from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 
 from langchain_nscale import ChatNscale, NscaleError
-from langchain_nscale.cli import API_ERROR, INTERRUPTED
+from langchain_nscale.cli import API_ERROR, INTERRUPTED, what_is_wrong
 from langchain_nscale.cli._display import Display, display_for
 from langchain_nscale.cli._model import (
     connection,
@@ -142,16 +143,15 @@ def _take(answer: Answer, message: AIMessage, began: float) -> tuple[str, str]:
     return thought, text
 
 
-def error_object(error: NscaleError) -> dict[str, Any]:
+def error_object(error: Exception) -> dict[str, Any]:
     """An error for `--json` and for the failed lines of a batch."""
-    found = {
+    found: dict[str, Any] = {
         "type": type(error).__name__,
-        "message": error.message,
-        "status_code": error.status_code,
-        "code": error.code,
-        "error_type": error.error_type,
-        "request_id": error.request_id,
+        "message": what_is_wrong(error),
     }
+    if isinstance(error, NscaleError):
+        for key in ("status_code", "code", "error_type", "request_id"):
+            found[key] = getattr(error, key)
     return {key: value for key, value in found.items() if value is not None}
 
 
@@ -198,7 +198,7 @@ def answer_once(
     stream = not options["no_stream"]
     try:
         answer = ask(model, messages, display, stream=stream, schema=schema)
-    except NscaleError as error:
+    except (NscaleError, OutputParserException) as error:
         if not as_json:
             raise
         click.echo(json.dumps({"error": error_object(error)}, ensure_ascii=False))

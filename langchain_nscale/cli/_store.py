@@ -56,11 +56,11 @@ class Store:
         self._ordered = ordered
         self._done = Bits()
         self._early: dict[int, bytes] = {}
-        failed_path = target.with_name(target.name + ".failed")
+        self.failed_path = target.with_name(target.name + ".failed")
         self._out = _open(target)
         if retry_failed:
-            failed_path.unlink(missing_ok=True)
-        self._failed = _open(failed_path)
+            self.failed_path.unlink(missing_ok=True)
+        self._failed = _open(self.failed_path)
         self._journal_path = target.with_name(target.name + ".journal")
         self._journal = _open(self._journal_path)
 

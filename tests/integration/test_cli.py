@@ -148,9 +148,13 @@ class TestChat:
         assert run(["chat", "Hi", "--json-schema", str(path)]) == 0
         assert json.loads(capsys.readouterr().out) == {"n": 1}
         assert server.requests[0].json["response_format"]["type"] == "json_schema"
-        server.add(ServerReply(text="no JSON"))
-        assert run(["chat", "Hi", "--json-schema", str(path)]) == 2
+        server.add(*[ServerReply(text="no JSON")] * 2)
+        command = ["chat", "Hi", "--json-schema", str(path)]
+        assert run(command) == 1
         assert "no JSON" in capsys.readouterr().err
+        assert run([*command, "--json"]) == 1
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert error["type"] == "OutputParserException"
 
     @pytest.mark.parametrize("stream", [[], ["--no-stream"]])
     def test_json(self, server: NscaleServer, capsys: Any, stream: list[str]) -> None:
