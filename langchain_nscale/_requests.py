@@ -425,7 +425,14 @@ def json_schema(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
         if _refers_to_itself(whole):
             # langchain-core would put the definitions in place, and cut a circle off.
             return whole
-    return convert_to_json_schema(schema, strict=strict)
+    return convert_to_json_schema(named(schema), strict=strict)
+
+
+def named(schema: Any) -> Any:
+    """A JSON Schema with a title, which is the name that the API wants of it."""
+    if isinstance(schema, dict) and "properties" in schema and not schema.get("title"):
+        return {"title": "response", **schema}
+    return schema
 
 
 def _refers_to_itself(schema: Mapping[str, Any]) -> bool:

@@ -160,13 +160,6 @@ def parser_for(schema: Any, method: Method) -> BaseOutputParser[Any]:
     return _Answer(reader=reader, from_tool_call=called, made_into=made_into)
 
 
-def named(schema: Any) -> Any:
-    """A JSON Schema with a title, which is the name that the API wants of it."""
-    if isinstance(schema, dict) and "properties" in schema and not schema.get("title"):
-        return {"title": "response", **schema}
-    return schema
-
-
 def pipeline(
     model: Runnable[LanguageModelInput, AIMessage],
     parser: BaseOutputParser[Any],

@@ -43,6 +43,7 @@ from langchain_nscale._requests import (
     encode,
     merge_stop,
     merge_system_messages,
+    named,
     response_format,
     tool_names,
 )
@@ -57,7 +58,6 @@ from langchain_nscale._structured import (
     METHODS,
     Method,
     instruct,
-    named,
     parser_for,
     pipeline,
 )
@@ -306,7 +306,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
         response, retries = self._send(_PATH, body, stream=False)
-        return chat_result(response, self._reply_options(retries))
+        return chat_result(response, self._reply_options(retries, kwargs))
 
     async def _agenerate(
         self,
@@ -317,7 +317,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
         response, retries = await self._asend(_PATH, body, stream=False)
-        return chat_result(response, self._reply_options(retries))
+        return chat_result(response, self._reply_options(retries, kwargs))
 
     def _stream(
         self,
@@ -392,7 +392,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
         fields = self._stream_fields(kwargs)
         body = self._body(messages, stop, kwargs, fields)
         response, retries = self._send(_PATH, body, stream=True)
-        options = self._reply_options(retries)
+        options = self._reply_options(retries, kwargs)
         if is_event_stream(response):
             limit = self.stream_chunk_timeout
             reader = StreamReader(response, writer, limit, options)
@@ -411,7 +411,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
         fields = self._stream_fields(kwargs)
         body = self._body(messages, stop, kwargs, fields)
         response, retries = await self._asend(_PATH, body, stream=True)
-        options = self._reply_options(retries)
+        options = self._reply_options(retries, kwargs)
         if is_event_stream(response):
             limit = self.stream_chunk_timeout
             reader = StreamReader(response, writer, limit, options)
@@ -422,8 +422,9 @@ class ChatNscale(Connection, BaseChatOpenAI):
             for item in write_whole(response, writer, options):
                 yield item
 
-    def _reply_options(self, retries: int) -> ReplyOptions:
-        by_model: ThinkTags = "closing" if thinks_in_text(self.model_name) else "off"
+    def _reply_options(self, retries: int, kwargs: Mapping[str, Any]) -> ReplyOptions:
+        model = kwargs.get("model") or self.model_name
+        by_model: ThinkTags = "closing" if thinks_in_text(model) else "off"
         return ReplyOptions(
             retries=retries,
             with_headers=self.include_response_headers,

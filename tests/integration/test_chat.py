@@ -584,3 +584,22 @@ def test_the_model_of_a_call_decides(make: Any, server: NscaleServer) -> None:
     messages = [("user", "Hi"), ("system", "b")]
     make().invoke(messages, model="Qwen/Qwen3-8B")
     assert server.requests[-1].json["messages"][0]["role"] == "system"
+
+
+@WAYS
+async def test_the_model_of_a_call_decides_where_its_reasoning_is(
+    make: Any, server: NscaleServer, way: str
+) -> None:
+    server.add(ServerReply(text="Hm.</think>Ah."))
+    bound = make().bind(model="Qwen/Qwen3-4B-Thinking-2507")
+    message = await consume(bound, "Hi", way)
+    assert message.text == "Ah."
+    assert message.additional_kwargs["reasoning_content"] == "Hm."
+
+
+def test_a_schema_without_a_title_beside_tools(make: Any, server: NscaleServer) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    make().bind_tools([], response_format=schema).invoke("Hi")
+    sent = server.requests[-1].json["response_format"]
+    assert sent["json_schema"]["name"] == "response"
+    assert sent["json_schema"]["schema"]["properties"] == schema["properties"]
