@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from time import perf_counter
 from typing import Any
 
-from langchain_nscale._metrics import Metrics
 from langchain_nscale.models import Price, known_price
 
 _MILLION = 1_000_000
@@ -191,20 +190,22 @@ class Ledger:
     """Counts calls as they end, by model. Any number of threads may write into it."""
 
     def __init__(
-        self, prices: Mapping[str, Price] | None = None, metrics: Metrics | None = None
+        self,
+        prices: Mapping[str, Price] | None = None,
+        tell: Callable[[Call, ModelUsage], None] | None = None,
     ) -> None:
         """Start at nothing.
 
         Args:
             prices: By id in lower case; `None` for those of the newest model list.
-            metrics: Told of each call that ends.
+            tell: Called with each call that ends, and with what it did.
         """
         self._lock = threading.Lock()
         self._under_way: dict[Hashable, Call] = {}
         self._entries: dict[str, ModelUsage] = {}
         self._requested: dict[str, str] = {}  # the id that replies have -> asked for
         self._prices = prices
-        self._metrics = metrics
+        self._tell = tell
 
     def begin(self, key: Hashable, call: Call) -> None:
         """A call has begun. Being told twice of the same changes nothing."""
@@ -243,8 +244,8 @@ class Ledger:
         retries = getattr(error, "retries", retries)
         outcome = call.outcome(usage, retries=retries, error=error)
         self._add(call.model, outcome, call.requested)
-        if self._metrics is not None:
-            self._metrics.record(call, outcome)
+        if self._tell is not None:
+            self._tell(call, outcome)
 
     def entries(self) -> dict[str, ModelUsage]:
         """What has been counted, with costs as far as prices are known."""
@@ -281,8 +282,8 @@ class Ledger:
             }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore from a pickle, without metrics."""
+        """Restore from a pickle; nobody is told any more."""
         self._lock = threading.Lock()
         self._under_way = {}
-        self._metrics = None
+        self._tell = None
         self.__dict__.update(state)

@@ -6,14 +6,12 @@ Names, attributes and buckets are those of the semantic conventions
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from typing_extensions import Self
 
+from langchain_nscale._ledger import Call, ModelUsage
 from langchain_nscale._version import __version__
-
-if TYPE_CHECKING:
-    from langchain_nscale._ledger import Call, ModelUsage
 
 _TOKEN_BUCKETS = [4**power for power in range(14)]
 _SECOND_BUCKETS = [0.01 * 2**power for power in range(14)]

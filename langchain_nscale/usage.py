@@ -61,7 +61,7 @@ class NscaleUsageCallbackHandler(BaseCallbackHandler):
         """
         table = None if prices is None else price_table(prices)
         instruments = Metrics.of(meter_provider) if metrics else None
-        self.ledger = Ledger(table, instruments)
+        self.ledger = Ledger(table, instruments.record if instruments else None)
         self._ledgers = [self.ledger]
 
     # --- what it has counted ----------------------------------------------------------

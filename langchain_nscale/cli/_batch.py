@@ -29,7 +29,7 @@ from langchain_nscale import (
     NscalePermissionDeniedError,
 )
 from langchain_nscale.cli import API_ERROR
-from langchain_nscale.cli._chat import error_object
+from langchain_nscale.cli._answer import error_object
 from langchain_nscale.cli._model import connection, read_schema, sampling
 from langchain_nscale.cli._store import Store
 

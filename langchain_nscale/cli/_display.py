@@ -56,6 +56,17 @@ class Display:
             sys.stderr.flush()
 
 
+class Silent(Display):
+    """Shows nothing: the answer goes elsewhere."""
+
+    def __init__(self) -> None:
+        """Show nothing."""
+        super().__init__(reasoning=False)
+
+    def text(self, piece: str) -> None:
+        """Don't show it."""
+
+
 class MarkdownDisplay(Display):
     """Renders Markdown: whole blocks for good, the last one anew while it grows."""
 

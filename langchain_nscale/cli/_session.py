@@ -19,7 +19,7 @@ from langchain_core.messages import (
 
 from langchain_nscale import ChatNscale, NscaleError
 from langchain_nscale.cli import what_is_wrong
-from langchain_nscale.cli._chat import Answer, ask
+from langchain_nscale.cli._answer import Answer, ask
 from langchain_nscale.cli._display import display_for
 from langchain_nscale.cli._model import image_block, user_message
 
