@@ -33,7 +33,8 @@ def stand_in() -> Iterator[NscaleServer]:
 def address(stand_in: NscaleServer) -> Iterator[str]:
     model = ChatNscale(model=MODEL, max_retries=0, **stand_in.settings)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_app(model), log_level="critical"))
+    config = uvicorn.Config(make_app(model), log_level="critical", ws="none")
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
