@@ -44,15 +44,18 @@ async def test_credit_is_asked_for_once_where_the_sdk_asks_three_times(
 
     server.reset()
     server.add(*[ServerReply.insufficient_credit()] * 4)
-    # Its shared client is of another loop; the SDK's own is of httpx or of httpx2.
+    # Its shared clients are of another loop, or left to the garbage collector. The SDK's
+    # own are of httpx or of httpx2, by its version.
     async with openai.DefaultAsyncHttpxClient() as client:
-        other = ChatOpenAI(
-            model="m",
-            base_url=server.base_url,
-            api_key=server.token,
-            max_retries=2,
-            http_async_client=client,
-        )
-        with pytest.raises(openai.RateLimitError):
-            await consume(other, "Hi", way)
+        with openai.DefaultHttpxClient() as sync_client:
+            other = ChatOpenAI(
+                model="m",
+                base_url=server.base_url,
+                api_key=server.token,
+                max_retries=2,
+                http_client=sync_client,
+                http_async_client=client,
+            )
+            with pytest.raises(openai.RateLimitError):
+                await consume(other, "Hi", way)
     assert len(server.requests) == 3
