@@ -13,7 +13,6 @@ from typing import Any
 
 from langchain_nscale.models import Price, known_price
 
-_MILLION = 1_000_000
 # The caller gave up; nothing has failed.
 _GIVEN_UP = (GeneratorExit, asyncio.CancelledError, KeyboardInterrupt)
 
@@ -80,13 +79,12 @@ class ModelUsage:
 
     def priced(self, price: Price | None) -> ModelUsage:
         """The same with its cost by a price."""
-        if price is None:
-            paid = Decimal(0)
-        else:
-            paid = (
-                (self.input_tokens - self.free_input_tokens) * price.input
-                + (self.output_tokens - self.free_output_tokens) * price.output
-            ) / _MILLION
+        paid = Decimal(0)
+        if price is not None:
+            paid = price.of(
+                self.input_tokens - self.free_input_tokens,
+                self.output_tokens - self.free_output_tokens,
+            )
         used = self.total_tokens > self.free_input_tokens + self.free_output_tokens
         known = not self.unreported and (price is not None or not used)
         return replace(self, known_cost=paid, cost=paid if known else None)

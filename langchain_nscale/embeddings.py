@@ -134,13 +134,14 @@ class NscaleEmbeddings(Connection, Embeddings):
                     job.done(batch, self._embed(job.texts_of(batch)))
 
         workers = min(self.max_concurrency, job.size)
-        with job:
-            if workers > 1:
-                with ContextThreadPoolExecutor(workers) as pool, job:
-                    tasks = [pool.submit(work) for _ in range(workers)]
-                    for task in tasks:
-                        task.result()
-            else:
+        if workers > 1:
+            # The job is left first: it ends the workers for whom the pool waits.
+            with ContextThreadPoolExecutor(workers) as pool, job:
+                tasks = [pool.submit(work) for _ in range(workers)]
+                for task in tasks:
+                    task.result()
+        else:
+            with job:
                 work()
         return job.result()
 

@@ -25,6 +25,7 @@ Kind = Literal["chat", "embedding", "image"]
 
 CACHED_FOR = 300.0  # seconds
 _PATH = "/models"
+_MILLION = 1_000_000
 _CACHES = 16  # lists kept, of as many addresses and tokens
 _NEAR = 0.6  # how alike an id has to be to be suggested
 _SUGGESTIONS = 3
@@ -37,6 +38,11 @@ class Price(NamedTuple):
 
     input: Decimal
     output: Decimal
+
+    def of(self, input_tokens: int, output_tokens: int) -> Decimal:
+        """What so many tokens cost, in US dollars."""
+        paid = input_tokens * self.input + output_tokens * self.output
+        return paid / _MILLION
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ from langchain_nscale._ledger import Call, Ledger, ModelUsage
 from langchain_nscale._metrics import Metrics
 from langchain_nscale.models import Prices, known_price, price_table
 
-_MILLION = 1_000_000
-
 
 class NscaleUsageCallbackHandler(BaseCallbackHandler):
     """Counts calls, tokens, time and US dollars by model.
@@ -228,8 +226,8 @@ def langsmith_costs(
         ours = metadata.get("ls_provider") == "nscale"
         if not ours or not usage or price is None or "total_cost" in usage:
             return metadata
-        given = float(usage["input_tokens"] * price.input / _MILLION)
-        made = float(usage["output_tokens"] * price.output / _MILLION)
+        given = float(price.of(usage["input_tokens"], 0))
+        made = float(price.of(0, usage["output_tokens"]))
         costs = {"input_cost": given, "output_cost": made, "total_cost": given + made}
         return {**metadata, "usage_metadata": {**usage, **costs}}
 

@@ -15,8 +15,6 @@ from langchain_nscale import ChatNscale, NscaleError
 from langchain_nscale.cli import what_is_wrong
 from langchain_nscale.cli._display import Display
 
-_MILLION = 1_000_000
-
 
 @dataclass
 class Answer:
@@ -57,8 +55,7 @@ class Answer:
         with suppress(NscaleError):
             for listed in model.list_models():
                 if listed.id == self.model and listed.price and given is not None:
-                    price = listed.price
-                    return float((given * price.input + made * price.output) / _MILLION)
+                    return float(listed.price.of(given, made))
         return None
 
     def as_dict(self, model: ChatNscale) -> dict[str, Any]:

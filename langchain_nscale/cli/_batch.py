@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ from langchain_nscale.cli import API_ERROR
 from langchain_nscale.cli._answer import error_object
 from langchain_nscale.cli._model import connection, read_schema, sampling
 from langchain_nscale.cli._store import Store
+from langchain_nscale.models import Price
 
-_MILLION = 1_000_000
 _AHEAD = 16  # times the concurrency: how far lines may be ahead of one that takes long
 # After these no other line would fare better.
 _HOPELESS = (
@@ -83,20 +84,19 @@ class Totals:
     """What all lines together have used, those of earlier runs included."""
 
     tokens: int = 0
-    spent: float = 0.0
+    spent: Decimal = Decimal(0)
     unpriced: int = 0
-    models: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+    prices: dict[str, Price] = field(default_factory=dict)
 
     def add(self, model: str, usage: dict[str, Any] | None) -> None:
         """Add the use of a line."""
         usage = usage or {}
-        price = self.models.get(model)
+        price = self.prices.get(model)
         self.tokens += usage.get("total_tokens", 0)
         if price is None or "input_tokens" not in usage:
             self.unpriced += 1
             return
-        given, made = usage["input_tokens"], usage["output_tokens"]
-        self.spent += (given * price[0] + made * price[1]) / _MILLION
+        self.spent += price.of(usage["input_tokens"], usage["output_tokens"])
 
 
 class Batch:
@@ -141,10 +141,9 @@ class Batch:
         with suppress(NscaleError):
             for listed in await self._model.alist_models():
                 if price := listed.price:
-                    found = (float(price.input), float(price.output))
-                    self._totals.models[listed.id] = found
+                    self._totals.prices[listed.id] = price
         limit = self._options["max_spend"]
-        if limit is not None and self._model.model_name not in self._totals.models:
+        if limit is not None and self._model.model_name not in self._totals.prices:
             msg = f"The price of {self._model.model_name} isn't known."
             raise click.BadParameter(msg, param_hint="--max-spend")
 
@@ -168,7 +167,7 @@ class Batch:
     def _may_begin(self, number: int) -> bool:
         """Whether a line isn't too far ahead of others, or nothing begins any more."""
         limit = self._options["max_spend"]
-        if limit is not None and self._totals.spent >= limit and not self._stopped:
+        if limit is not None and float(self._totals.spent) >= limit and not self._stopped:
             self._stopped = f"${self._totals.spent:.6f} are spent (--max-spend)."
         ahead = _AHEAD * self._options["concurrency"]
         return self._stopped is not None or number < self._store.next + ahead
@@ -193,7 +192,7 @@ class Batch:
     async def _result(self, given: Any) -> dict[str, Any]:
         messages, settings = read_line(given, self._options["system"])
         asked = settings.get("model", self._model.model_name)
-        if self._options["max_spend"] is not None and asked not in self._totals.models:
+        if self._options["max_spend"] is not None and asked not in self._totals.prices:
             msg = f"The price of `model` {asked} isn't known, which --max-spend needs."
             raise ValueError(msg)
         parsed = None

@@ -138,9 +138,7 @@ def _open(path: Path) -> FileIO:
             msg = f"Another run is writing {path}."
             raise click.ClickException(msg) from None
     end = file.seek(0, 2)
-    whole = end
-    while whole and _last_byte(file, whole) != b"\n":
-        whole = _line_end_before(file, whole)
+    whole = _last_line_end(file, end)
     if whole != end:
         file.truncate(whole)
     file.seek(0)
@@ -150,12 +148,7 @@ def _open(path: Path) -> FileIO:
 _STEP = 65_536
 
 
-def _last_byte(file: Any, end: int) -> bytes:
-    file.seek(end - 1)
-    return bytes(file.read(1))
-
-
-def _line_end_before(file: Any, end: int) -> int:
+def _last_line_end(file: Any, end: int) -> int:
     """The place after the last line end before `end`; 0 if there is none."""
     while end:
         start = max(0, end - _STEP)
