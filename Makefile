@@ -7,13 +7,19 @@ STAMP := $(VENV)/.installed
 .PHONY: test lint demo bench compare soak fuzz docs test-min test-real package format clean
 
 test: $(STAMP)
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses auto
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/typing/mypy.ini tests/typing
+	$(BIN)/pyright
+	$(BIN)/codespell
+	$(BIN)/lint-imports --no-cache
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook
 	.ci/audit $(BIN)
 

@@ -1,108 +1,67 @@
 """LangChain integration for Nscale's serverless inference API.
 
-Names are imported on first use: `import langchain_nscale` alone costs nothing, so that
-the pytest plugin and the command line start fast.
+The names below are public. Each is imported when it is first used.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from langchain_nscale._version import __version__
+from langchain_nscale._lazy import install_lazy_imports
+from langchain_nscale._version import __version__ as __version__
 
-if TYPE_CHECKING:
-    from langchain_nscale._connection import alist_models, list_models
-    from langchain_nscale._ledger import ModelUsage
-    from langchain_nscale._transport import aclose_connections, close_connections
-    from langchain_nscale.chat_models import ChatNscale
-    from langchain_nscale.embeddings import NscaleEmbeddings
+if TYPE_CHECKING or not install_lazy_imports(__name__):
+    from langchain_nscale._http.clients import aclose_connections as aclose_connections
+    from langchain_nscale._http.clients import close_connections as close_connections
+    from langchain_nscale._usage.ledger import ModelUsage as ModelUsage
+    from langchain_nscale.catalog import alist_models as alist_models
+    from langchain_nscale.catalog import list_models as list_models
+    from langchain_nscale.chat_models import ChatNscale as ChatNscale
+    from langchain_nscale.embeddings import NscaleEmbeddings as NscaleEmbeddings
     from langchain_nscale.errors import (
-        NscaleAuthenticationError,
-        NscaleConflictError,
-        NscaleConnectionError,
-        NscaleContextOverflowError,
-        NscaleError,
-        NscaleInsufficientCreditError,
-        NscaleInterruptedStreamError,
-        NscaleInvalidRequestError,
-        NscaleMalformedResponseError,
-        NscaleModelNotFoundError,
-        NscalePermissionDeniedError,
-        NscaleRateLimitError,
-        NscaleServerError,
-        NscaleStalledStreamError,
-        NscaleStreamError,
-        NscaleTimeoutError,
-        NscaleUnavailableError,
-        NscaleUnprocessableError,
+        NscaleAuthenticationError as NscaleAuthenticationError,
     )
-    from langchain_nscale.factory import init_chat_model
-    from langchain_nscale.models import NscaleModel
+    from langchain_nscale.errors import NscaleConflictError as NscaleConflictError
+    from langchain_nscale.errors import NscaleConnectionError as NscaleConnectionError
+    from langchain_nscale.errors import (
+        NscaleContextOverflowError as NscaleContextOverflowError,
+    )
+    from langchain_nscale.errors import NscaleError as NscaleError
+    from langchain_nscale.errors import (
+        NscaleInsufficientCreditError as NscaleInsufficientCreditError,
+    )
+    from langchain_nscale.errors import (
+        NscaleInterruptedStreamError as NscaleInterruptedStreamError,
+    )
+    from langchain_nscale.errors import (
+        NscaleInvalidRequestError as NscaleInvalidRequestError,
+    )
+    from langchain_nscale.errors import (
+        NscaleMalformedResponseError as NscaleMalformedResponseError,
+    )
+    from langchain_nscale.errors import (
+        NscaleModelNotFoundError as NscaleModelNotFoundError,
+    )
+    from langchain_nscale.errors import (
+        NscalePermissionDeniedError as NscalePermissionDeniedError,
+    )
+    from langchain_nscale.errors import NscaleRateLimitError as NscaleRateLimitError
+    from langchain_nscale.errors import NscaleServerError as NscaleServerError
+    from langchain_nscale.errors import (
+        NscaleStalledStreamError as NscaleStalledStreamError,
+    )
+    from langchain_nscale.errors import NscaleStreamError as NscaleStreamError
+    from langchain_nscale.errors import NscaleTimeoutError as NscaleTimeoutError
+    from langchain_nscale.errors import NscaleUnavailableError as NscaleUnavailableError
+    from langchain_nscale.errors import (
+        NscaleUnprocessableError as NscaleUnprocessableError,
+    )
+    from langchain_nscale.factory import init_chat_model as init_chat_model
+    from langchain_nscale.models import NscaleModel as NscaleModel
     from langchain_nscale.usage import (
-        NscaleUsageCallbackHandler,
-        get_nscale_usage_callback,
-        langsmith_costs,
+        NscaleUsageCallbackHandler as NscaleUsageCallbackHandler,
     )
-
-__all__ = [
-    "ChatNscale",
-    "ModelUsage",
-    "NscaleAuthenticationError",
-    "NscaleConflictError",
-    "NscaleConnectionError",
-    "NscaleContextOverflowError",
-    "NscaleEmbeddings",
-    "NscaleError",
-    "NscaleInsufficientCreditError",
-    "NscaleInterruptedStreamError",
-    "NscaleInvalidRequestError",
-    "NscaleMalformedResponseError",
-    "NscaleModel",
-    "NscaleModelNotFoundError",
-    "NscalePermissionDeniedError",
-    "NscaleRateLimitError",
-    "NscaleServerError",
-    "NscaleStalledStreamError",
-    "NscaleStreamError",
-    "NscaleTimeoutError",
-    "NscaleUnavailableError",
-    "NscaleUnprocessableError",
-    "NscaleUsageCallbackHandler",
-    "__version__",
-    "aclose_connections",
-    "alist_models",
-    "close_connections",
-    "get_nscale_usage_callback",
-    "init_chat_model",
-    "langsmith_costs",
-    "list_models",
-]
-
-_HOME = {
-    "ModelUsage": "_ledger",
-    "NscaleEmbeddings": "embeddings",
-    "NscaleUsageCallbackHandler": "usage",
-    "get_nscale_usage_callback": "usage",
-    "init_chat_model": "factory",
-    "langsmith_costs": "usage",
-    "ChatNscale": "chat_models",
-    "NscaleModel": "models",
-    "aclose_connections": "_transport",
-    "alist_models": "_connection",
-    "close_connections": "_transport",
-    "list_models": "_connection",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    module = import_module(f"{__name__}.{_HOME.get(name, 'errors')}")
-    value = globals()[name] = getattr(module, name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from langchain_nscale.usage import (
+        get_nscale_usage_callback as get_nscale_usage_callback,
+    )
+    from langchain_nscale.usage import langsmith_costs as langsmith_costs

@@ -1,4 +1,4 @@
-"""`python -m langchain_nscale`, and the command `langchain-nscale`."""
+"""Runs the command line: `langchain-nscale`, or `python -m langchain_nscale`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; without its extra, say how to install it."""
+    """Run the command line, or explain how to install its dependencies."""
     try:
-        from langchain_nscale.cli import run  # noqa: PLC0415  # the extra may be missing
+        from langchain_nscale.cli import run  # noqa: PLC0415  # optional dependencies
     except ModuleNotFoundError as missing:
         sys.stderr.write(
-            f"{missing.name} is missing: the command line needs the extra `cli`: "
+            f"{missing.name} is not installed: the command line needs the extra `cli`: "
             'pip install "langchain-nscale[cli]"\n'
         )
         return 2

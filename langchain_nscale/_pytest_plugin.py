@@ -1,4 +1,4 @@
-"""The fixture `nscale_server`. Registered as a pytest plugin; imports nothing unused."""
+"""The pytest fixture `nscale_server`; imports the server only when it is used."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def nscale_server() -> Iterator[NscaleServer]:
-    """A stand-in server for one test: `ChatNscale(..., **nscale_server.settings)`."""
-    from langchain_nscale.testing import NscaleServer  # noqa: PLC0415  # on use only
+    """Run a stand-in server for one test: `ChatNscale(..., **nscale_server.settings)`."""
+    from langchain_nscale.testing import NscaleServer  # noqa: PLC0415  # imported on demand
 
     with NscaleServer() as server:
         yield server

@@ -1,8 +1,9 @@
-"""Structured output: how to ask for a schema, and how to read what comes back. Pure."""
+"""Structured output: how to request a schema, and how to read the answer. Pure."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from operator import itemgetter
 from typing import Any, Literal
@@ -33,29 +34,57 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import TypeAdapter, ValidationError
 
-from langchain_nscale._requests import json_schema
+from langchain_nscale._requests.tools import json_schema
 
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
 
+# The finish reasons of a truncated reply, and what the error says about them.
+_TRUNCATED: Mapping[str, str] = {
+    "length": (
+        "The reply was cut off at `max_tokens` (finish_reason 'length'), so it can't be "
+        "parsed: raise `max_tokens` or ask for less."
+    ),
+    "content_filter": (
+        "The reply was cut off by a content filter, so it can't be parsed."
+    ),
+}
+
+
+def check_arguments(schema: Any, method: str, *, strict: bool | None) -> None:
+    """Check the arguments of `with_structured_output`.
+
+    Raises:
+        ValueError: They are incompatible with each other.
+    """
+    if method not in METHODS:
+        msg = f"method={method!r} is unknown: use one of {', '.join(METHODS)}."
+        raise ValueError(msg)
+    if schema is None and method != "json_mode":
+        msg = f"`schema` is missing: method={method!r} needs one."
+        raise ValueError(msg)
+    if strict is not None and method in ("json_mode", "prompt"):
+        msg = f"`strict` can't be used with method={method!r}: nothing enforces it."
+        raise ValueError(msg)
+
 
 def instructions(schema: Any) -> str:
-    """What tells a model in words to answer in a schema, for method `"prompt"`."""
-    wanted = json.dumps(json_schema(schema), ensure_ascii=False)
+    """Return a text that asks a model to follow a schema, for method `"prompt"`."""
+    schema_text = json.dumps(json_schema(schema), ensure_ascii=False)
     return (
         "Answer with one JSON object that is valid against this JSON Schema, and with "
-        f"nothing else: no explanation, no Markdown.\n{wanted}"
+        f"nothing else: no explanation, no Markdown.\n{schema_text}"
     )
 
 
-def instruct(schema: Any, given: LanguageModelInput) -> list[BaseMessage]:
-    """The input with the instructions in its system message, which comes first."""
-    if isinstance(given, PromptValue):
-        messages = given.to_messages()
-    elif isinstance(given, str):
-        messages = [HumanMessage(given)]
+def add_instructions(schema: Any, model_input: LanguageModelInput) -> list[BaseMessage]:
+    """Add the instructions for a schema to the system message at the beginning."""
+    if isinstance(model_input, PromptValue):
+        messages = model_input.to_messages()
+    elif isinstance(model_input, str):
+        messages = [HumanMessage(model_input)]
     else:
-        messages = convert_to_messages(given)
+        messages = convert_to_messages(model_input)
     text = instructions(schema)
     if messages and isinstance(messages[0], SystemMessage):
         first = messages[0]
@@ -68,70 +97,68 @@ def instruct(schema: Any, given: LanguageModelInput) -> list[BaseMessage]:
     return [SystemMessage(text), *messages]
 
 
-def check_complete(message: BaseMessage, *, called: bool) -> None:
-    """Tell why a reply can't be read, where that isn't the reader's business.
+def check_complete(message: BaseMessage, *, has_answer: bool) -> None:
+    """Raise for replies that no parser could read.
 
     Args:
-        message: The whole reply.
-        called: Whether what is wanted is there, as far as one can see without parsing.
+        message: The complete reply.
+        has_answer: Whether the reply contains the expected kind of answer.
 
     Raises:
         ModelRefusalError: The model refused.
-        OutputParserException: The reply was cut off, or is of the wrong kind.
+        OutputParserException: The reply was truncated, or the tool call is missing.
     """
     if refusal := message.additional_kwargs.get("refusal"):
         msg = f"The model refused: {refusal}"
         raise ModelRefusalError(msg, raw_message=message)
     reason = message.response_metadata.get("finish_reason")
-    if reason == "length":
-        msg = (
-            "The reply was cut off at `max_tokens` (finish_reason 'length'), so it "
-            "can't be read: raise `max_tokens` or ask for less."
-        )
-        raise OutputParserException(msg, llm_output=message.text)
-    if reason == "content_filter":
-        msg = "The reply was cut off by a content filter, so it can't be read."
-        raise OutputParserException(msg, llm_output=message.text)
-    if called:
+    if problem := _TRUNCATED.get(str(reason)):
+        raise OutputParserException(problem, llm_output=message.text)
+    if has_answer:
         return
     invalid = message.invalid_tool_calls if isinstance(message, AIMessage) else []
     if invalid:
-        msg = f"The model's tool call can't be read. {invalid[0]['error']}"
+        msg = f"The model's tool call can't be parsed. {invalid[0]['error']}"
         raise OutputParserException(msg, llm_output=invalid[0]["args"])
     msg = (
-        "The model answered without calling the tool that carries the schema. Use "
-        "method='json_schema', which doesn't depend on tool calls. It answered: "
+        "The model answered without calling the tool for the schema. Use "
+        "method='json_schema', which does not depend on tool calls. The answer: "
         f"{message.text[:500]!r}"
     )
     raise OutputParserException(msg, llm_output=message.text)
 
 
-class _Answer(BaseCumulativeTransformOutputParser[Any]):
-    """Reads a reply with `reader`: parts as far as they go, a whole one strictly."""
+class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
+    """Parses partial replies leniently and complete replies strictly."""
 
-    reader: Any
+    parser: Any
+    """The parser of a reply's text or tool calls."""
+
     from_tool_call: bool
-    made_into: Any = None
-    """A dataclass of which the answer becomes an instance."""
+    """Whether the answer is a tool call."""
+
+    dataclass: Any = None
+    """A dataclass to convert the answer to."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse a reply. A stream's last chunk makes it whole."""
+        """Parse a reply. The last chunk of a stream makes it complete."""
         generation = result[0]
         if isinstance(generation, ChatGeneration):
             message = generation.message
             partial = partial and getattr(message, "chunk_position", None) != "last"
             if not partial:
                 calls = message.tool_calls if isinstance(message, AIMessage) else []
-                check_complete(message, called=bool(calls) or not self.from_tool_call)
-        value = self.reader.parse_result(result, partial=partial)
-        if self.made_into is None or value is None:
+                has_answer = bool(calls) or not self.from_tool_call
+                check_complete(message, has_answer=has_answer)
+        value = self.parser.parse_result(result, partial=partial)
+        if self.dataclass is None or value is None:
             return value
         try:
-            return TypeAdapter(self.made_into).validate_python(value)
+            return TypeAdapter(self.dataclass).validate_python(value)
         except ValidationError as error:
             if partial:
                 return None
-            msg = f"The answer isn't a {self.made_into.__name__}: {error}"
+            msg = f"The answer is not a valid {self.dataclass.__name__}: {error}"
             raise OutputParserException(msg, llm_output=str(value)) from error
 
     def parse(self, text: str) -> Any:
@@ -140,24 +167,28 @@ class _Answer(BaseCumulativeTransformOutputParser[Any]):
 
 
 def parser_for(schema: Any, method: Method) -> BaseOutputParser[Any]:
-    """What reads a reply into `schema`: an instance of a Pydantic class or dataclass.
+    """Return a parser of replies to `schema`.
 
-    For a TypedDict or a JSON Schema it's a dict.
+    Its output is an instance of a Pydantic class or dataclass, or a dict for a TypedDict
+    or a JSON Schema.
     """
-    pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
-    called = method == "function_calling"
-    reader: BaseOutputParser[Any]
-    if called and pydantic:
-        reader = PydanticToolsParser(tools=[schema], first_tool_only=True)
-    elif called:
+    is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+    from_tool_call = method == "function_calling"
+    parser: BaseOutputParser[Any]
+    if from_tool_call and is_pydantic:
+        parser = PydanticToolsParser(tools=[schema], first_tool_only=True)
+    elif from_tool_call:
         name = convert_to_openai_tool(schema)["function"]["name"]
-        reader = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
-    elif pydantic:
-        reader = PydanticOutputParser(pydantic_object=schema)
+        parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+    elif is_pydantic:
+        parser = PydanticOutputParser(pydantic_object=schema)
     else:
-        reader = JsonOutputParser()
-    made_into = schema if isinstance(schema, type) and is_dataclass(schema) else None
-    return _Answer(reader=reader, from_tool_call=called, made_into=made_into)
+        parser = JsonOutputParser()
+    return StructuredOutputParser(
+        parser=parser,
+        from_tool_call=from_tool_call,
+        dataclass=schema if isinstance(schema, type) and is_dataclass(schema) else None,
+    )
 
 
 def pipeline(
@@ -166,10 +197,10 @@ def pipeline(
     *,
     include_raw: bool,
 ) -> Runnable[LanguageModelInput, Any]:
-    """The model and its parser; with `include_raw` neither raises for the other's sake.
+    """Combine a model and its parser.
 
     With `include_raw` the output is `{"raw": AIMessage, "parsed": ..., "parsing_error":
-    None or an exception}`.
+    ...}`, and a parsing error is returned instead of raised.
     """
     if not include_raw:
         return model | parser

@@ -13,7 +13,7 @@ from collections.abc import (
 )
 from contextlib import aclosing, closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from langchain_core.callbacks import (
     AsyncCallbackHandler,
@@ -24,59 +24,78 @@ from langchain_core.callbacks import (
 )
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from langchain_openai.chat_models.base import BaseChatOpenAI
-from pydantic import ConfigDict, Field, model_validator
-from typing_extensions import Self
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self, Unpack
 
-from langchain_nscale._connection import Connection, refuse_unknown, setting_names
-from langchain_nscale._profiles import find_profile, system_first, thinks_in_text
-from langchain_nscale._requests import (
-    ReasoningHistory,
-    convert_messages,
-    convert_tool_choice,
-    encode,
-    merge_stop,
-    merge_system_messages,
-    named,
-    response_format,
-    tool_names,
-)
-from langchain_nscale._responses import (
+from langchain_nscale._http.streams import aread_stream, read_stream
+from langchain_nscale._model_facts import find_profile, thinks_in_text
+from langchain_nscale._provider import PROVIDER
+from langchain_nscale._replies.chunks import ChunkWriter
+from langchain_nscale._replies.events import ChunkAndEventWriter, EventWriter
+from langchain_nscale._replies.reader import (
     ReplyOptions,
     StreamReader,
     chat_result,
-    is_event_stream,
     write_whole,
 )
+from langchain_nscale._replies.think_tags import ThinkTags
+from langchain_nscale._replies.writer import Writer
+from langchain_nscale._requests.body import (
+    ONE_STREAM,
+    BodySettings,
+    merge_stop,
+    request_body,
+)
+from langchain_nscale._requests.messages import ReasoningHistory
+from langchain_nscale._requests.tokens import (
+    CHARACTERS_PER_TOKEN,
+    count_messages,
+    encoder,
+)
+from langchain_nscale._requests.tools import (
+    convert_tool_choice,
+    tool_names,
+    with_title,
+)
+from langchain_nscale._requests.tools import (
+    response_format as to_response_format,
+)
+from langchain_nscale._response import Sent
+from langchain_nscale._settings import (
+    NscaleSettings,
+    SettingsArguments,
+    check_names,
+)
 from langchain_nscale._structured import (
-    METHODS,
     Method,
-    instruct,
+    add_instructions,
+    check_arguments,
     parser_for,
     pipeline,
 )
-from langchain_nscale._thinking import ThinkTags
-from langchain_nscale._tokens import CHARACTERS_PER_TOKEN, count_messages, encoder
-from langchain_nscale._transport import (
-    aread_stream,
-    read_stream,
-)
 from langchain_nscale._version import __version__
-from langchain_nscale._writers import ChunkWriter, EventWriter, Writer
 
 if TYPE_CHECKING:
+    from langchain_core.caches import BaseCache
+    from langchain_core.callbacks.base import Callbacks
+    from langchain_core.rate_limiters import BaseRateLimiter
+    from langchain_openai import ChatOpenAI
     from langchain_protocol.protocol import MessagesData
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
+
 _PATH = "/chat/completions"
 
-# Fields that go into the body under their own names when they are set.
+# Settings that are sent under their own names.
 _PARAMETERS = (
     "frequency_penalty",
     "logit_bias",
@@ -90,36 +109,59 @@ _PARAMETERS = (
     "top_logprobs",
     "top_p",
 )
-# What `BaseChatOpenAI` has for OpenAI's own service, with the value that is harmless.
-_OPENAI_ONLY: dict[str, Any] = {
-    "context_management": None,
-    "http_socket_options": None,
-    "include": None,
-    "openai_api_base": None,
-    "openai_api_key": None,
-    "openai_organization": None,
-    "organization": None,
-    "openai_proxy": None,
-    "prompt_cache_options": None,
-    "reasoning": None,
-    "service_tier": None,
-    "store": None,
-    "tiktoken_model_name": None,
-    "truncation": None,
-    "use_previous_response_id": False,
-    "use_responses_api": False,
-    "verbosity": None,
-}
-_INSTEAD = {
+# What to use instead of settings that other integrations have.
+_ALTERNATIVES = {
     "openai_api_base": "use `base_url`",
     "openai_api_key": "use `service_token`",
-    "openai_proxy": "set HTTPS_PROXY, or give `http_client` and `http_async_client`",
+    "openai_proxy": "set HTTPS_PROXY, or pass `http_client` and `http_async_client`",
     "reasoning": "use `reasoning_effort`",
     "tiktoken_model_name": "use `tokenizer`",
 }
 
 
-class ChatNscale(Connection, BaseChatOpenAI):
+class ChatArguments(SettingsArguments, total=False):
+    """The constructor's arguments as type checkers see them, aliases included."""
+
+    model: str
+    model_name: str
+    temperature: float | None
+    max_tokens: int | None
+    max_completion_tokens: int | None
+    top_p: float | None
+    stop: str | list[str] | None
+    stop_sequences: str | list[str] | None
+    seed: int | None
+    n: int | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logit_bias: dict[int, int] | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    reasoning_effort: str | None
+    streaming: bool
+    stream_usage: bool
+    stream_chunk_timeout: float | None
+    reasoning_history: ReasoningHistory
+    merge_system_messages: bool | None
+    think_tags: ThinkTags | None
+    tokenizer: Any
+    include_response_headers: bool
+    model_kwargs: dict[str, Any]
+    extra_body: Mapping[str, Any] | None
+    name: str | None
+    cache: BaseCache | bool | None
+    verbose: bool
+    callbacks: Callbacks
+    tags: list[str] | None
+    metadata: dict[str, Any] | None
+    custom_get_token_ids: Callable[[str], list[int]] | None
+    rate_limiter: BaseRateLimiter | None
+    disable_streaming: bool | Literal["tool_calling"]
+    output_version: str | None
+    profile: ModelProfile | None
+
+
+class ChatNscale(NscaleSettings, BaseChatModel):
     """Chat models on Nscale's serverless inference API.
 
     Examples:
@@ -128,98 +170,164 @@ class ChatNscale(Connection, BaseChatOpenAI):
         >>> model.invoke("Hello")  # doctest: +SKIP
 
     Raises:
-        ValueError: A setting is missing or wrong; the text names it and its variable.
-        NscaleError: A call failed; `langchain_nscale.errors` has a class per cause.
+        ValueError: A setting is missing or invalid; the error names it and its variable.
+        NscaleError: A call failed; `langchain_nscale.errors` has a class for each cause.
     """
 
     model_name: str = Field(default="", alias="model")
-    """Id of the model, as `GET /v1/models` gives it (case-sensitive). Required."""
+    """ID of the model, as listed by `GET /v1/models` (case-sensitive). Required."""
+
+    temperature: float | None = None
+    """Sampling temperature, from 0 to 2."""
+
+    max_tokens: int | None = Field(
+        default=None, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
+    )
+    """Maximum number of tokens to generate; `max_completion_tokens` is accepted too."""
+
+    top_p: float | None = None
+    """Nucleus sampling: sample only from the most likely tokens with this total
+    probability."""
+
+    stop: str | list[str] | None = Field(default=None, alias="stop_sequences")
+    """Stop sequences: texts at which the answer ends."""
+
+    seed: int | None = None
+    """Seed for best-effort reproducible sampling."""
+
+    n: int | None = None
+    """Number of answers; only for `invoke`."""
+
+    presence_penalty: float | None = None
+    """Penalizes tokens that have already appeared, from -2 to 2."""
+
+    frequency_penalty: float | None = None
+    """Penalizes tokens in proportion to their frequency so far, from -2 to 2."""
+
+    logit_bias: dict[int, int] | None = None
+    """Values to add to the logits of token IDs, from -100 to 100."""
+
+    logprobs: bool | None = None
+    """Whether to return log probabilities."""
+
+    top_logprobs: int | None = None
+    """Number of alternatives with log probabilities for each token."""
+
+    reasoning_effort: str | None = None
+    """Reasoning effort: `'low'`, `'medium'`, `'high'`, and `'none'` for some models."""
+
+    streaming: bool = False
+    """Whether `invoke` requests a stream too."""
 
     stream_usage: bool = True
-    """Whether to ask for usage at the end of streams."""
+    """Whether to request usage at the end of streams."""
 
     stream_chunk_timeout: float | None = Field(default=120.0, exclude=True)
-    """Seconds without a new event after which a stream counts as stalled; keep-alives
-    don't count as events. `None` or 0: no limit but `timeout`."""
+    """Seconds without a new event after which a stream has stalled; keep-alives do not
+    count as events. `None` or 0 leaves `timeout` as the only limit."""
 
     reasoning_history: ReasoningHistory = "never"
     """Which earlier assistant turns are sent with their reasoning: none, those with tool
     calls, or all."""
 
     merge_system_messages: bool | None = None
-    """Whether several system messages, or later ones, are sent as one, before all others.
-    By default for models whose templates refuse anything else (Qwen3, Mistral)."""
+    """Whether to send several or later system messages as one, at the beginning. Defaults
+    to true for models whose templates accept nothing else (Qwen3, Mistral)."""
 
     think_tags: ThinkTags | None = None
     """Whether the model writes its reasoning into the text: `"both"` if between `<think>`
-    and `</think>`, `"closing"` if the opening tag is missing, `"off"` if not at all. By
-    default as is known of the model."""
+    and `</think>`, `"closing"` if the opening tag is missing, `"off"` if not at all.
+    Defaults to what is known about the model."""
 
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
     """For exact token counts: the path of the model's `tokenizer.json`, or a tokenizer
     of the packages tokenizers or transformers."""
 
-    # Declared anew for their defaults and aliases, which are OpenAI's in the base.
-    openai_api_key: None = Field(default=None, exclude=True, repr=False)
-    openai_api_base: str | None = Field(default=None, exclude=True, repr=False)
-    openai_proxy: None = Field(default=None, exclude=True, repr=False)
-    use_responses_api: bool | None = Field(default=False, exclude=True, repr=False)
+    include_response_headers: bool = False
+    """Whether `response_metadata` includes the response headers."""
+
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Extra request fields; arguments of a call take precedence."""
+
+    extra_body: Mapping[str, Any] | None = None
+    """Extra request fields, such as vLLM's `top_k`; they take precedence over
+    everything else."""
 
     model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **kwargs: Unpack[ChatArguments]) -> None: ...
 
     # --- settings -------------------------------------------------------------------
 
     @model_validator(mode="before")
     @classmethod
-    def build_extra(cls, values: Any) -> Any:
-        """Refuse what isn't a setting; the base would send it to the API."""
+    def _check_names(cls, values: Any) -> Any:
+        """Reject unknown settings, which pydantic would ignore."""
         if not isinstance(values, dict):
             return values
-        values = dict(values)
-        if "max_completion_tokens" in values:
-            values.setdefault("max_tokens", values.pop("max_completion_tokens"))
-        if not (values.get("model") or values.get("model_name")):
+        for name in values.keys() & _ALTERNATIVES.keys():
+            msg = f"{cls.__name__} has no setting `{name}`: {_ALTERNATIVES[name]}."
+            raise ValueError(msg)
+        values = check_names(cls, values)
+        # `None` means "not set", which `_check_settings` reports in our own words.
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None or name not in ("model", "model_name")
+        }
+
+    @model_validator(mode="after")
+    def _check_settings(self) -> Self:
+        if not self.model_name:
             msg = (
-                "`model` is missing: give the id of a model, for example "
+                "`model` is missing: pass the ID of a model, for example "
                 'ChatNscale(model="meta-llama/Llama-3.1-8B-Instruct").'
             )
             raise ValueError(msg)
-        for name, value in values.items():
-            if name in _OPENAI_ONLY and value != _OPENAI_ONLY[name]:
-                instead = _INSTEAD.get(name, "send it in `extra_body` if you mean it")
-                msg = f"`{name}` is for OpenAI's own service; {instead}."
-                raise ValueError(msg)
-        known = setting_names(cls) - _OPENAI_ONLY.keys()
-        refuse_unknown(cls, values.keys() - _OPENAI_ONLY.keys(), known)
-        return values
-
-    @model_validator(mode="before")
-    @classmethod
-    def validate_temperature(cls, values: Any) -> Any:
-        """Do nothing: the base changes the temperature of models named like OpenAI's."""
-        return values
-
-    @model_validator(mode="after")
-    def validate_environment(self) -> Self:
-        """Check the settings; the base would read OpenAI's environment here."""
         if self.n is not None and self.n < 1:
-            msg = f"`n` is {self.n}: it has to be at least 1."
+            msg = f"`n` is {self.n}: it must be at least 1."
             raise ValueError(msg)
         if self.n is not None and self.n > 1 and self.streaming:
-            raise ValueError(_ONE_STREAM)
+            raise ValueError(ONE_STREAM)
         if self.tokenizer is not None:
             encoder(self.tokenizer)
-        return self
-
-    @model_validator(mode="after")
-    def _set_nscale_version(self) -> Self:
         self._add_version("langchain-nscale", __version__)
         return self
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         return find_profile(self.model_name)
 
+    def as_openai(self) -> ChatOpenAI:
+        """Return a `ChatOpenAI` with the same address, token, clients and settings.
+
+        For code that insists on one. It has none of the fixes of this class.
+
+        Raises:
+            ValueError: A setting has no counterpart in `ChatOpenAI`; the error names it.
+        """
+        from langchain_nscale._openai import to_openai  # noqa: PLC0415  # slow to import
+
+        return to_openai(self)
+
+    @classmethod
+    def from_openai(cls, model: ChatOpenAI) -> Self:
+        """Convert a `ChatOpenAI`, such as `ChatOpenAI(base_url=…)` for Nscale.
+
+        Raises:
+            ValueError: A setting has no counterpart here; the error names it.
+        """
+        from langchain_nscale._openai import from_openai  # noqa: PLC0415  # slow to import
+
+        return cls(**from_openai(model))
+
     # --- identity -------------------------------------------------------------------
+
+    @property
+    def model(self) -> str:
+        """ID of the model: the same as `model_name`."""
+        return self.model_name
 
     @property
     def _llm_type(self) -> str:
@@ -227,7 +335,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """Settings that are never serialised, with the variables to read them from."""
+        """Settings that are never serialized, with the variables that replace them."""
         return {"service_token": "NSCALE_SERVICE_TOKEN"}
 
     @classmethod
@@ -236,7 +344,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
         return True
 
     def __getstate__(self) -> dict[Any, Any]:
-        """State for pickling, without the token: see `Connection`."""
+        """Return the state to pickle, without the token; see `NscaleSettings`."""
         state = super().__getstate__()
         state["__dict__"].pop("_serialized", None)
         return state
@@ -248,23 +356,30 @@ class ChatNscale(Connection, BaseChatOpenAI):
         return copied
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a field; caches and traces then see the new value."""
+        """Set a field, and discard the cached description used in caches and traces."""
         self.__dict__.pop("_serialized", None)
         super().__setattr__(name, value)
 
     @property
+    def _parameters(self) -> dict[str, Any]:
+        """The request fields set on this model, `model` included."""
+        values = {name: getattr(self, name) for name in _PARAMETERS}
+        parameters = {name: value for name, value in values.items() if value is not None}
+        return {"model": self.model_name, **parameters}
+
+    @property
     def _default_params(self) -> dict[str, Any]:
-        """What the settings put into every request's body."""
-        params: dict[str, Any] = {"model": self.model_name}
-        for name in _PARAMETERS:
-            value = getattr(self, name)
-            if value is not None:
-                params[name] = value
+        """Everything that the settings contribute to a request, for caches and traces."""
+        parameters = self._parameters
         if self.stop:
-            params["stop"] = merge_stop(self.stop)
+            parameters["stop"] = merge_stop(self.stop)
         if self.extra_body:
-            params["extra_body"] = self.extra_body
-        return {**params, **self.model_kwargs}
+            parameters["extra_body"] = self.extra_body
+        return {**parameters, **self.model_kwargs}
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model_name": self.model_name, **self._default_params}
 
     def _get_invocation_params(
         self, stop: list[str] | None = None, **kwargs: Any
@@ -277,7 +392,7 @@ class ChatNscale(Connection, BaseChatOpenAI):
         self, stop: list[str] | None = None, **kwargs: Any
     ) -> LangSmithParams:
         params = LangSmithParams(
-            ls_provider="nscale",
+            ls_provider=PROVIDER,
             ls_model_name=kwargs.get("model", self.model_name),
             ls_model_type="chat",
         )
@@ -295,6 +410,20 @@ class ChatNscale(Connection, BaseChatOpenAI):
             params["ls_stop"] = stops
         return params
 
+    def _combine_llm_outputs(
+        self, llm_outputs: list[dict[str, Any] | None]
+    ) -> dict[str, Any]:
+        """Combine the `llm_output` of several prompts: token counts are added up."""
+        usage: dict[str, Any] = {}
+        combined: dict[str, Any] = {"token_usage": usage, "model_name": self.model_name}
+        for output in llm_outputs:
+            for key, value in ((output or {}).get("token_usage") or {}).items():
+                usage[key] = _add_counts(usage.get(key), value)
+            fingerprint = (output or {}).get("system_fingerprint")
+            if fingerprint:
+                combined.setdefault("system_fingerprint", fingerprint)
+        return combined
+
     # --- calls ----------------------------------------------------------------------
 
     def _generate(
@@ -304,9 +433,8 @@ class ChatNscale(Connection, BaseChatOpenAI):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
         **kwargs: Any,
     ) -> ChatResult:
-        body = self._body(messages, stop, kwargs)
-        response, retries = self._send(_PATH, body, stream=False)
-        return chat_result(response, self._reply_options(retries, kwargs))
+        sent = self._send(_PATH, self._body(messages, stop, kwargs))
+        return chat_result(sent.response, self._reply_options(sent, kwargs))
 
     async def _agenerate(
         self,
@@ -315,9 +443,8 @@ class ChatNscale(Connection, BaseChatOpenAI):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
         **kwargs: Any,
     ) -> ChatResult:
-        body = self._body(messages, stop, kwargs)
-        response, retries = await self._asend(_PATH, body, stream=False)
-        return chat_result(response, self._reply_options(retries, kwargs))
+        sent = await self._asend(_PATH, self._body(messages, stop, kwargs))
+        return chat_result(sent.response, self._reply_options(sent, kwargs))
 
     def _stream(
         self,
@@ -356,14 +483,17 @@ class ChatNscale(Connection, BaseChatOpenAI):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
-        """Events for `stream_events(version="v3")` and its kin, which asks for this."""
-        tell = run_manager if _wants_chunks(run_manager) else None
-        writer = EventWriter()
-        with closing(self._receive(writer, messages, stop, kwargs)) as events:
-            for event in events:
-                if tell and (chunk := writer.chunk_of(event)):
-                    tell.on_llm_new_token(chunk.text, chunk=chunk)
-                yield cast("MessagesData", event)
+        """Yield langchain-protocol events; `stream_events(version="v3")` uses this."""
+        if run_manager is None or not _wants_chunks(run_manager):
+            with closing(self._receive(EventWriter(), messages, stop, kwargs)) as events:
+                yield from cast("Iterator[MessagesData]", events)
+            return
+        writer = ChunkAndEventWriter()
+        with closing(self._receive(writer, messages, stop, kwargs)) as items:
+            for chunks, both_events in items:
+                for chunk in chunks:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield from cast("list[MessagesData]", both_events)
 
     async def _astream_chat_model_events(
         self,
@@ -372,116 +502,95 @@ class ChatNscale(Connection, BaseChatOpenAI):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[MessagesData]:
-        """The async twin of `_stream_chat_model_events`."""
-        tell = run_manager if _wants_chunks(run_manager) else None
-        writer = EventWriter()
-        async with aclosing(self._areceive(writer, messages, stop, kwargs)) as events:
-            async for event in events:
-                if tell and (chunk := writer.chunk_of(event)):
-                    await tell.on_llm_new_token(chunk.text, chunk=chunk)
-                yield cast("MessagesData", event)
+        """Async version of `_stream_chat_model_events`."""
+        if run_manager is None or not _wants_chunks(run_manager):
+            async with aclosing(
+                self._areceive(EventWriter(), messages, stop, kwargs)
+            ) as events:
+                async for event in events:
+                    yield cast("MessagesData", event)
+            return
+        writer = ChunkAndEventWriter()
+        async with aclosing(self._areceive(writer, messages, stop, kwargs)) as items:
+            async for chunks, both_events in items:
+                for chunk in chunks:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                for event in both_events:
+                    yield cast("MessagesData", event)
 
     def _receive(
         self,
         writer: Writer[T],
         messages: list[BaseMessage],
         stop: list[str] | None,
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
     ) -> Generator[T, None, None]:
-        """Ask for a stream; yield what the writer makes of it."""
-        fields = self._stream_fields(kwargs)
-        body = self._body(messages, stop, kwargs, fields)
-        response, retries = self._send(_PATH, body, stream=True)
-        options = self._reply_options(retries, kwargs)
-        if is_event_stream(response):
+        """Request a stream; yield what the writer makes of it."""
+        body = self._body(messages, stop, kwargs, stream=True)
+        sent = self._send(_PATH, body, stream=True)
+        options = self._reply_options(sent, kwargs)
+        if sent.is_stream:
             limit = self.stream_chunk_timeout
-            reader = StreamReader(response, writer, limit, options)
-            yield from read_stream(response, reader)
+            reader = StreamReader(sent.response, writer, limit, options)
+            yield from read_stream(sent.response, reader)
         else:
-            yield from write_whole(response, writer, options)
+            yield from write_whole(sent.response, writer, options)
 
     async def _areceive(
         self,
         writer: Writer[T],
         messages: list[BaseMessage],
         stop: list[str] | None,
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
     ) -> AsyncGenerator[T, None]:
-        """The async twin of `_receive`."""
-        fields = self._stream_fields(kwargs)
-        body = self._body(messages, stop, kwargs, fields)
-        response, retries = await self._asend(_PATH, body, stream=True)
-        options = self._reply_options(retries, kwargs)
-        if is_event_stream(response):
+        """Async version of `_receive`."""
+        body = self._body(messages, stop, kwargs, stream=True)
+        sent = await self._asend(_PATH, body, stream=True)
+        options = self._reply_options(sent, kwargs)
+        if sent.is_stream:
             limit = self.stream_chunk_timeout
-            reader = StreamReader(response, writer, limit, options)
-            async with aclosing(aread_stream(response, reader)) as written:
-                async for item in written:
+            reader = StreamReader(sent.response, writer, limit, options)
+            async with aclosing(aread_stream(sent.response, reader)) as items:
+                async for item in items:
                     yield item
         else:
-            for item in write_whole(response, writer, options):
+            for item in write_whole(sent.response, writer, options):
                 yield item
 
-    def _reply_options(self, retries: int, kwargs: Mapping[str, Any]) -> ReplyOptions:
-        model = kwargs.get("model") or self.model_name
-        by_model: ThinkTags = "closing" if thinks_in_text(model) else "off"
+    def _reply_options(self, sent: Sent, call: Mapping[str, Any]) -> ReplyOptions:
+        model = call.get("model") or self.model_name
+        default: ThinkTags = "closing" if thinks_in_text(model) else "off"
         return ReplyOptions(
-            retries=retries,
+            retries=sent.retries,
             with_headers=self.include_response_headers,
-            think_tags=self.think_tags or by_model,
+            think_tags=self.think_tags or default,
         )
-
-    def _stream_fields(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The fields that make a request a streamed one."""
-        options = {
-            **self.model_kwargs.get("stream_options", {}),
-            **(kwargs.pop("stream_options", None) or {}),
-        }
-        wanted = kwargs.pop("stream_usage", None)
-        wanted = self.stream_usage if wanted is None else wanted
-        if wanted:
-            options.setdefault("include_usage", True)
-        return {"stream": True, **({"stream_options": options} if options else {})}
 
     def _body(
         self,
-        messages: list[BaseMessage],
+        messages: Sequence[BaseMessage],
         stop: list[str] | None,
-        kwargs: Mapping[str, Any],
-        stream_fields: Mapping[str, Any] | None = None,
-    ) -> bytes:
-        """The request's body, as JSON."""
-        fields = {**self._default_params, **kwargs}
-        # `None` in a call means that the field isn't sent, whatever the model's setting.
-        fields = {name: value for name, value in fields.items() if value is not None}
-        fields.pop("stream", None)
-        extra = {**(self.extra_body or {}), **(kwargs.get("extra_body") or {})}
-        fields.pop("extra_body", None)
-        if stops := merge_stop(self.stop, kwargs.get("stop"), stop):
-            fields["stop"] = stops
-        if fields.get("max_completion_tokens") is not None:
-            fields.pop("max_tokens", None)
-        if schema := fields.get("response_format"):
-            fields["response_format"] = response_format(schema)
-        converted = convert_messages(messages, reasoning_history=self.reasoning_history)
-        merge = self.merge_system_messages
-        if system_first(fields["model"]) if merge is None else merge:
-            converted = merge_system_messages(converted)
-        body = {
-            "messages": converted,
-            **fields,
-            **extra,
-            **(stream_fields or {}),
-        }
-        if stream_fields and (body.get("n") or 1) > 1:
-            raise ValueError(_ONE_STREAM)
-        return encode(body)
+        call: Mapping[str, Any],
+        *,
+        stream: bool = False,
+    ) -> dict[str, Any]:
+        """Build the request body; see `request_body` for the order of precedence."""
+        settings = BodySettings(
+            parameters=self._parameters,
+            model_kwargs=self.model_kwargs,
+            extra_body=self.extra_body,
+            stop=self.stop,
+            stream_usage=self.stream_usage,
+            reasoning_history=self.reasoning_history,
+            merge_system_messages=self.merge_system_messages,
+        )
+        return request_body(settings, messages, call, stop=stop, stream=stream)
 
     # --- tools and structured output --------------------------------------------------
 
     def bind_tools(
         self,
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        tools: Tools,
         *,
         tool_choice: dict[str, Any] | str | bool | None = None,
         strict: bool | None = None,
@@ -489,21 +598,22 @@ class ChatNscale(Connection, BaseChatOpenAI):
         response_format: dict[str, Any] | type | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offer tools to the model.
+        """Return a runnable that offers tools to the model.
 
         Args:
             tools: Functions, Pydantic classes, TypedDicts, tools, or their schemas.
-            tool_choice: A tool's name, `"auto"`, `"none"`, `"any"` or `"required"`,
+            tool_choice: The name of a tool, `"auto"`, `"none"`, `"any"` or `"required"`,
                 `True` for any, or a dict that names a tool. `None` and `False` leave the
-                choice to the model. Nscale documents only auto and none; which models
-                can be forced is up to the service.
+                choice to the model. Nscale only documents auto and none; whether a model
+                can be forced depends on the service.
             strict: Whether the arguments must match the schema exactly.
-            parallel_tool_calls: Sent only if given.
-            response_format: A schema for the answer when no tool is called.
+            parallel_tool_calls: Whether the model may make several calls at once; sent
+                only if set.
+            response_format: A schema for the answer if no tool is called.
             kwargs: Further fields of the request.
 
         Raises:
-            ValueError: The API would refuse a tool's name, or the choice names no tool.
+            ValueError: The API would reject a tool's name, or the choice names no tool.
         """
         formatted = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
         choice = convert_tool_choice(tool_choice, tool_names(formatted))
@@ -512,10 +622,34 @@ class ChatNscale(Connection, BaseChatOpenAI):
         if parallel_tool_calls is not None:
             kwargs["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
-            kwargs["response_format"] = _response_format(response_format, strict=strict)
+            kwargs["response_format"] = to_response_format(response_format, strict=strict)
         if formatted:
             kwargs["tools"] = formatted
         return cast("Runnable[LanguageModelInput, AIMessage]", self.bind(**kwargs))
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: type[M],
+        *,
+        method: Method | None = None,
+        include_raw: Literal[False] = False,
+        strict: bool | None = None,
+        tools: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, M]: ...
+
+    @overload
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: Method | None = None,
+        include_raw: bool = False,
+        strict: bool | None = None,
+        tools: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]: ...
 
     def with_structured_output(
         self,
@@ -527,61 +661,52 @@ class ChatNscale(Connection, BaseChatOpenAI):
         tools: list[Any] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Have the model answer in a schema.
+        """Return a runnable whose output conforms to `schema`.
 
         Args:
             schema: A Pydantic class or a dataclass (the output is an instance of it), or
                 a TypedDict or JSON Schema (the output is a dict).
-            method: `"json_schema"` constrains the answer to the schema, `"json_mode"`
-                to any JSON (say in the prompt which), `"function_calling"` has the
-                model call a tool, `"prompt"` only asks for the schema in words. By
-                default `"json_schema"`, as Nscale documents no way to force a tool
-                call; `"prompt"` where the profile says that the model has no
-                structured output.
-            include_raw: Whether the output is `{"raw", "parsed", "parsing_error"}`
-                instead; a reply that can't be read is then no exception.
-            strict: Sent with the schema if given.
+            method: `"json_schema"` constrains the answer to the schema; `"json_mode"`
+                to any JSON object, which the prompt must describe; `"function_calling"`
+                has the model call a tool; `"prompt"` only describes the schema in the
+                prompt. Defaults to `"json_schema"`, since Nscale documents no way to
+                force a tool call, and to `"prompt"` if the model's profile says that it
+                has no structured output.
+            include_raw: Whether to return `{"raw", "parsed", "parsing_error"}`, where a
+                reply that can't be parsed is reported instead of raised.
+            strict: Sent with the schema if set.
             tools: Tools that the model may call instead of answering.
             kwargs: Further fields of the request.
 
         Raises:
-            ValueError: The arguments don't fit together.
+            ValueError: The arguments are incompatible with each other.
         """
-        schema = named(schema)
-        chosen: Method = method or self._default_method(schema)
-        if chosen not in METHODS:
-            msg = f"method={method!r} is unknown: use one of {', '.join(METHODS)}."
-            raise ValueError(msg)
-        if schema is None and chosen != "json_mode":
-            msg = f"`schema` is missing: method={chosen!r} needs one."
-            raise ValueError(msg)
-        if strict is not None and chosen in ("json_mode", "prompt"):
-            msg = f"`strict` can't be used with method={chosen!r}: nothing enforces it."
-            raise ValueError(msg)
-        trace = {"kwargs": {"method": chosen, "strict": strict}, "schema": schema}
+        schema = with_title(schema)
+        method = method or self._default_method(schema)
+        check_arguments(schema, method, strict=strict)
+        trace = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
         kwargs = {"ls_structured_output_format": trace, **kwargs}
-        if chosen == "function_calling":
-            wanted = cast("type", schema)
-            name = convert_to_openai_tool(wanted)["function"]["name"]
+        target: Any = schema
+        model: Runnable[LanguageModelInput, AIMessage]
+        if method == "function_calling":
+            name = convert_to_openai_tool(target)["function"]["name"]
             kwargs.setdefault("tool_choice", name)
-            model = self.bind_tools([wanted, *(tools or [])], strict=strict, **kwargs)
-        elif chosen == "prompt":
-            ask = RunnableLambda(partial(instruct, schema), name="instruct")
+            model = self.bind_tools([target, *(tools or [])], strict=strict, **kwargs)
+        elif method == "prompt":
+            ask = RunnableLambda(partial(add_instructions, schema), name="instruct")
             model = ask | self.bind_tools(tools or [], **kwargs)
         else:
-            form: Any = (
-                {"type": "json_object"}
-                if chosen == "json_mode"
-                else _response_format(cast("type", schema), strict=strict)
-            )
+            form: Any = {"type": "json_object"}
+            if method == "json_schema":
+                form = to_response_format(target, strict=strict)
             model = self.bind_tools(tools or [], strict=strict, **kwargs).bind(
                 response_format=form
             )
-        return pipeline(model, parser_for(schema, chosen), include_raw=include_raw)
+        return pipeline(model, parser_for(schema, method), include_raw=include_raw)
 
     def _default_method(self, schema: object) -> Method:
-        unable = (self.profile or {}).get("structured_output") is False
-        return "prompt" if unable and schema is not None else "json_schema"
+        unsupported = (self.profile or {}).get("structured_output") is False
+        return "prompt" if unsupported and schema is not None else "json_schema"
 
     # --- token counts -----------------------------------------------------------------
 
@@ -591,61 +716,65 @@ class ChatNscale(Connection, BaseChatOpenAI):
         return None if self.tokenizer is None else encoder(self.tokenizer)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Token ids by `custom_get_token_ids` or `tokenizer`.
+        """Return token IDs from `custom_get_token_ids` or `tokenizer`.
 
         Raises:
-            NotImplementedError: There is neither: no tokenizer is shipped.
+            NotImplementedError: Neither is set; the package includes no tokenizer.
         """
-        if ids := self._token_ids():
-            return ids(text)
+        if token_ids := self._token_ids():
+            return token_ids(text)
         msg = (
-            "ChatNscale has no tokenizer of its own: give `tokenizer` or "
+            "ChatNscale includes no tokenizer: set `tokenizer` or "
             "`custom_get_token_ids`, or use `get_num_tokens`, which estimates."
         )
         raise NotImplementedError(msg)
 
     def get_num_tokens(self, text: str) -> int:
-        """Tokens in a text: exact with a tokenizer, else 4 characters each."""
-        if ids := self._token_ids():
-            return len(ids(text))
+        """Count the tokens of a text: exact with a tokenizer, else 4 characters each."""
+        if token_ids := self._token_ids():
+            return len(token_ids(text))
         return -(-len(text) // CHARACTERS_PER_TOKEN)
 
     def get_num_tokens_from_messages(
-        self,
-        messages: Sequence[BaseMessage],
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
-        | None = None,
-        **_: Any,
+        self, messages: Sequence[BaseMessage], tools: Tools | None = None, **_: Any
     ) -> int:
-        """Tokens in messages and tools.
+        """Count the tokens of messages and tools.
 
-        With a tokenizer the texts are counted exactly, to which come 4 tokens for each
-        message's marks and 85 for an image; else all is estimated by langchain-core's
-        `count_tokens_approximately`.
+        With a tokenizer, texts are counted exactly, plus 4 tokens per message and 85 per
+        image. Without one, langchain-core's `count_tokens_approximately` estimates.
         """
-        ids = self._token_ids()
-        if ids is None:
+        token_ids = self._token_ids()
+        if token_ids is None:
             return count_tokens_approximately(messages, tools=cast("list[Any]", tools))
         formatted = [convert_to_openai_tool(tool) for tool in tools or []]
-        return count_messages(messages, formatted, lambda text: len(ids(text)))
+        return count_messages(messages, formatted, lambda text: len(token_ids(text)))
 
 
-_ONE_STREAM = (
-    "`n` has to be 1 when streaming: LangChain merges a stream into one message. Use "
-    "`invoke`, or `disable_streaming=True`."
+def _add_counts(total: Any, value: Any) -> Any:
+    """Add the figures of two `token_usage` objects, nested ones included."""
+    if isinstance(total, dict) and isinstance(value, dict):
+        return {k: _add_counts(total.get(k), value.get(k)) for k in {**total, **value}}
+    numbers = isinstance(total, (int, float)) and isinstance(value, (int, float))
+    if numbers:
+        return total + value
+    return total if value is None else value
+
+
+# Default implementations: a handler that still has these ignores tokens or events.
+_DEFAULT_TOKEN_HOOKS = (
+    LLMManagerMixin.on_llm_new_token,
+    AsyncCallbackHandler.on_llm_new_token,
 )
-_response_format = response_format  # the method's argument has the same name
+_DEFAULT_EVENT_HOOKS = (
+    LLMManagerMixin.on_stream_event,
+    AsyncCallbackHandler.on_stream_event,
+)
 
 
-# What a callback handler has that doesn't listen to tokens.
-_DEAF = (LLMManagerMixin.on_llm_new_token, AsyncCallbackHandler.on_llm_new_token)
-_NO_EVENTS = (LLMManagerMixin.on_stream_event, AsyncCallbackHandler.on_stream_event)
-
-
-def _wants_chunks(run_manager: BaseRunManager | None) -> bool:
-    """Whether a handler listens to tokens and not to events."""
-    return run_manager is not None and any(
-        type(handler).on_llm_new_token not in _DEAF
-        and type(handler).on_stream_event in _NO_EVENTS
+def _wants_chunks(run_manager: BaseRunManager) -> bool:
+    """Whether a handler listens to tokens but not to events."""
+    return any(
+        type(handler).on_llm_new_token not in _DEFAULT_TOKEN_HOOKS
+        and type(handler).on_stream_event in _DEFAULT_EVENT_HOOKS
         for handler in run_manager.handlers
     )

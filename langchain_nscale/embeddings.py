@@ -4,40 +4,57 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
-from langchain_nscale._connection import Connection, refuse_unknown, setting_names
-from langchain_nscale._ledger import Call
-from langchain_nscale._requests import encode
-from langchain_nscale._vectors import (
+from langchain_nscale._lazy import errors
+from langchain_nscale._model_facts import can_shorten_vectors
+from langchain_nscale._replies.vectors import Vectors, read_vectors
+from langchain_nscale._requests.texts import (
     check_text,
     check_texts,
     instructed_query,
-    may_shorten,
-    read_vectors,
-    split,
+    split_texts,
 )
-from langchain_nscale.errors import (
-    NscaleContextOverflowError,
-    NscaleError,
-    NscaleInvalidRequestError,
+from langchain_nscale._response import Sent
+from langchain_nscale._settings import (
+    NscaleSettings,
+    SettingsArguments,
+    check_names,
 )
+from langchain_nscale._usage.ledger import Call
 from langchain_nscale.usage import NscaleUsageCallbackHandler, open_ledgers
 
+if TYPE_CHECKING:
+    from langchain_nscale.errors import NscaleError, NscaleInvalidRequestError
+
 _PATH = "/embeddings"
-# Response, retries, number of texts -> vectors.
-_Reader = Callable[[Any, int, int], list[list[float]]]
 _OWN_FIELDS = {"model", "input", "encoding_format", "dimensions"}
+EncodingFormat = Literal["base64", "float"]
 
 
-class NscaleEmbeddings(Connection, Embeddings):
+class EmbeddingArguments(SettingsArguments, total=False):
+    """The constructor's arguments as type checkers see them, aliases included."""
+
+    model: str
+    dimensions: int | None
+    query_instruction: str | None
+    chunk_size: int
+    max_chunk_bytes: int
+    max_concurrency: int
+    encoding_format: EncodingFormat | None
+    show_progress_bar: bool
+    extra_body: Mapping[str, Any] | None
+    callbacks: list[NscaleUsageCallbackHandler]
+
+
+class NscaleEmbeddings(NscaleSettings, Embeddings):
     """Embeddings on Nscale's serverless inference API.
 
     Examples:
@@ -46,85 +63,90 @@ class NscaleEmbeddings(Connection, Embeddings):
         >>> embeddings.embed_query("What is a vector?")  # doctest: +SKIP
 
     Raises:
-        ValueError: A setting is missing or wrong; the text names it and its variable.
-        NscaleError: A call failed; `langchain_nscale.errors` has a class per cause.
+        ValueError: A setting is missing or invalid; the error names it and its variable.
+        NscaleError: A call failed; `langchain_nscale.errors` has a class for each cause.
     """
 
     model: str = ""
-    """Id of the model, as `list_models` gives it (case-sensitive). Required."""
+    """ID of the model, as listed by `list_models` (case-sensitive). Required."""
 
     dimensions: int | None = None
-    """Length of the vectors, for models that offer a choice; by default the model's own
-    (4,096 for Qwen3-Embedding-8B, which takes any length below)."""
+    """Length of the vectors, for models that offer a choice. Defaults to the model's own
+    (4,096 for Qwen3-Embedding-8B, which supports any length below)."""
 
     query_instruction: str | None = None
-    """What queries are for, in a sentence, for models that want to be told; documents
-    are embedded as they are. By default `Given a web search query, retrieve relevant
-    passages that answer the query` for Qwen3-Embedding models, nothing for others. An
-    empty string: nothing. With `{query}` in it, it is the whole form of a query, such as
+    """Instruction added to queries, for models that expect one; documents are embedded as
+    they are. Defaults to `Given a web search query, retrieve relevant passages that
+    answer the query` for Qwen3-Embedding models, and to nothing for others. An empty
+    string disables it. With `{query}` it is a template for the whole query, such as
     `query: {query}` for E5 models."""
 
     chunk_size: int = Field(default=256, ge=1)
-    """At most so many texts in a request."""
+    """Maximum number of texts per request."""
 
     max_chunk_bytes: int = Field(default=1_000_000, ge=1)
-    """At most so many bytes of text (UTF-8) in a request; a longer text goes alone."""
+    """Maximum number of bytes of text (UTF-8) per request; a longer text is sent in a
+    request of its own."""
 
     max_concurrency: int = Field(default=4, ge=1)
-    """At most so many requests at once."""
+    """Maximum number of concurrent requests."""
 
-    encoding_format: Literal["base64", "float"] | None = None
-    """How vectors are transferred: base64 costs a fraction of floats, and both are exact.
-    By default base64, and floats once the service has refused it."""
+    encoding_format: EncodingFormat | None = None
+    """Transfer format of vectors. base64 costs a fraction of float, and both are exact.
+    Defaults to base64, and to float once the service has rejected it."""
 
     show_progress_bar: bool = False
-    """Whether to show a bar (tqdm) on standard error."""
+    """Whether to show a progress bar (tqdm) on standard error."""
 
     extra_body: Mapping[str, Any] | None = None
-    """Further fields of the request, such as vLLM's `truncate_prompt_tokens`."""
+    """Extra request fields, such as vLLM's `truncate_prompt_tokens`."""
 
     callbacks: list[NscaleUsageCallbackHandler] = Field(
         default_factory=list, exclude=True, repr=False
     )
-    """Handlers that count use and spend; `get_nscale_usage_callback` needs no mention."""
+    """Handlers that count usage and spend; the context manager
+    `get_nscale_usage_callback` works without this."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)  # the handlers
 
-    _base64_refused: bool = PrivateAttr(default=False)
+    _base64_rejected: bool = PrivateAttr(default=False)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **kwargs: Unpack[EmbeddingArguments]) -> None: ...
 
     @model_validator(mode="before")
     @classmethod
     def _check_names(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            refuse_unknown(cls, values, setting_names(cls))
-        return values
+        """Reject unknown settings, which pydantic would ignore."""
+        return check_names(cls, values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
         if not self.model:
             msg = (
-                "`model` is missing: give the id of a model, for example "
+                "`model` is missing: pass the ID of a model, for example "
                 'NscaleEmbeddings(model="Qwen/Qwen3-Embedding-8B").'
             )
             raise ValueError(msg)
         if self.dimensions is not None and self.dimensions < 1:
-            msg = f"`dimensions` is {self.dimensions}: it has to be at least 1."
+            msg = f"`dimensions` is {self.dimensions}: it must be at least 1."
             raise ValueError(msg)
         for name in _OWN_FIELDS & set(self.extra_body or {}):
-            msg = f"`extra_body` has `{name}`: give it as a setting of its own."
+            msg = f"`extra_body` has `{name}`: set it as a setting instead."
             raise ValueError(msg)
         return self
 
     # --- LangChain's interface ----------------------------------------------------------
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Vectors of texts, in their order.
+        """Return the vectors of texts, in the order of the texts.
 
         Raises:
-            TypeError: `texts` isn't a list of strings.
+            TypeError: `texts` is not a list of strings.
             ValueError: A text is empty.
-            NscaleError: A request failed. Requests under way are finished, no further
-                ones begun; `partial_embeddings` has the vectors of all that succeeded.
+            NscaleError: A request failed. Requests in progress are completed and no new
+                ones are sent; `partial_embeddings` has the vectors that succeeded.
         """
         job = self._job(texts)
 
@@ -135,7 +157,7 @@ class NscaleEmbeddings(Connection, Embeddings):
 
         workers = min(self.max_concurrency, job.size)
         if workers > 1:
-            # The job is left first: it ends the workers for whom the pool waits.
+            # Exit the job before the pool: that stops the workers the pool waits for.
             with ContextThreadPoolExecutor(workers) as pool, job:
                 tasks = [pool.submit(work) for _ in range(workers)]
                 for task in tasks:
@@ -146,7 +168,7 @@ class NscaleEmbeddings(Connection, Embeddings):
         return job.result()
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """The async twin of `embed_documents`."""
+        """Async version of `embed_documents`."""
         job = self._job(texts)
 
         async def work() -> None:
@@ -160,17 +182,17 @@ class NscaleEmbeddings(Connection, Embeddings):
         return job.result()
 
     def embed_query(self, text: str) -> list[float]:
-        """The vector of a query, which is embedded with `query_instruction`.
+        """Return the vector of a query, embedded with `query_instruction`.
 
         Raises:
-            TypeError: `text` isn't a string.
-            ValueError: It is empty.
+            TypeError: `text` is not a string.
+            ValueError: The text is empty.
             NscaleError: The request failed.
         """
         return self._embed([self._query(text)])[0]
 
     async def aembed_query(self, text: str) -> list[float]:
-        """The async twin of `embed_query`."""
+        """Async version of `embed_query`."""
         return (await self._aembed([self._query(text)]))[0]
 
     def _query(self, text: str) -> str:
@@ -179,97 +201,119 @@ class NscaleEmbeddings(Connection, Embeddings):
 
     def _job(self, texts: Sequence[str]) -> _Job:
         checked = check_texts(texts)
-        batches = split(checked, self.chunk_size, self.max_chunk_bytes)
-        return _Job(checked, batches, show=self.show_progress_bar)
+        batches = split_texts(checked, self.chunk_size, self.max_chunk_bytes)
+        return _Job(checked, batches, show_progress=self.show_progress_bar)
 
     # --- requests -----------------------------------------------------------------------
 
     def _embed(self, texts: list[str]) -> list[list[float]]:
-        """The vectors of the texts of one request."""
-        with self._counted() as count:
-            form = self._format()
+        """Return the vectors of the texts of one request."""
+        with self._counted() as call:
+            encoding = self._encoding()
             try:
-                response, retries = self._send(_PATH, self._body(texts, form))
-            except NscaleInvalidRequestError as error:
-                form = self._other_format(form, error)
-                response, retries = self._send(_PATH, self._body(texts, form))
-            return count(response, retries, len(texts))
+                sent = self._send(_PATH, self._body(texts, encoding))
+            except errors.NscaleInvalidRequestError as error:
+                encoding = self._other_encoding(encoding, error)
+                sent = self._send(_PATH, self._body(texts, encoding))
+            return call.end(self._read(sent, len(texts)), sent.retries)
 
     async def _aembed(self, texts: list[str]) -> list[list[float]]:
-        """The async twin of `_embed`."""
-        with self._counted() as count:
-            form = self._format()
+        """Async version of `_embed`."""
+        with self._counted() as call:
+            encoding = self._encoding()
             try:
-                response, retries = await self._asend(_PATH, self._body(texts, form))
-            except NscaleInvalidRequestError as error:
-                form = self._other_format(form, error)
-                response, retries = await self._asend(_PATH, self._body(texts, form))
-            return count(response, retries, len(texts))
+                sent = await self._asend(_PATH, self._body(texts, encoding))
+            except errors.NscaleInvalidRequestError as error:
+                encoding = self._other_encoding(encoding, error)
+                sent = await self._asend(_PATH, self._body(texts, encoding))
+            return call.end(self._read(sent, len(texts)), sent.retries)
 
-    def _body(self, texts: list[str], form: str) -> bytes:
+    def _body(self, texts: list[str], encoding: EncodingFormat) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "model": self.model,
             "input": texts,
-            "encoding_format": form,
+            "encoding_format": encoding,
         }
         if self.dimensions is not None:
             fields["dimensions"] = self.dimensions
-        return encode({**fields, **(self.extra_body or {})})
+        return {**fields, **(self.extra_body or {})}
 
-    def _format(self) -> str:
-        return self.encoding_format or ("float" if self._base64_refused else "base64")
+    def _encoding(self) -> EncodingFormat:
+        return self.encoding_format or ("float" if self._base64_rejected else "base64")
 
-    def _other_format(self, form: str, error: NscaleInvalidRequestError) -> str:
-        """Floats from now on, if it was base64 that has been refused."""
-        about = error.param == "encoding_format" or "encoding_format" in error.message
-        if self.encoding_format or form == "float" or not about:
+    def _other_encoding(
+        self, encoding: EncodingFormat, error: NscaleInvalidRequestError
+    ) -> EncodingFormat:
+        """Switch to floats permanently if the service rejected base64; else raise."""
+        is_reason = "encoding_format" in f"{error.param} {error.message}"
+        if self.encoding_format or encoding == "float" or not is_reason:
             raise error
-        self._base64_refused = True
+        self._base64_rejected = True
         return "float"
 
+    def _read(self, sent: Sent, count: int) -> Vectors:
+        return read_vectors(
+            sent.response,
+            count,
+            self.dimensions,
+            shorten=can_shorten_vectors(self.model),
+        )
+
     @contextmanager
-    def _counted(self) -> Generator[_Reader, None, None]:
-        """Keep the books of a request; yields what reads its response."""
-        ledgers = open_ledgers(self.callbacks)
-        key, call = object(), Call(self.model, operation="embeddings")
-        for ledger in ledgers:
-            ledger.begin(key, call)
-
-        def count(response: Any, retries: int, texts: int) -> list[list[float]]:
-            vectors, usage, served = read_vectors(
-                response, texts, self.dimensions, shorten=may_shorten(self.model)
-            )
-            for ledger in ledgers:
-                ledger.end(key, usage, served=served, retries=retries)
-            return vectors
-
+    def _counted(self) -> Generator[_CountedCall, None, None]:
+        """Report one request to the open ledgers, whether it succeeds or fails."""
+        call = _CountedCall(self.model, self.callbacks)
         try:
-            yield count
+            yield call
         except BaseException as error:
-            for ledger in ledgers:
-                ledger.end(key, error=error)
+            call.fail(error)
             raise
 
 
-class _Job:
-    """Many texts on their way through several requests at once."""
+class _CountedCall:
+    """Reports one request to the open ledgers."""
 
-    def __init__(self, texts: list[str], batches: list[range], *, show: bool) -> None:
+    def __init__(
+        self, model: str, handlers: Sequence[NscaleUsageCallbackHandler]
+    ) -> None:
+        self._ledgers = open_ledgers(handlers)
+        call = Call(model, operation="embeddings")
+        for ledger in self._ledgers:
+            ledger.begin(self, call)
+
+    def end(self, result: Vectors, retries: int) -> list[list[float]]:
+        """Report a successful request; return its vectors."""
+        for ledger in self._ledgers:
+            ledger.end(self, result.usage, served=result.model, retries=retries)
+        return result.vectors
+
+    def fail(self, error: BaseException) -> None:
+        """Report a failed request."""
+        for ledger in self._ledgers:
+            ledger.end(self, error=error)
+
+
+class _Job:
+    """Tracks the batches of one `embed_documents` call."""
+
+    def __init__(
+        self, texts: list[str], batches: list[range], *, show_progress: bool
+    ) -> None:
         self.size = len(batches)
         self._texts = texts
         self._waiting = deque(batches)
         self._vectors: list[list[float] | None] = [None] * len(texts)
         self._failures: list[tuple[range, NscaleError]] = []
         self._bar: Any = None
-        if show:
-            # Not before it is wanted: in a notebook without widgets its import warns.
+        if show_progress:
+            # Imported lazily: it warns in notebooks without ipywidgets.
             from tqdm.auto import tqdm  # noqa: PLC0415
 
             self._bar = tqdm(total=len(texts), unit="text")
 
     def __iter__(self) -> Iterator[range]:
-        """The batches to do next; ends for all workers when one has failed."""
-        with suppress(IndexError):  # another thread was faster
+        """Yield the next batches; ends for all workers once one has failed."""
+        with suppress(IndexError):  # another thread took the last batch
             while self._waiting:
                 yield self._waiting.popleft()
 
@@ -277,7 +321,7 @@ class _Job:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Leave the rest undone if the caller gives up."""
+        """Discard the remaining batches if the caller gives up."""
         if kind is not None:
             self._waiting.clear()
         if self._bar is not None:
@@ -293,35 +337,39 @@ class _Job:
 
     @contextmanager
     def reporting(self, batch: range) -> Generator[None, None, None]:
-        """Keep a batch's failure for the end."""
+        """Keep a batch's failure until the end."""
         try:
             yield
-        except NscaleError as error:
+        except errors.NscaleError as error:
             self._failures.append((batch, error))
             self._waiting.clear()
 
     def result(self) -> list[list[float]]:
-        """All vectors.
+        """Return all vectors.
 
         Raises:
-            NscaleError: The first failure, which says what has been done.
+            NscaleError: The first failure, with the vectors of all other texts.
         """
         if not self._failures:
             return [vector for vector in self._vectors if vector is not None]
         failures = sorted(self._failures, key=lambda failure: failure[0].start)
         batch, error = failures[0]
-        if isinstance(error, NscaleContextOverflowError):
+        if isinstance(error, errors.NscaleContextOverflowError):
             longest = max(batch, key=lambda number: len(self._texts[number]))
             error.add_to_message(
-                f"The longest text is texts[{longest}], of {len(self._texts[longest])} "
+                f"The longest text is texts[{longest}], with {len(self._texts[longest])} "
                 "characters: split it with a text splitter."
             )
         if self.size > 1:
             done = sum(vector is not None for vector in self._vectors)
-            failed = ", ".join(f"{b.start} to {b.stop - 1}" for b, _ in failures)
+            failed = ", ".join(_numbers(failed_batch) for failed_batch, _ in failures)
             error.partial_embeddings = self._vectors
             error.add_to_message(
-                f"Texts {failed} failed; {done} of {len(self._texts)} are embedded and "
-                "in the error's `partial_embeddings`."
+                f"Failed to embed texts {failed}; the other {done} of "
+                f"{len(self._texts)} are in `error.partial_embeddings`."
             )
         raise error
+
+
+def _numbers(batch: range) -> str:
+    return f"{batch.start}" if len(batch) == 1 else f"{batch.start} to {batch.stop - 1}"

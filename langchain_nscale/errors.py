@@ -1,21 +1,34 @@
-"""Typed errors, and the functions that choose one for a failure.
+"""Exceptions raised for failures of the service or the network.
 
-Every error that this package raises for something the service or the network did is an
-`NscaleError`. Each is also the OpenAI SDK's class for the same condition and
-langchain-core's, so `except openai.RateLimitError`, `except ModelRateLimitError`,
-`ModelRetryMiddleware` and `with_fallbacks` all do the right thing.
+Each class is also the OpenAI SDK's class for the same condition and langchain-core's, so
+`except openai.RateLimitError`, `except ModelRateLimitError`, `ModelRetryMiddleware` and
+`with_fallbacks` all work::
+
+    NscaleError
+    ├── NscaleInvalidRequestError              400, 413 and other 4xx
+    │   ├── NscaleUnprocessableError           422
+    │   └── NscaleContextOverflowError         the prompt is too long
+    ├── NscaleAuthenticationError              401
+    ├── NscalePermissionDeniedError            403
+    ├── NscaleModelNotFoundError               404
+    ├── NscaleConflictError                    409
+    ├── NscaleRateLimitError                   429
+    ├── NscaleInsufficientCreditError          429 with INSUFFICIENT_CREDIT
+    ├── NscaleServerError                      500 and other 5xx
+    │   └── NscaleUnavailableError             502, 503, 504
+    ├── NscaleConnectionError                  no connection
+    │   └── NscaleInterruptedStreamError       a stream ended early
+    ├── NscaleTimeoutError                     408, or no response in time
+    │   └── NscaleStalledStreamError           a stream went silent
+    ├── NscaleStreamError                      an error reported inside a stream
+    └── NscaleMalformedResponseError           a 2xx that is not a usable reply
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
-import jiter
 import openai
 from langchain_core.exceptions import (
     ContextOverflowError,
@@ -29,35 +42,40 @@ from langchain_core.exceptions import (
     ModelRateLimitError,
     ModelTimeoutError,
 )
+from langchain_openai import StreamChunkTimeoutError
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-_EXCERPT = 500  # characters of a body that an error's text shows
-_CLIENT, _SERVER = 400, 500  # the first status of each kind of error
-
 
 class NscaleError(ModelError):
-    """Base of all errors raised for what the service or the network did.
+    """Base class of all errors caused by the service or the network.
 
     Attributes:
-        message: What happened and what to do, in one or two sentences.
-        status_code: HTTP status, or `None` where there was no response.
-        code: Nscale's `error.code`, e.g. `"TOO_MANY_REQUESTS"`.
-        error_type: Nscale's `error.error_type`, e.g. `"INSUFFICIENT_CREDIT"`.
-        param: The request field that the service names, if it names one.
-        request_id: The service's id of this request (header `inference-id`).
-        retry_after: Seconds that the service asks to wait, or `None`.
-        body: The decoded body of the response, its text where it isn't JSON, or `None`.
-        partial: What had been received when a stream broke, or `None`.
-        partial_embeddings: Where some of many texts couldn't be embedded, the vectors of
-            all texts in their order, with `None` for those that weren't; else `None`.
-        retries: How many times the request had been repeated before this.
-        request: The request without its headers (they would hold the token).
+        message: What happened and what to do about it, in one or two sentences.
+        status_code: HTTP status, or `None` if there was no response.
+        code: The service's `error.code`, for example `"TOO_MANY_REQUESTS"`.
+        error_type: The service's `error.error_type`, for example
+            `"INSUFFICIENT_CREDIT"`.
+        param: The request field named by the service, if any.
+        request_id: The service's ID of the request (header `inference-id`).
+        retry_after: Seconds to wait as requested by the service, or `None`.
+        body: The decoded body of the response, its text if it is not JSON, or `None`.
+        partial: The message received before a stream broke, or `None`.
+        partial_embeddings: If only some texts could be embedded, the vectors of all
+            texts in order, with `None` for each text that failed; otherwise `None`.
+        retries: Number of retries before this error.
+        request: The request without its headers, which contain the token.
         response: The response, or `None`.
-        is_retryable: Whether the same request may succeed later (class attribute).
+        is_retryable: Whether the same request may succeed later.
+        is_retried: Whether `ChatNscale` and `NscaleEmbeddings` retry it themselves.
+        advice: What to do about errors of this class.
+        statuses: HTTP statuses that raise this class.
     """
 
+    advice: ClassVar[str] = ""
+    is_retried: ClassVar[bool] = False
+    statuses: ClassVar[frozenset[int]] = frozenset()
     partial_embeddings: list[list[float] | None] | None = None
 
     def __init__(
@@ -66,7 +84,13 @@ class NscaleError(ModelError):
         *,
         request: httpx2.Request | None = None,
         response: httpx2.Response | None = None,
+        status_code: int | None = None,
         body: object = None,
+        code: str | None = None,
+        error_type: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
         partial: AIMessage | None = None,
         retries: int = 0,
     ) -> None:
@@ -76,34 +100,34 @@ class NscaleError(ModelError):
             response.request if response is not None else httpx2.Request("POST", "")
         )
         self.response: Any = response
+        if status_code is None and response is not None:
+            status_code = response.status_code
+        self.status_code: Any = status_code
         self.body = body
+        self.code = code
+        self.error_type = error_type
+        self.type = error_type  # the name in the OpenAI SDK
+        self.param = param
+        self.request_id = request_id
+        self.retry_after = retry_after
         self.partial = partial
         self.retries = retries
-        self.status_code: Any = None if response is None else response.status_code
-        headers: Mapping[str, str] = {} if response is None else response.headers
-        self.request_id = headers.get("inference-id") or headers.get("x-request-id")
-        self.retry_after = retry_after(headers)
-        error = error_object(body) or {}
-        self.code = _text(error.get("code"))
-        self.error_type = _text(error.get("error_type") or error.get("type"))
-        self.type = self.error_type
-        self.param = _text(error.get("param"))
 
-    def add_to_message(self, said: str) -> None:
-        """Say more than was known where the error was made."""
-        self.message = f"{self.message} {said}"
+    def add_to_message(self, text: str) -> None:
+        """Append a sentence to the message."""
+        self.message = f"{self.message} {text}"
         self.args = (self.message,)
 
+    # Exceptions are pickled as cls(*args), which would lose the keyword arguments.
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions pickle as cls(*args), which the keyword arguments would break.
-        return _restore, (type(self), self.__dict__)
+        return type(self)._restore, (self.__dict__,)  # noqa: SLF001  # same class
 
-
-def _restore(cls: type[NscaleError], state: dict[str, Any]) -> NscaleError:
-    error = cls.__new__(cls, state["message"])
-    Exception.__init__(error, state["message"])
-    error.__dict__.update(state)
-    return error
+    @classmethod
+    def _restore(cls, state: dict[str, Any]) -> NscaleError:
+        error = cls.__new__(cls, state["message"])
+        Exception.__init__(error, state["message"])
+        error.__dict__.update(state)
+        return error
 
 
 class NscaleAuthenticationError(
@@ -111,332 +135,153 @@ class NscaleAuthenticationError(
 ):
     """401: the service token is missing, wrong, expired or revoked."""
 
+    statuses = frozenset({401})
+    advice = (
+        "Check the service token: argument `service_token` or variable "
+        "NSCALE_SERVICE_TOKEN. It may have expired."
+    )
+
 
 class NscalePermissionDeniedError(
     NscaleError, openai.PermissionDeniedError, ModelPermissionDeniedError
 ):
-    """403: the service token isn't allowed to do this."""
+    """403: the service token does not have the required permission."""
+
+    statuses = frozenset({403})
+    advice = "Grant the service token the permission named in the message."
 
 
 class NscaleInvalidRequestError(
     NscaleError, openai.BadRequestError, ModelInvalidRequestError
 ):
-    """400, and any other 4xx without a class of its own: the request is refused."""
+    """400, or another 4xx without a class of its own: the request was rejected."""
+
+    statuses = frozenset({400, 413})
+    advice = "Fix the request as described in the message."
 
 
 class NscaleUnprocessableError(
     NscaleInvalidRequestError, openai.UnprocessableEntityError
 ):
-    """422: a field of the request has a value that the service can't take."""
+    """422: a field of the request has an invalid value."""
+
+    statuses = frozenset({422})
 
 
 class NscaleContextOverflowError(NscaleInvalidRequestError, ContextOverflowError):
     """The prompt is longer than the model's context window."""
 
+    statuses = frozenset()
+    advice = (
+        "Shorten the messages (`trim_messages`, SummarizationMiddleware) or lower "
+        "`max_tokens`."
+    )
+
 
 class NscaleModelNotFoundError(NscaleError, openai.NotFoundError, ModelNotFoundError):
-    """404: the model doesn't exist or isn't available now.
+    """404: the model does not exist or is currently unavailable.
 
     Attributes:
-        suggestions: The ids most like it in the service's list, best first.
+        suggestions: The most similar IDs that the service lists, best match first.
     """
 
+    statuses = frozenset({404})
+    advice = (
+        "Check `model` (IDs are case-sensitive) against GET /v1/models, and `base_url`."
+    )
     suggestions: tuple[str, ...] = ()
 
 
 class NscaleConflictError(NscaleError, openai.ConflictError, ModelAPIError):
-    """409: the request conflicts with the state of a resource; may pass later."""
+    """409: the request conflicts with the state of a resource and may succeed later."""
+
+    statuses = frozenset({409})
+    advice = "Try again."
+    is_retried = True
 
 
 class NscaleRateLimitError(NscaleError, openai.RateLimitError, ModelRateLimitError):
-    """429 for anything but credit."""
+    """429 for any reason but insufficient credit."""
+
+    statuses = frozenset({429})
+    advice = "Wait and try again, or lower the concurrency."
+    is_retried = True
 
 
 class NscaleInsufficientCreditError(
     NscaleError, openai.RateLimitError, ModelRateLimitError
 ):
-    """429 with `INSUFFICIENT_CREDIT`: repeating the request changes nothing."""
+    """429 with `INSUFFICIENT_CREDIT`: retrying won't help."""
 
+    advice = "Add credit in the Nscale console; retrying won't help."
     is_retryable = False
 
 
 class NscaleServerError(NscaleError, openai.InternalServerError, ModelAPIError):
-    """500, and any 5xx without a class of its own."""
+    """500, or another 5xx without a class of its own."""
+
+    statuses = frozenset({500})
+    advice = "Try again; if the error persists, report the request ID to Nscale."
+    is_retried = True
 
 
 class NscaleUnavailableError(NscaleServerError):
     """502, 503 or 504: the service is temporarily unavailable."""
 
+    statuses = frozenset({502, 503, 504})
+    advice = "Try again later."
+
 
 class NscaleConnectionError(NscaleError, openai.APIConnectionError, ModelConnectionError):
-    """The service couldn't be reached, or the connection broke before an answer."""
+    """The service could not be reached, or the connection broke before a response."""
+
+    advice = "Check `base_url`, the network and any proxy, or try again."
+    is_retried = True
 
 
 class NscaleTimeoutError(NscaleError, openai.APITimeoutError, ModelTimeoutError):
-    """No answer within `timeout`."""
+    """408, or no response within `timeout`."""
+
+    statuses = frozenset({408})
+    advice = "Raise `timeout`, or try again."
+    is_retried = True
 
 
-class NscaleStalledStreamError(NscaleTimeoutError):
-    """A stream that brought nothing new for `stream_chunk_timeout` seconds."""
+class NscaleStalledStreamError(NscaleTimeoutError, StreamChunkTimeoutError):
+    """A stream was silent for `stream_chunk_timeout` seconds.
+
+    Attributes:
+        timeout_s: The limit, in seconds.
+        model_name: ID of the model.
+        chunks_received: Number of chunks received before the silence.
+    """
+
+    statuses = frozenset()
+    advice = (
+        "Raise `stream_chunk_timeout`, or try again; everything received is in `partial`."
+    )
+    is_retried = False
+    timeout_s: float = 0.0
+    model_name: str | None = None
+    chunks_received: int = 0
 
 
 class NscaleInterruptedStreamError(NscaleConnectionError):
-    """A stream that ended before the model had finished. `partial` has what came."""
+    """A stream ended before the model had finished; `partial` holds what was received."""
+
+    advice = "Try again; everything received is in `partial`."
+    is_retried = False
 
 
 class NscaleStreamError(NscaleError, openai.APIError, ModelAPIError):
-    """An error that the service reported inside a stream, of no more exact class."""
+    """The service reported an error mid-stream that has no more specific class."""
+
+    advice = "Try again; everything received is in `partial`."
 
 
 class NscaleMalformedResponseError(
     NscaleError, openai.APIResponseValidationError, ModelAPIError
 ):
-    """A success status with a body that isn't what was asked for."""
+    """The status is a success, but the body is not what was requested."""
 
-
-_CLASS_OF_STATUS: dict[int, type[NscaleError]] = {
-    400: NscaleInvalidRequestError,
-    401: NscaleAuthenticationError,
-    403: NscalePermissionDeniedError,
-    404: NscaleModelNotFoundError,
-    408: NscaleTimeoutError,
-    409: NscaleConflictError,
-    413: NscaleInvalidRequestError,
-    422: NscaleUnprocessableError,
-    429: NscaleRateLimitError,
-    500: NscaleServerError,
-    502: NscaleUnavailableError,
-    503: NscaleUnavailableError,
-    504: NscaleUnavailableError,
-}
-
-_ADVICE: dict[type[NscaleError], str] = {
-    NscaleAuthenticationError: (
-        "Check the service token: argument `service_token` or variable "
-        "NSCALE_SERVICE_TOKEN. It may have expired."
-    ),
-    NscalePermissionDeniedError: (
-        "Give the service token the permission that the message names."
-    ),
-    NscaleInvalidRequestError: "Change the request as the message says.",
-    NscaleUnprocessableError: "Change the request as the message says.",
-    NscaleContextOverflowError: (
-        "Shorten the messages (`trim_messages`, SummarizationMiddleware) or lower "
-        "`max_tokens`."
-    ),
-    NscaleModelNotFoundError: (
-        "Check `model` (ids are case-sensitive) against GET /v1/models, and `base_url`."
-    ),
-    NscaleConflictError: "Try again.",
-    NscaleRateLimitError: "Wait and try again, or lower the concurrency.",
-    NscaleInsufficientCreditError: (
-        "Add credit in Nscale's console; repeating the request changes nothing."
-    ),
-    NscaleServerError: "Try again; if it persists, report the request id to Nscale.",
-    NscaleUnavailableError: "Try again later.",
-    NscaleConnectionError: ("Check `base_url`, the network and any proxy, or try again."),
-    NscaleTimeoutError: "Raise `timeout`, or try again.",
-    NscaleStalledStreamError: (
-        "Raise `stream_chunk_timeout`, or try again; `partial` has what had been "
-        "received."
-    ),
-    NscaleInterruptedStreamError: "Try again; `partial` has what had been received.",
-    NscaleStreamError: "Try again; `partial` has what had been received.",
-    NscaleMalformedResponseError: "Check `base_url` and any proxy in between.",
-}
-
-
-def advice(kind: type[NscaleError]) -> str:
-    """What to do about an error of this class, in a sentence."""
-    return _ADVICE[kind]
-
-
-# Wordings by which vLLM and the proxies before it report a prompt that is too long.
-_OVERFLOW = re.compile(
-    r"maximum context length|context_length_exceeded|exceeds? the (?:model's )?"
-    r"(?:maximum )?context|max_model_len|maximum model length|prompt is too long",
-    re.IGNORECASE,
-)
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def error_object(body: object) -> Mapping[str, Any] | None:
-    """The error object in a body, wherever the service or a proxy puts it.
-
-    Takes Nscale's `{"error": {...}}`, a bare string there, vLLM's flat
-    `{"object": "error", "message": ...}` and FastAPI's `{"detail": ...}`.
-    """
-    if not isinstance(body, Mapping):
-        return None
-    error = body.get("error")
-    if isinstance(error, Mapping):
-        return error
-    if isinstance(error, str):
-        return {**body, "message": error}
-    said = body.get("message") if "choices" not in body else None
-    if body.get("object") == "error" or isinstance(said, str):
-        return body
-    if "choices" not in body and "detail" in body:
-        return {"message": _text(body["detail"])}
-    return None
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or a date)."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) / unit
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(value).timestamp() - time()
-            except (ValueError, TypeError, OverflowError):
-                continue
-        # NaN fails both comparisons and is dropped with the infinite ones.
-        if 0 <= seconds < float("inf"):
-            return seconds
-        if seconds < 0:
-            return 0.0
-    return None
-
-
-def _class_for(status: int, error: Mapping[str, Any], message: str) -> type[NscaleError]:
-    kinds = {str(error.get(key)).upper() for key in ("error_type", "type", "code")}
-    # By the code alone: other services word passing limits as "insufficient quota".
-    if "INSUFFICIENT_CREDIT" in kinds and status in {402, 429}:
-        return NscaleInsufficientCreditError
-    overflow = _OVERFLOW.search(message) or "CONTEXT_LENGTH_EXCEEDED" in kinds
-    if overflow and _CLIENT <= status < _SERVER:
-        return NscaleContextOverflowError
-    other = NscaleServerError if status >= _SERVER else NscaleInvalidRequestError
-    return _CLASS_OF_STATUS.get(status, other)
-
-
-def _excerpt(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"
-
-
-def decode_body(content: bytes) -> object:
-    """JSON as Python objects, anything else as text, nothing as `None`."""
-    if not content.strip():
-        return None
-    try:
-        return jiter.from_json(content)
-    except ValueError:
-        return content.decode("utf-8", "replace")
-
-
-def public_request(request: httpx2.Request) -> httpx2.Request:
-    """The same request without headers and body: an exception may be logged."""
-    return httpx2.Request(request.method, str(request.url))
-
-
-def public_response(response: Any, content: bytes) -> httpx2.Response:
-    """A copy of a response that holds neither the token nor a connection."""
-    kept = {
-        name: value
-        for name, value in response.headers.items()
-        if name.lower() not in {"content-encoding", "content-length", "set-cookie"}
-    }
-    return httpx2.Response(
-        response.status_code,
-        headers=kept,
-        content=content,
-        request=public_request(response.request),
-    )
-
-
-def status_error(response: Any, content: bytes, retries: int = 0) -> NscaleError:
-    """The error for a response whose status isn't a success.
-
-    Args:
-        response: The httpx response; its body needn't have been read through it.
-        content: The body's bytes.
-        retries: How many times the request had been repeated before this.
-    """
-    status = response.status_code
-    body = decode_body(content)
-    error = error_object(body) or {}
-    said = _text(error.get("message")) or (
-        _excerpt(body) if isinstance(body, str) else ""
-    )
-    said = said or "(the response has no message)"
-    if status < _CLIENT:  # success has been dealt with, so it redirects
-        said = f"redirected to {response.headers.get('location', 'nowhere')}"
-        advice = "Redirects aren't followed: set `base_url` to the final address."
-        cls: type[NscaleError] = NscaleInvalidRequestError
-    else:
-        cls = _class_for(status, error, said)
-        advice = _advice_for(cls, said)
-    kind = _text(error.get("error_type") or error.get("code"))
-    label = f"{status}, {kind}" if kind else f"{status}"
-    return cls(
-        f"Nscale answered {label}: {said.rstrip('.')}. {advice}",
-        response=public_response(response, content),
-        body=body,
-        retries=retries,
-    )
-
-
-# What a refused request may be about -> the way out.
-_WAYS_OUT = {
-    "tool_choice": (
-        "The model can't be made to call a tool: leave `tool_choice` out or 'auto'; for "
-        "an answer in a schema use method='json_schema', in an agent ProviderStrategy."
-    ),
-    "response_format": (
-        "For an answer in a schema without `response_format` use method='prompt'."
-    ),
-}
-
-
-def _advice_for(cls: type[NscaleError], said: str) -> str:
-    if cls in (NscaleInvalidRequestError, NscaleUnprocessableError):
-        for field, way_out in _WAYS_OUT.items():
-            if field in said:
-                return way_out
-    return _ADVICE[cls]
-
-
-def reported_error(
-    body: Mapping[str, Any], partial: AIMessage | None, response: Any
-) -> NscaleError:
-    """The error for an error object inside a stream, or in place of a reply."""
-    error = error_object(body) or {}
-    said = _text(error.get("message")) or _excerpt(str(body))
-    code = str(error.get("status") or error.get("status_code") or error.get("code"))
-    status = int(code) if re.fullmatch(r"[1-5]\d\d", code, re.ASCII) else 0
-    kinds = {str(error.get(key)).upper() for key in ("error_type", "type", "code")}
-    if not status and kinds & {"INSUFFICIENT_CREDIT", "TOO_MANY_REQUESTS"}:
-        status = 429
-    if not status and _OVERFLOW.search(said):
-        status = 400
-    cls = _class_for(status, error, said) if status >= _CLIENT else NscaleStreamError
-    failure = cls(
-        f"Nscale answered {response.status_code}, then reported an error: "
-        f"{said.rstrip('.')}. {_ADVICE[cls]}",
-        response=response,
-        body=body,
-        partial=partial,
-    )
-    if status:
-        failure.status_code = status
-    return failure
-
-
-def malformed_response(what: str, response: Any, content: bytes) -> NscaleError:
-    """The error for a success status with a body that can't be used."""
-    body = decode_body(content)
-    seen = _excerpt(content.decode("utf-8", "replace")) or "(empty)"
-    return NscaleMalformedResponseError(
-        f"Nscale answered {response.status_code}, but {what}. "
-        f"{advice(NscaleMalformedResponseError)} The body begins: {seen}",
-        response=public_response(response, content),
-        body=body,
-    )
+    advice = "Check `base_url` and any proxy in between."

@@ -1,4 +1,4 @@
-"""Models by name, as LangChain's `init_chat_model` has them."""
+"""Creates models by name, like LangChain's `init_chat_model`."""
 
 from __future__ import annotations
 
@@ -6,45 +6,48 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
+from langchain_nscale._provider import PROVIDER
 from langchain_nscale.chat_models import ChatNscale
-
-PROVIDER = "nscale"
 
 
 def init_chat_model(
     model: str | None = None, *, model_provider: str | None = None, **kwargs: Any
 ) -> BaseChatModel:
-    """A chat model by name: `"nscale:<id>"` here, any other by LangChain's function.
+    """Create `"nscale:<id>"`; pass all other names to LangChain's `init_chat_model`.
 
-    LangChain's own list of providers is closed to third parties. Where its
-    `init_chat_model` is imported, import this one; where LangChain takes a name
-    (`create_agent`, middleware), give it the model that this returns.
+    LangChain's `init_chat_model` has a fixed list of providers. Import this one instead,
+    and where LangChain expects a name (`create_agent`, middleware), pass it the model
+    that this returns.
 
     Args:
-        model: `"nscale:<id>"`, or the id with `model_provider="nscale"`, or whatever
-            LangChain's function takes.
-        model_provider: Who serves the model, if its name doesn't say.
+        model: `"nscale:<id>"`, or the ID with `model_provider="nscale"`, or anything
+            that LangChain's function accepts.
+        model_provider: The provider, if the name does not include it.
         kwargs: Settings of the model.
 
     Raises:
-        ValueError: A setting is wrong, or one that only LangChain's models have.
-        ImportError: The model isn't Nscale's, and langchain isn't installed.
+        ValueError: A setting is invalid, or only available for LangChain's models.
+        ImportError: The model is not Nscale's, and langchain is not installed.
     """
     provider, colon, name = (model or "").partition(":")
-    by_name = bool(colon) and provider.lower() == PROVIDER
-    if by_name or (model_provider or "").lower() == PROVIDER:
+    has_prefix = bool(colon) and provider.lower() == PROVIDER
+    if has_prefix or (model_provider or "").lower() == PROVIDER:
         for setting in ("configurable_fields", "config_prefix"):
             if kwargs.pop(setting, None):
                 msg = (
-                    f"`{setting}` isn't for Nscale's models: call "
-                    "`.configurable_fields(...)` of the model instead."
+                    f"`{setting}` is not supported for Nscale's models: call the "
+                    "model's `.configurable_fields(...)` instead."
                 )
                 raise ValueError(msg)
-        return ChatNscale(model=name if by_name else model or "", **kwargs)
+        return ChatNscale(model=name if has_prefix else model or "", **kwargs)
     try:
-        from langchain.chat_models import init_chat_model as of_langchain  # noqa: PLC0415
+        from langchain.chat_models import (  # noqa: PLC0415  # an optional dependency
+            init_chat_model as langchain_init_chat_model,
+        )
     except ImportError as missing:
-        msg = f"{model!r} isn't a model of Nscale's; others need `pip install langchain`."
+        msg = f"{model!r} is not a model of Nscale; others need `pip install langchain`."
         raise ImportError(msg) from missing
-    found: Any = of_langchain(model, model_provider=model_provider, **kwargs)
-    return found  # type: ignore[no-any-return]  # it may become one only when called
+    created: Any = langchain_init_chat_model(
+        model, model_provider=model_provider, **kwargs
+    )
+    return created  # type: ignore[no-any-return]  # a configurable model is created later

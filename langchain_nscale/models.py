@@ -1,36 +1,27 @@
-"""The models that Nscale serves, with their prices: `GET /v1/models`."""
+"""The models that Nscale serves, and their prices. Types and parsing; no HTTP."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from difflib import SequenceMatcher
-from time import monotonic
 from typing import Any, Literal, NamedTuple
 
-import jiter
 from langchain_core.language_models import ModelProfile
 
-from langchain_nscale._profiles import find_profile
-from langchain_nscale._transport import Transport
-from langchain_nscale.errors import malformed_response
+from langchain_nscale._model_facts import find_profile, is_embedding_model, is_image_model
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["chat", "embedding", "image"]
 
-CACHED_FOR = 300.0  # seconds
-_PATH = "/models"
 _MILLION = 1_000_000
-_CACHES = 16  # lists kept, of as many addresses and tokens
-_NEAR = 0.6  # how alike an id has to be to be suggested
-_SUGGESTIONS = 3
-_READ = {"id", "object", "owned_by", "created", "context_length", "pricing"}
-_IMAGE_MODELS = re.compile(r"flux|stable-diffusion|sdxl", re.IGNORECASE)
+_MIN_SIMILARITY = 0.6  # how similar an ID must be to be suggested
+_MAX_SUGGESTIONS = 3
+_PARSED = {"id", "object", "owned_by", "created", "context_length", "pricing"}
 
 
 class Price(NamedTuple):
@@ -40,25 +31,25 @@ class Price(NamedTuple):
     output: Decimal
 
     def of(self, input_tokens: int, output_tokens: int) -> Decimal:
-        """What so many tokens cost, in US dollars."""
-        paid = input_tokens * self.input + output_tokens * self.output
-        return paid / _MILLION
+        """Return the cost of tokens, in US dollars."""
+        return (input_tokens * self.input + output_tokens * self.output) / _MILLION
 
 
 @dataclass(frozen=True)
 class NscaleModel:
-    """A model as Nscale lists it. Everything but the id may be unknown (`None`).
+    """A model as listed by Nscale. Everything except the ID can be unknown (`None`).
 
     Attributes:
-        id: What to give as `model`.
-        owned_by: The author, e.g. `"Qwen"`.
-        created: When it was made.
-        context_length: Tokens of input and output together.
-        input_price: US dollars per million tokens.
-        output_price: Likewise; of image models, US dollars per megapixel.
-        kind: `"chat"`, `"embedding"` or `"image"`. The list doesn't say: it follows from
-            the profile, the id and the prices.
-        profile: What is known of its abilities, if it is a chat model.
+        id: The value for `model`.
+        owned_by: The author, for example `"Qwen"`.
+        created: When the model was created.
+        context_length: Maximum number of input and output tokens together.
+        input_price: US dollars per million input tokens.
+        output_price: US dollars per million output tokens; for image models, per
+            megapixel.
+        kind: `"chat"`, `"embedding"` or `"image"`. The list does not say; it is derived
+            from the profile, the ID and the prices.
+        profile: The model's capabilities, if it is a known chat model.
         extra: All other fields of the list's entry.
     """
 
@@ -74,7 +65,7 @@ class NscaleModel:
 
     @property
     def price(self) -> Price | None:
-        """Its price for tokens, if it has one."""
+        """The price of tokens, if the model has one."""
         if self.kind == "image" or self.input_price is None or self.output_price is None:
             return None
         return Price(self.input_price, self.output_price)
@@ -83,11 +74,32 @@ class NscaleModel:
 Prices = Mapping[str, "NscaleModel | tuple[Any, Any]"] | Iterable[NscaleModel]
 
 
+def parse_models(body: object) -> list[NscaleModel]:
+    """Parse the decoded body of `GET /v1/models`.
+
+    Entries without an ID are skipped with a warning in the log.
+
+    Raises:
+        ValueError: The body is not a list of models.
+    """
+    entries = body.get("data") if isinstance(body, dict) else body
+    if not isinstance(entries, list):
+        msg = "the body is not a list of models"
+        raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
+    models = []
+    for entry in entries:
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]:
+            models.append(parse_model(entry))
+        else:
+            logger.warning("The model list has an entry without an ID: %r", entry)
+    return models
+
+
 def parse_model(entry: Mapping[str, Any]) -> NscaleModel:
-    """A model from an entry of the list; what can't be read counts as unknown."""
+    """Parse an entry of the model list; invalid values count as unknown."""
     pricing = entry.get("pricing")
     pricing = pricing if isinstance(pricing, Mapping) else {}
-    given, made = as_price(pricing.get("input")), as_price(pricing.get("output"))
+    output_price = as_price(pricing.get("output"))
     context = entry.get("context_length")
     context = context if type(context) is int and context > 0 else None
     owner = entry.get("owned_by")
@@ -97,16 +109,16 @@ def parse_model(entry: Mapping[str, Any]) -> NscaleModel:
         owned_by=owner if isinstance(owner, str) else None,
         created=_as_time(entry.get("created")),
         context_length=context,
-        input_price=given,
-        output_price=made,
-        kind=_kind(entry["id"], profile, context, made),
+        input_price=as_price(pricing.get("input")),
+        output_price=output_price,
+        kind=_kind(entry["id"], profile, context, output_price),
         profile=profile,
-        extra={key: value for key, value in entry.items() if key not in _READ},
+        extra={key: value for key, value in entry.items() if key not in _PARSED},
     )
 
 
 def as_price(value: object) -> Decimal | None:
-    """A price from a number or a string; `None` for anything else."""
+    """Convert a number or a string to a price; return `None` for anything else."""
     if not isinstance(value, (int, float, str, Decimal)) or isinstance(value, bool):
         return None
     try:
@@ -126,126 +138,57 @@ def _as_time(value: object) -> datetime | None:
 
 
 def _kind(
-    model: str, profile: ModelProfile | None, context: int | None, made: Decimal | None
+    model: str,
+    profile: ModelProfile | None,
+    context: int | None,
+    output_price: Decimal | None,
 ) -> Kind | None:
     if profile is not None:
         return "chat"
-    if "embed" in model.lower():
+    if is_embedding_model(model):
         return "embedding"
-    if _IMAGE_MODELS.search(model):
+    if is_image_model(model):
         return "image"
-    return "chat" if context and made else None  # it writes tokens, at a price
-
-
-def parse_models(response: Any) -> list[NscaleModel]:
-    """The models in a response of `GET /v1/models`.
-
-    Raises:
-        NscaleMalformedResponseError: It isn't such a list.
-    """
-    try:
-        body = jiter.from_json(response.content)
-    except ValueError:
-        body = None
-    entries = body.get("data") if isinstance(body, dict) else body
-    if not isinstance(entries, list):
-        what = "the body isn't a list of models"
-        raise malformed_response(what, response, response.content)
-    models = []
-    for entry in entries:
-        if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry["id"]:
-            models.append(parse_model(entry))
-        else:
-            logger.warning("The model list has an entry without an id: %r", entry)
-    return models
-
-
-# (address, token, headers, query) -> (when it was fetched, the list); newest last.
-_cache: dict[Any, tuple[float, list[NscaleModel]]] = {}
-
-
-def _key(transport: Transport) -> Any:
-    headers, query = transport.headers or {}, transport.query or {}
-    more = (*sorted(headers.items()), *((key, str(query[key])) for key in sorted(query)))
-    return (transport.base_url, transport.token, more)
-
-
-def _cached(key: Any) -> list[NscaleModel] | None:
-    fetched, models = _cache.get(key, (float("-inf"), []))
-    return list(models) if monotonic() - fetched < CACHED_FOR else None
-
-
-def _remember(key: Any, response: Any) -> list[NscaleModel]:
-    models = parse_models(response)
-    _cache.pop(key, None)
-    _cache[key] = (monotonic(), models)
-    for old in list(_cache)[:-_CACHES]:
-        _cache.pop(old, None)
-    return list(models)
-
-
-def fetch_models(transport: Transport, *, refresh: bool) -> list[NscaleModel]:
-    """The model list, at most `CACHED_FOR` seconds old unless `refresh` is set."""
-    key = _key(transport)
-    models = None if refresh else _cached(key)
-    if models is None:
-        models = _remember(key, transport.send(_PATH, None)[0])
-    return models
-
-
-async def afetch_models(transport: Transport, *, refresh: bool) -> list[NscaleModel]:
-    """The async twin of `fetch_models`."""
-    key = _key(transport)
-    models = None if refresh else _cached(key)
-    if models is None:
-        models = _remember(key, (await transport.asend(_PATH, None))[0])
-    return models
-
-
-def known_price(model: str) -> Price | None:
-    """The price in the newest list that this process has fetched, however old it is."""
-    for _, models in reversed(list(_cache.values())):
-        for listed in models:
-            if listed.id.lower() == model.lower():
-                return listed.price
-    return None
+    return "chat" if context and output_price else None  # it is billed for output tokens
 
 
 def price_table(prices: Prices) -> dict[str, Price]:
-    """Prices by id in lower case.
+    """Return prices by ID in lower case.
 
     Raises:
-        ValueError: One isn't a pair of numbers.
+        ValueError: A price is not a pair of numbers.
     """
     if not isinstance(prices, Mapping):
         prices = {model.id: model for model in prices}
     table = {}
-    for model, given in prices.items():
-        if isinstance(given, NscaleModel):
-            price = given.price
+    for model, entry in prices.items():
+        if isinstance(entry, NscaleModel):
+            price = entry.price
         else:
-            read, written = (as_price(value) for value in given)
-            if read is None or written is None:
+            input_price, output_price = (as_price(value) for value in entry)
+            if input_price is None or output_price is None:
                 msg = (
-                    f"`prices` has {given!r} for {model!r}: give US dollars per million "
+                    f"`prices` has {entry!r} for {model!r}: use US dollars per million "
                     "tokens, (input, output)."
                 )
                 raise ValueError(msg)
-            price = Price(read, written)
+            price = Price(input_price, output_price)
         if price is not None:
             table[model.lower()] = price
     return table
 
 
-def nearest_ids(model: str, ids: Iterable[str]) -> list[str]:
-    """The ids most like a model's, best first; few or none."""
+def similar_ids(model: str, ids: Iterable[str]) -> list[str]:
+    """Return the IDs most similar to a model's, best match first."""
 
-    def likeness(listed: str) -> float:
+    def similarity(listed: str) -> float:
         pairs = [(model, listed), (model.rpartition("/")[2], listed.rpartition("/")[2])]
         return max(
             SequenceMatcher(None, one.lower(), other.lower()).ratio()
             for one, other in pairs
         )
 
-    ranked = sorted(((likeness(listed), listed) for listed in ids), reverse=True)
-    return [listed for ratio, listed in ranked[:_SUGGESTIONS] if ratio >= _NEAR]
+    ranked = sorted(((similarity(listed), listed) for listed in ids), reverse=True)
+    return [
+        listed for ratio, listed in ranked[:_MAX_SUGGESTIONS] if ratio >= _MIN_SIMILARITY
+    ]

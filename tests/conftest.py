@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from langchain_nscale import models
+from langchain_nscale import _model_list
 
 settings.register_profile(
     "nscale",
@@ -31,4 +31,4 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _forget_model_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_cache", {})
+    monkeypatch.setattr(_model_list, "cache", type(_model_list.cache)())

@@ -1,7 +1,7 @@
-"""The command line: options here, what they do in the modules beside.
+"""The command line: commands and their options. The modules of this package run them.
 
-Nothing but click is imported before a command needs it: the first token of an answer is
-to come hardly later than in a script that does nothing else.
+Each command imports what it needs when it runs, so that start-up adds almost nothing to
+the time to first token.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from typing import Any, TypeVar
 
 import click
 
+from langchain_nscale.cli._exits import (
+    API_ERROR,
+    INTERRUPTED,
+    error_text,
+    exit_code,
+)
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
-API_ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
-
-_IN_PROCESS_LISTS = (
-    "Service token. Other users of this machine see it in the list of processes: prefer "
-    "the variable NSCALE_SERVICE_TOKEN."
-)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code.
 
-    0, or 1 for an error of the API, 2 for a mistake in the command, 130 for Ctrl-C.
+    0 for success, 1 for an error of the API, 2 for a mistake in the command, 130 for
+    Ctrl-C.
     """
     try:
         result = cli.main(
@@ -42,44 +44,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return INTERRUPTED
-    except BrokenPipeError:  # as by `| head`; nobody is there to be told
+    except BrokenPipeError:  # the reader is gone (`| head`), so there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return API_ERROR
     except Exception as error:
-        code = _code_of(error)
+        code = exit_code(error)
         if code is None:
             raise
-        click.echo(f"Error: {what_is_wrong(error)}", err=True)
+        click.echo(f"Error: {error_text(error)}", err=True)
         return code
     return result if isinstance(result, int) else 0
 
 
-def _code_of(error: Exception) -> int | None:
-    """The exit code for an error; `None` for a bug."""
-    from langchain_core.exceptions import OutputParserException  # noqa: PLC0415  # slow
-
-    from langchain_nscale.errors import NscaleError  # noqa: PLC0415  # likewise
-
-    if isinstance(error, (NscaleError, OutputParserException)):
-        return API_ERROR
-    return USAGE_ERROR if isinstance(error, (ValueError, OSError)) else None
-
-
-def what_is_wrong(error: BaseException) -> str:
-    """An error in a line, without what pydantic adds to it."""
-    errors = getattr(error, "errors", None)
-    if callable(errors):
-        said = "; ".join(
-            f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
-            if one["loc"]
-            else one["msg"]
-            for one in errors()
-        )
-        return said.replace("Value error, ", "")
-    return str(error) or type(error).__name__
-
-
-# --- options that several commands share ------------------------------------------------
+# --- shared options ---------------------------------------------------------------------
 
 
 def _options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -92,10 +69,16 @@ def _options(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
 
 
 _connection = _options(
-    click.option("-t", "--token", metavar="TOKEN", help=_IN_PROCESS_LISTS),
+    click.option(
+        "-t",
+        "--token",
+        metavar="TOKEN",
+        help="Service token. Other users of this machine can see it in the process "
+        "list: prefer the variable NSCALE_SERVICE_TOKEN.",
+    ),
     click.option("--base-url", metavar="URL", help="Address of the API."),
-    click.option("--local", is_flag=True, help="Ask a stand-in server; needs no token."),
-    click.option("--timeout", type=float, metavar="SECONDS", help="Time for an answer."),
+    click.option("--local", is_flag=True, help="Use a stand-in server; no token needed."),
+    click.option("--timeout", type=float, metavar="SECONDS", help="Timeout in seconds."),
 )
 _model = click.option(
     "-m",
@@ -105,28 +88,34 @@ _model = click.option(
     default=DEFAULT_MODEL,
     show_default=True,
     show_envvar=True,
-    help="Model to ask.",
+    help="ID of the model.",
 )
+# A new sampling option also needs a field in `_inputs.SamplingOptions`.
 _sampling = _options(
-    click.option("--max-tokens", type=int, metavar="N", help="Longest answer."),
-    click.option("--temperature", type=float, metavar="T"),
-    click.option("--seed", type=int, metavar="N"),
-    click.option("--stop", multiple=True, metavar="TEXT", help="End there; repeatable."),
+    click.option(
+        "--max-tokens", type=int, metavar="N", help="Maximum number of generated tokens."
+    ),
+    click.option("--temperature", type=float, metavar="T", help="From 0 to 2."),
+    click.option("--seed", type=int, metavar="N", help="For reproducible sampling."),
+    click.option(
+        "--stop", multiple=True, metavar="TEXT", help="Stop sequence; can be repeated."
+    ),
 )
+_system = click.option("--system", metavar="TEXT", help="System prompt.")
 _schema = click.option(
     "--json-schema",
     "schema",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON Schema that the answer has to follow.",
+    help="File with a JSON Schema for the answer.",
 )
 
 
 # --- commands ---------------------------------------------------------------------------
 
 
-def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from langchain_nscale import __version__  # noqa: PLC0415  # like all imports here
+def _version(context: click.Context, _: click.Parameter, requested: bool) -> None:
+    if requested:
+        from langchain_nscale import __version__  # noqa: PLC0415  # imported on demand
 
         click.echo(__version__)
         context.exit()
@@ -134,12 +123,17 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
 )
 def cli() -> None:
-    """Nscale's models on the command line.
+    """Use Nscale's models from the command line.
 
-    The token is taken from NSCALE_SERVICE_TOKEN, the address from NSCALE_BASE_URL.
+    The token is read from NSCALE_SERVICE_TOKEN, the address from NSCALE_BASE_URL.
     """
 
 
@@ -147,22 +141,22 @@ def cli() -> None:
 @click.argument("prompt", required=False)
 @_connection
 @_model
-@click.option("-i", "--interactive", is_flag=True, help="Go on asking.")
+@click.option("-i", "--interactive", is_flag=True, help="Start an interactive session.")
 @click.option(
     "--message",
     "messages",
     multiple=True,
     metavar="ROLE:TEXT",
-    help="Earlier turn (system, user or assistant); repeatable.",
+    help="Earlier turn (system, user or assistant); can be repeated.",
 )
-@click.option("--system", metavar="TEXT", help="What the model is to do.")
+@_system
 @_sampling
 @click.option(
     "--image",
     "images",
     multiple=True,
     metavar="PATH|URL",
-    help="Image to go with the prompt; repeatable.",
+    help="Image to send with the prompt; can be repeated.",
 )
 @_schema
 @click.option(
@@ -170,35 +164,37 @@ def cli() -> None:
     default=None,
     help="Show the model's reasoning (on standard error). Default: on a terminal.",
 )
-@click.option("--stats", is_flag=True, help="Use, times and cost as JSON.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each answer.")
-@click.option("--no-stream", is_flag=True, help="Show the answer when it is whole.")
+@click.option("--stats", is_flag=True, help="Print usage, times and cost as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per answer.")
+@click.option("--no-stream", is_flag=True, help="Print the answer once it is complete.")
 def chat(**options: Any) -> int:
-    """Ask a model; PROMPT may be - for standard input.
+    """Ask a model. PROMPT can be - for standard input.
 
     \b
     langchain-nscale chat "Why is the sky blue?"
     langchain-nscale chat -i --message "system:Answer in rhymes."
     git diff | langchain-nscale chat --system "Write a commit message." -
-    """  # noqa: D301  # click's mark for lines to leave as they are
+    """  # noqa: D301  # click's marker for lines that are not rewrapped
     from langchain_nscale.cli._chat import main  # noqa: PLC0415
+    from langchain_nscale.cli._inputs import ChatOptions  # noqa: PLC0415
 
-    return main(**options)
+    return main(ChatOptions(**options))
 
 
 @cli.command()
 @click.argument("part", required=False)
 @_connection
 @click.option("--kind", type=click.Choice(["chat", "embedding", "image"]))
-@click.option("--json", "as_json", is_flag=True, help="A list of JSON objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
 def models(**options: Any) -> int:
-    """List the models with their prices; those with PART in their id.
+    """List models with their prices; only those with PART in their ID.
 
-    Prices are US dollars per million tokens (images: per megapixel).
+    Prices are US dollars per million tokens (for image models, per megapixel).
     """
-    from langchain_nscale.cli._lists import show_models  # noqa: PLC0415
+    from langchain_nscale.cli._inputs import ModelsOptions  # noqa: PLC0415
+    from langchain_nscale.cli._models import main  # noqa: PLC0415
 
-    return show_models(**options)
+    return main(ModelsOptions(**options))
 
 
 @cli.command()
@@ -207,33 +203,37 @@ def models(**options: Any) -> int:
 @click.option(
     "-m", "--model", metavar="ID", default="Qwen/Qwen3-Embedding-8B", show_default=True
 )
-@click.option("--file", "-f", type=click.File(), help="A text in each line; - for input.")
-@click.option("--dimensions", type=int, metavar="N")
+@click.option(
+    "--file", "-f", type=click.File(), help="File with one text per line; - for input."
+)
+@click.option("--dimensions", type=int, metavar="N", help="Length of the vectors.")
 @click.option("--query", is_flag=True, help="Embed as queries, not as documents.")
 def embed(**options: Any) -> int:
     """Embed TEXTS, or the lines of a file; print a JSON object for each."""
-    from langchain_nscale.cli._lists import embed_texts  # noqa: PLC0415
+    from langchain_nscale.cli._embed import main  # noqa: PLC0415
+    from langchain_nscale.cli._inputs import EmbedOptions  # noqa: PLC0415
 
-    return embed_texts(**options)
+    return main(EmbedOptions(**options))
 
 
 @cli.command()
 @_connection
 @_model
 def doctor(**options: Any) -> int:
-    """Say whether everything is in order, a line for each thing."""
-    from langchain_nscale.cli._doctor import examine  # noqa: PLC0415
+    """Check the installation, token and API."""
+    from langchain_nscale.cli._doctor import main  # noqa: PLC0415
+    from langchain_nscale.cli._inputs import DoctorOptions  # noqa: PLC0415
 
-    return examine(**options)
+    return main(DoctorOptions(**options))
 
 
 @cli.command()
-@click.option("--port", type=int, default=0, help="By default a free one.")
+@click.option("--port", type=int, default=0, help="Port; a free one by default.")
 def serve(port: int) -> int:
     """Run the stand-in server until Ctrl-C."""
-    from langchain_nscale.cli._lists import serve_stand_in  # noqa: PLC0415
+    from langchain_nscale.cli._serve import main  # noqa: PLC0415
 
-    return serve_stand_in(port)
+    return main(port)
 
 
 @cli.command()
@@ -247,27 +247,42 @@ def serve(port: int) -> int:
 )
 @_connection
 @_model
-@click.option("--system", metavar="TEXT", help="What the model is to do.")
+@_system
 @_sampling
 @_schema
-@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--max-retries", type=click.IntRange(0), default=2, show_default=True)
-@click.option("--as-completed", is_flag=True, help="Don't keep the order of the lines.")
 @click.option(
-    "--max-spend", type=float, metavar="DOLLARS", help="Stop after so many US dollars."
+    "--concurrency",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Maximum number of concurrent requests.",
 )
-@click.option("--retry-failed", is_flag=True, help="Try the lines again that failed.")
+@click.option(
+    "--max-retries",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="Maximum number of retries per request.",
+)
+@click.option(
+    "--as-completed", is_flag=True, help="Write results in order of completion."
+)
+@click.option(
+    "--max-spend", type=float, metavar="DOLLARS", help="Stop at this cost in US dollars."
+)
+@click.option("--retry-failed", is_flag=True, help="Retry the lines that failed.")
 def batch(**options: Any) -> int:
-    """Send each line of a file through a model.
+    """Send each line of a file to a model.
 
-    A line is {"prompt": "..."} or {"messages": [...]}, with `id` and `metadata` of your
-    own and with `model`, `system`, `temperature`, `max_tokens`, `stop`, `seed` where they
-    differ. Failed lines go to OUT.jsonl.failed. Stopped in any way and started again, it
-    goes on where it was.
+    A line is {"prompt": "..."} or {"messages": [...]}, optionally with your own `id` and
+    `metadata`, and with `model`, `system`, `temperature`, `max_tokens`, `stop` or `seed`
+    where they differ. Failed lines are written to OUT.jsonl.failed. If a run stops for
+    any reason, run the command again to continue.
     """
     from langchain_nscale.cli._batch import main  # noqa: PLC0415
+    from langchain_nscale.cli._inputs import BatchOptions  # noqa: PLC0415
 
-    return main(**options)
+    return main(BatchOptions(**options))
 
 
 @cli.command()

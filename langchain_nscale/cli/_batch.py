@@ -1,4 +1,4 @@
-"""`batch`: each line of a file through a model, several at once."""
+"""`batch`: sends each line of a file to a model, with concurrent requests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +20,16 @@ from langchain_core.messages import (
 )
 from typing_extensions import Self
 
-from langchain_nscale import (
-    ChatNscale,
-    NscaleAuthenticationError,
-    NscaleError,
-    NscaleInsufficientCreditError,
-    NscalePermissionDeniedError,
-)
-from langchain_nscale.cli import API_ERROR
+from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler
+from langchain_nscale._lazy import errors
+from langchain_nscale._usage.ledger import Call
 from langchain_nscale.cli._answer import error_object
-from langchain_nscale.cli._model import connection, read_schema, sampling
+from langchain_nscale.cli._exits import API_ERROR
+from langchain_nscale.cli._inputs import BatchOptions, read_schema
 from langchain_nscale.cli._store import Store
-from langchain_nscale.models import Price
+from langchain_nscale.models import NscaleModel, Price
 
-_AHEAD = 16  # times the concurrency: how far lines may be ahead of one that takes long
-# After these no other line would fare better.
-_HOPELESS = (
-    NscaleAuthenticationError,
-    NscaleInsufficientCreditError,
-    NscalePermissionDeniedError,
-)
+_AHEAD = 16  # how far ahead of the slowest line to read, in multiples of the concurrency
 _OVERRIDES = {
     "model",
     "temperature",
@@ -53,83 +41,68 @@ _OVERRIDES = {
     "extra_body",
 }
 _FIELDS = {"prompt", "messages", "system", "id", "metadata"} | _OVERRIDES
-_RESULTS = {"line", "error"}  # in lines that come from a file of failures
+_RESULT_FIELDS = {"line", "error"}  # in lines copied from a file of failed lines
 
 
-def main(source: Path, target: Path, **options: Any) -> int:
+def main(options: BatchOptions) -> int:
     """Run `batch`; return the exit code."""
-    schema = read_schema(options["schema"]) if options["schema"] else None
-    with connection(options) as settings:
+    schema = read_schema(options.schema) if options.schema else None
+    with options.settings() as settings:
         model = ChatNscale(
-            model=options["model"],
-            max_retries=options["max_retries"],
+            model=options.model,
+            max_retries=options.max_retries,
             **settings,
-            **sampling(options),
+            **options.sampling(),
         )
         store = Store(
-            target,
-            ordered=not options["as_completed"],
-            retry_failed=options["retry_failed"],
+            options.target,
+            ordered=not options.as_completed,
+            retry_failed=options.retry_failed,
         )
         try:
             run = Batch(model, store, options, schema)
-            asyncio.run(run.work(source))
+            asyncio.run(run.work())
         finally:
             store.close()
     return run.report()
 
 
-@dataclass
-class Totals:
-    """What all lines together have used, those of earlier runs included."""
-
-    tokens: int = 0
-    spent: Decimal = Decimal(0)
-    unpriced: int = 0
-    prices: dict[str, Price] = field(default_factory=dict)
-
-    def add(self, model: str, usage: dict[str, Any] | None) -> None:
-        """Add the use of a line."""
-        usage = usage or {}
-        price = self.prices.get(model)
-        self.tokens += usage.get("total_tokens", 0)
-        if price is None or "input_tokens" not in usage:
-            self.unpriced += 1
-            return
-        self.spent += price.of(usage["input_tokens"], usage["output_tokens"])
-
-
 class Batch:
-    """Lines on their way through a model."""
+    """Sends the lines of a file to a model and stores the results."""
 
     def __init__(
         self,
         model: ChatNscale,
         store: Store,
-        options: dict[str, Any],
+        options: BatchOptions,
         schema: dict[str, Any] | None,
     ) -> None:
-        """Set up; `work` does the rest."""
+        """Prepare a run; `work` executes it."""
         self._model = model
         self._store = store
         self._options = options
         self._schema = schema
-        self._totals = Totals()
-        self._stopped: str | None = None  # why
+        self._prices: dict[str, Price] = {}
+        self._usage = NscaleUsageCallbackHandler(metrics=False)
+        self._stopped: str | None = None  # the reason
         self._room = asyncio.Condition()
+        self._progress = Progress(options.source)
 
-    async def work(self, source: Path) -> None:
-        """Send all lines that aren't done."""
-        await self._learn_prices()
-        for record in self._store.load():
-            self._totals.add(record.get("model", ""), record.get("usage"))
-        count = self._options["concurrency"]
-        # Reads of a buffer's size are too short to hold the others up.
-        with source.open("rb") as file, Progress(source) as bar:
-            self._bar = bar
+    async def work(self) -> None:
+        """Send all lines that are not finished."""
+        await self._fetch_prices()
+        for number, record in enumerate(self._store.load()):
+            key = ("earlier run", number)
+            self._usage.ledger.begin(key, Call(record.get("model", "")))
+            self._usage.ledger.end(key, record.get("usage"))
+        # Blocking reads are fine: one buffer takes microseconds.
+        with self._options.source.open("rb") as file, self._progress:
             self._show()
             lines = enumerate(file, 1)
-            workers = [asyncio.ensure_future(self._worker(lines)) for _ in range(count)]
+            workers = [
+                asyncio.ensure_future(self._worker(lines))
+                for _ in range(self._options.concurrency)
+            ]
             try:
                 await asyncio.gather(*workers)
             finally:
@@ -137,15 +110,20 @@ class Batch:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _learn_prices(self) -> None:
-        with suppress(NscaleError):
-            for listed in await self._model.alist_models():
-                if price := listed.price:
-                    self._totals.prices[listed.id] = price
-        limit = self._options["max_spend"]
-        if limit is not None and self._model.model_name not in self._totals.prices:
-            msg = f"The price of {self._model.model_name} isn't known."
+    async def _fetch_prices(self) -> None:
+        listed: list[NscaleModel] = []
+        with suppress(errors.NscaleError):
+            listed = await self._model.alist_models()
+        self._prices = {model.id: model.price for model in listed if model.price}
+        self._usage = NscaleUsageCallbackHandler(listed, metrics=False)
+        if self._options.max_spend is not None and not self._price_is_known(
+            self._model.model_name
+        ):
+            msg = f"The price of {self._model.model_name} is unknown."
             raise click.BadParameter(msg, param_hint="--max-spend")
+
+    def _price_is_known(self, model: str) -> bool:
+        return model in self._prices
 
     async def _worker(self, lines: Iterator[tuple[int, bytes]]) -> None:
         for number, raw in lines:
@@ -156,6 +134,7 @@ class Batch:
                 continue
             async with self._room:
                 await self._room.wait_for(lambda: self._may_begin(number))  # noqa: B023  # awaited here
+            self._check_spend()
             if not self._stopped:
                 await self._line(number, raw)
                 self._show()
@@ -165,104 +144,117 @@ class Batch:
                 return
 
     def _may_begin(self, number: int) -> bool:
-        """Whether a line isn't too far ahead of others, or nothing begins any more."""
-        limit = self._options["max_spend"]
-        if limit is not None and float(self._totals.spent) >= limit and not self._stopped:
-            self._stopped = f"${self._totals.spent:.6f} are spent (--max-spend)."
-        ahead = _AHEAD * self._options["concurrency"]
+        """Whether the next line may start, or the run has been stopped."""
+        ahead = _AHEAD * self._options.concurrency
         return self._stopped is not None or number < self._store.next + ahead
 
+    def _check_spend(self) -> None:
+        """Stop the run once it has cost as much as allowed."""
+        limit, cost = self._options.max_spend, self._usage.total.known_cost
+        if limit is not None and float(cost) >= limit and not self._stopped:
+            self._stopped = f"${cost:.6f} spent (--max-spend)."
+
     async def _line(self, number: int, raw: bytes) -> None:
-        """Send a line; keep its result or its failure."""
-        given: Any = None
+        """Send a line; store its result or its failure."""
+        line: Any = None
         try:
-            given = json.loads(raw)
-            record = await self._result(given)
-        except _HOPELESS as error:
+            line = json.loads(raw)
+            record = await self._result(line)
+        except (
+            # Errors that would fail every other line too.
+            errors.NscaleAuthenticationError,
+            errors.NscaleInsufficientCreditError,
+            errors.NscalePermissionDeniedError,
+        ) as error:
             self._stopped = error.message
-        except (NscaleError, ValueError, TypeError, OutputParserException) as error:
+        except (
+            errors.NscaleError,
+            ValueError,
+            TypeError,
+            OutputParserException,
+        ) as error:
             text = raw.decode("utf-8", "replace")
-            whole = given if isinstance(given, dict) else {"raw": text}
-            said = error_object(error)
-            self._store.fail(number, {**whole, "line": number, "error": said})
+            fields = line if isinstance(line, dict) else {"raw": text}
+            failure = {**fields, "line": number, "error": error_object(error)}
+            self._store.fail(number, failure)
         else:
             self._store.add(number, record)
-            self._totals.add(record["model"], record.get("usage"))
 
-    async def _result(self, given: Any) -> dict[str, Any]:
-        messages, settings = read_line(given, self._options["system"])
-        asked = settings.get("model", self._model.model_name)
-        if self._options["max_spend"] is not None and asked not in self._totals.prices:
-            msg = f"The price of `model` {asked} isn't known, which --max-spend needs."
+    async def _result(self, line: Any) -> dict[str, Any]:
+        messages, settings = read_line(line, self._options.system)
+        model_id = settings.get("model", self._model.model_name)
+        if self._options.max_spend is not None and not self._price_is_known(model_id):
+            msg = f"The price of `model` {model_id} is unknown, but --max-spend needs it."
             raise ValueError(msg)
+        config: Any = {"callbacks": [self._usage]}
         parsed = None
         if self._schema is None:
-            reply = await self._model.ainvoke(messages, **settings)
+            reply = await self._model.ainvoke(messages, config, **settings)
         else:
             chain = self._model.with_structured_output(
                 self._schema, include_raw=True, **settings
             )
-            result = await chain.ainvoke(messages)
+            result = await chain.ainvoke(messages, config)
             if result["parsing_error"] is not None:
                 raise result["parsing_error"]
             reply, parsed = result["raw"], result["parsed"]
         return {
-            **{key: given[key] for key in ("id", "metadata") if key in given},
-            **_record(reply, asked, parsed),
+            **{key: line[key] for key in ("id", "metadata") if key in line},
+            **_record(reply, model_id, parsed),
         }
 
-    # --- what the user sees ---------------------------------------------------------
+    # --- output ---------------------------------------------------------------------
 
     def _show(self) -> None:
-        store, totals = self._store, self._totals
-        cost = f"${totals.spent:.4f}" if not totals.unpriced else "$?"
-        self._bar(store.written, store.failed, totals.tokens, cost)
+        store, usage = self._store, self._usage.total
+        cost = "$?" if usage.cost is None else f"${usage.cost:.4f}"
+        self._progress.show(store.written, store.failed, usage.total_tokens, cost)
 
     def report(self) -> int:
-        """Say how it ended; return the exit code."""
-        store, totals = self._store, self._totals
-        cost = f"${totals.spent:.6f}"
-        if totals.unpriced:
-            cost = f"at least {cost}" if totals.spent else "an unknown amount"
+        """Print a summary; return the exit code."""
+        store, usage = self._store, self._usage.total
+        cost = f"${usage.known_cost:.6f}"
+        if usage.cost is None:
+            cost = f"at least {cost}" if usage.known_cost else "an unknown amount"
         counts = f"{store.written} done, {store.failed} failed"
-        click.echo(f"{counts}, {totals.tokens} tokens, {cost}.", err=True)
+        click.echo(f"{counts}, {usage.total_tokens} tokens, {cost}.", err=True)
         if store.failed:
             click.echo(f"The failed lines are in {store.failed_path}.", err=True)
         if self._stopped:
-            click.echo(f"Stopped: {self._stopped} Run it again to go on.", err=True)
+            click.echo(f"Stopped: {self._stopped} Run it again to continue.", err=True)
         return API_ERROR if self._stopped or store.failed else 0
 
 
-def read_line(given: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]:
-    """Messages and settings of a line.
+def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]:
+    """Return the messages and settings of a line.
 
     Raises:
-        ValueError: It isn't of the form that `batch` takes.
+        ValueError: The line does not have the form that `batch` accepts.
     """
-    if isinstance(given, str):
-        given = {"prompt": given}
-    if not isinstance(given, dict):
-        msg = "the line isn't a JSON object"
-        raise ValueError(msg)  # noqa: TRY004  # JSON of the wrong form is a wrong value
-    if unknown := given.keys() - _FIELDS - _RESULTS:
-        msg = f"unknown field {min(unknown)!r}; data of your own goes into `metadata`"
+    if isinstance(line, str):
+        line = {"prompt": line}
+    if not isinstance(line, dict):
+        msg = "the line is not a JSON object"
+        raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
+    if unknown := line.keys() - _FIELDS - _RESULT_FIELDS:
+        msg = f"unknown field {min(unknown)!r}; your own data belongs in `metadata`"
         raise ValueError(msg)
-    if ("prompt" in given) == ("messages" in given):
-        msg = "the line needs one of `prompt` and `messages`"
+    if ("prompt" in line) == ("messages" in line):
+        msg = "the line needs either `prompt` or `messages`"
         raise ValueError(msg)
-    if "messages" in given:
-        messages = convert_to_messages(given["messages"])
+    if "messages" in line:
+        messages = convert_to_messages(line["messages"])
     else:
-        messages = [HumanMessage(given["prompt"])]
-    if system := given.get("system", system):
+        messages = [HumanMessage(line["prompt"])]
+    if system := line.get("system", system):
         messages.insert(0, SystemMessage(system))
-    return messages, {key: given[key] for key in _OVERRIDES if key in given}
+    return messages, {key: line[key] for key in _OVERRIDES if key in line}
 
 
-def _record(reply: AIMessage, asked: str, parsed: Any) -> dict[str, Any]:
+def _record(reply: AIMessage, model_id: str, parsed: Any) -> dict[str, Any]:
     metadata = reply.response_metadata
-    found = {
-        "model": asked,
+    values = {
+        "model": model_id,
         "content": reply.text,
         "parsed": parsed,
         "reasoning": reply.additional_kwargs.get("reasoning_content"),
@@ -270,17 +262,17 @@ def _record(reply: AIMessage, asked: str, parsed: Any) -> dict[str, Any]:
         "request_id": metadata.get("request_id"),
         "usage": reply.usage_metadata,
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 class Progress:
-    """A bar on standard error, where that is a terminal."""
+    """A progress bar on standard error, if that is a terminal."""
 
     def __init__(self, source: Path) -> None:
         self._bar: Any = None
         if sys.stderr.isatty():
-            from rich import progress  # noqa: PLC0415  # likewise
-            from rich.console import Console  # noqa: PLC0415  # slow, and not for pipes
+            from rich import progress  # noqa: PLC0415  # slow to import
+            from rich.console import Console  # noqa: PLC0415  # slow to import
 
             self._bar = progress.Progress(
                 progress.BarColumn(),
@@ -300,8 +292,8 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def __call__(self, done: int, failed: int, tokens: int, cost: str) -> None:
-        """Show how far it is."""
+    def show(self, done: int, failed: int, tokens: int, cost: str) -> None:
+        """Update the bar."""
         if self._bar is not None:
             more = f"{failed} failed, {tokens:,} tokens, {cost}"
             self._bar.update(self._task, completed=done + failed, more=more)

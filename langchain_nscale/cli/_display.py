@@ -1,4 +1,4 @@
-"""How an answer is shown while it arrives: plain, or as Markdown on a terminal."""
+"""Shows an answer while it arrives: as plain text, or as Markdown on a terminal."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _FRAMES = 12  # per second
 
 
 class Display:
-    """Writes the answer to standard output as it comes, reasoning to standard error."""
+    """Writes the answer to standard output as it arrives, reasoning to standard error."""
 
     def __init__(self, *, reasoning: bool) -> None:
-        """Show answers, and reasoning if it is wanted."""
-        self._wanted = reasoning
+        """Show answers, and reasoning if requested."""
+        self._shows_reasoning = reasoning
         self._thinking = False
         self._ends_line = True
         dim = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
@@ -27,7 +27,7 @@ class Display:
 
     def reasoning(self, piece: str) -> None:
         """Show more of the reasoning."""
-        if not self._wanted:
+        if not self._shows_reasoning:
             return
         before = "" if self._thinking else self._marks[0]
         self._thinking = True
@@ -42,7 +42,7 @@ class Display:
         sys.stdout.flush()
 
     def close(self) -> None:
-        """The answer is whole, or as whole as it will be."""
+        """Finish the display."""
         self._end_reasoning()
         if not self._ends_line:
             self._ends_line = True
@@ -57,22 +57,22 @@ class Display:
 
 
 class Silent(Display):
-    """Shows nothing: the answer goes elsewhere."""
+    """Shows nothing, because the answer is printed as JSON."""
 
     def __init__(self) -> None:
-        """Show nothing."""
+        """Create a display that shows nothing."""
         super().__init__(reasoning=False)
 
     def text(self, piece: str) -> None:
-        """Don't show it."""
+        """Ignore the answer."""
 
 
 class MarkdownDisplay(Display):
-    """Renders Markdown: whole blocks for good, the last one anew while it grows."""
+    """Renders Markdown: each complete block once, and the last one while it grows."""
 
     def __init__(self, *, reasoning: bool, console: Console | None = None) -> None:
-        """Show answers on a console, by default standard output."""
-        from rich.console import Console  # noqa: PLC0415  # slow, and not for pipes
+        """Show answers on a console; defaults to standard output."""
+        from rich.console import Console  # noqa: PLC0415  # slow to import
 
         super().__init__(reasoning=reasoning)
         self._console = console or Console()
@@ -84,18 +84,18 @@ class MarkdownDisplay(Display):
         self._end_reasoning()
         self._tail += piece
         if self._live is None:
-            from rich.live import Live  # noqa: PLC0415  # likewise
+            from rich.live import Live  # noqa: PLC0415  # slow to import
 
             self._live = Live(
                 self, console=self._console, refresh_per_second=_FRAMES, transient=True
             )
             self._live.start(refresh=True)
-        if cut := whole_blocks(self._tail):
+        if cut := complete_blocks(self._tail):
             self._console.print(_markdown(self._tail[:cut]))
             self._tail = self._tail[cut:]
 
     def close(self) -> None:
-        """Show the last block for good."""
+        """Print the last block."""
         self._end_reasoning()
         if self._live is not None:
             tail, self._tail = self._tail, ""
@@ -105,21 +105,21 @@ class MarkdownDisplay(Display):
                 self._console.print(_markdown(tail))
 
     def __rich__(self) -> Markdown:
-        """What is still growing."""
+        """Return the block that is still growing."""
         return _markdown(self._tail)
 
 
 def _markdown(text: str) -> Markdown:
-    from rich.markdown import Markdown  # noqa: PLC0415  # likewise
+    from rich.markdown import Markdown  # noqa: PLC0415  # slow to import
 
     return Markdown(text)
 
 
-def whole_blocks(text: str) -> int:
-    """The length of the blocks at the beginning of a text that will not change any more.
+def complete_blocks(text: str) -> int:
+    """Return the length of the blocks at the beginning of a text that are complete.
 
-    A block ends with an empty line that isn't in a fence; after it has to come the
-    beginning of another, as an indented line would still belong to it.
+    A block ends with an empty line outside a fence, followed by the beginning of another
+    block: an indented line would still belong to it.
     """
     cut = at = 0
     fence = ""
@@ -137,7 +137,7 @@ def whole_blocks(text: str) -> int:
 
 
 def display_for(*, reasoning: bool | None) -> Display:
-    """The display for where standard output goes."""
+    """Return the display that fits standard output."""
     terminal = sys.stdout.isatty()
-    wanted = terminal if reasoning is None else reasoning
-    return (MarkdownDisplay if terminal else Display)(reasoning=wanted)
+    shows_reasoning = terminal if reasoning is None else reasoning
+    return (MarkdownDisplay if terminal else Display)(reasoning=shows_reasoning)

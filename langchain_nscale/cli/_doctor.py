@@ -1,4 +1,4 @@
-"""`doctor`: what is in order, and what isn't."""
+"""`doctor`: checks the installation, token and API."""
 
 from __future__ import annotations
 
@@ -10,102 +10,105 @@ from typing import Any
 
 import click
 
-from langchain_nscale import ChatNscale, NscaleError
-from langchain_nscale.cli import API_ERROR, what_is_wrong
-from langchain_nscale.cli._model import connection
+from langchain_nscale import ChatNscale
+from langchain_nscale._http.token import NO_CREDENTIALS, TOKEN_VARIABLES
+from langchain_nscale._lazy import errors
+from langchain_nscale.cli._exits import API_ERROR, error_text
+from langchain_nscale.cli._inputs import DoctorOptions
 
 _PACKAGES = ("langchain-nscale", "langchain-core", "langchain-openai", "openai", "httpx2")
-_VARIABLES = ("NSCALE_SERVICE_TOKEN", "NSCALE_API_KEY")
-_SHOWN = 4  # characters of the token at either end
-_LONG = 16  # a token shorter than this is hidden whole
+_VISIBLE = 4  # characters of the token shown at either end
+_MIN_MASKED = 16  # a shorter token is hidden completely
 
 Check = tuple[str, Callable[[], str]]
 
 
-def examine(model: str, **options: Any) -> int:
-    """Print a line for each thing; return 1 if one is out of order."""
+def main(options: DoctorOptions) -> int:
+    """Print the result of each check; return 1 if one failed."""
     failed = False
-    with connection(options) as settings:
-        for name, check in _checks(model, options, settings):
+    with options.settings() as settings:
+        for name, check in _checks(options, settings):
             try:
-                said, good = check(), True
-            except (NscaleError, ValueError, AssertionError) as error:
-                said, good = what_is_wrong(error), False
-            failed |= not good
+                text, passed = check(), True
+            except (errors.NscaleError, ValueError, AssertionError) as error:
+                text, passed = error_text(error), False
+            failed |= not passed
             mark = (
-                click.style("ok  ", fg="green") if good else click.style("FAIL", fg="red")
+                click.style("ok  ", fg="green")
+                if passed
+                else click.style("FAIL", fg="red")
             )
-            click.echo(f"{mark} {name}: {said}")
+            click.echo(f"{mark} {name}: {text}")
     return API_ERROR if failed else 0
 
 
-def _checks(
-    model: str, options: dict[str, Any], settings: dict[str, Any]
-) -> Iterator[Check]:
+def _checks(options: DoctorOptions, settings: dict[str, Any]) -> Iterator[Check]:
     yield "versions", _versions
     yield "token", lambda: _token(options)
     try:
-        asked = ChatNscale(model=model, max_tokens=32, max_retries=0, **settings)
+        model = ChatNscale(model=options.model, max_tokens=32, max_retries=0, **settings)
     except ValueError:
-        return  # the token's line has said it
-    yield "API", lambda: _reach(asked)
-    yield "answer", lambda: _answer(asked)
-    yield "stream", lambda: _stream(asked)
-    yield "tools", lambda: _tool(asked)
+        return  # the check of the token has reported it
+    yield "API", lambda: _reach(model)
+    yield "answer", lambda: _answer(model)
+    yield "stream", lambda: _stream(model)
+    yield "tools", lambda: _tool(model)
 
 
 def _versions() -> str:
-    found = [f"{name} {version(name)}" for name in _PACKAGES]
-    return f"{', '.join(found)}, Python {platform.python_version()}"
+    versions = [f"{name} {version(name)}" for name in _PACKAGES]
+    return f"{', '.join(versions)}, Python {platform.python_version()}"
 
 
-def _token(options: dict[str, Any]) -> str:
-    if options.get("local"):
+def _token(options: DoctorOptions) -> str:
+    if options.local:
         return "the stand-in server's"
-    if token := options.get("token"):
-        return f"{masked(token)} by --token, which others see in the list of processes"
-    for name in _VARIABLES:
+    if options.token:
+        return (
+            f"{masked(options.token)} from --token, which other users can see in the "
+            "process list"
+        )
+    for name in TOKEN_VARIABLES:
         if token := os.environ.get(name):
             return f"{masked(token)} from {name}"
-    msg = "there is none: set NSCALE_SERVICE_TOKEN. Tokens are made in Nscale's console."
-    raise ValueError(msg)
+    raise ValueError(NO_CREDENTIALS)
 
 
 def masked(token: str) -> str:
-    """A token as it may be shown: its ends, if it is long enough to hide the rest."""
-    if len(token) < _LONG:
+    """Return the ends of a token, if it is long enough to hide the rest."""
+    if len(token) < _MIN_MASKED:
         return "****"
-    return f"{token[:_SHOWN]}…{token[-_SHOWN:]}"
+    return f"{token[:_VISIBLE]}…{token[-_VISIBLE:]}"
 
 
 def _reach(model: ChatNscale) -> str:
     models = model.list_models(refresh=True)
     listed = any(listed.id == model.model_name for listed in models)
-    known = "is one" if listed else "isn't one"
-    return f"{model.base_url} lists {len(models)} models; {model.model_name} {known}"
+    note = "is one of them" if listed else "is not one of them"
+    return f"{model.base_url} lists {len(models)} models; {model.model_name} {note}"
 
 
 def _answer(model: ChatNscale) -> str:
     reply = model.invoke("Say hello in one word.")
-    used = reply.usage_metadata
-    tokens = f", {used['total_tokens']} tokens" if used else ", usage not reported"
+    usage = reply.usage_metadata
+    tokens = f", {usage['total_tokens']} tokens" if usage else ", usage not reported"
     return f"{reply.text.strip()[:40]!r}{tokens}"
 
 
 def _stream(model: ChatNscale) -> str:
     chunks = sum(1 for chunk in model.stream("Count to three.") if chunk.text)
-    return f"{chunks} pieces"
+    return f"{chunks} chunks"
 
 
 def _tool(model: ChatNscale) -> str:
     def get_weather(city: str) -> str:
-        """Tell the weather in a city."""
+        """Return the weather in a city."""
         return city
 
     reply = model.bind_tools([get_weather]).invoke(
-        "Call get_weather to tell the weather in Paris."
+        "Call get_weather to find out the weather in Paris."
     )
     if not reply.tool_calls:
-        msg = "the model didn't call the tool; it may not be able to"
+        msg = "the model didn't call the tool; it may not support tool calls"
         raise ValueError(msg)
     return f"called {reply.tool_calls[0]['name']}"

@@ -1,4 +1,4 @@
-"""`chat -i`: a conversation."""
+"""`chat -i`: an interactive session."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from langchain_core.messages import (
     convert_to_openai_messages,
 )
 
-from langchain_nscale import ChatNscale, NscaleError
-from langchain_nscale.cli import what_is_wrong
+from langchain_nscale import ChatNscale
+from langchain_nscale._lazy import errors
 from langchain_nscale.cli._answer import Answer, ask
 from langchain_nscale.cli._display import display_for
-from langchain_nscale.cli._model import image_block, user_message
+from langchain_nscale.cli._exits import error_text
+from langchain_nscale.cli._inputs import ChatOptions, image_block, user_message
 
 HELP = """\
 /model [ID]        show or change the model
-/system [TEXT]     show or change what the model is to do
+/system [TEXT]     show or change the system prompt
 /image PATH|URL    send an image with the next question
-/reset             begin anew
+/reset             start a new conversation
 /save FILE         save the conversation as JSON
-/load FILE         go on with a saved one
-/stats             use, times and cost of the last answer
-/help              this
-/exit              leave, as Ctrl-D does
-Esc, then Enter begins a new line. Ctrl-C stops an answer."""
+/load FILE         continue a saved conversation
+/stats             show usage, times and cost of the last answer
+/help              show this help
+/exit              leave (or press Ctrl-D)
+Esc, then Enter starts a new line. Ctrl-C stops an answer."""
 
 
 class Session:
@@ -43,10 +44,10 @@ class Session:
         self,
         model: ChatNscale,
         messages: Sequence[BaseMessage],
-        options: dict[str, Any],
+        options: ChatOptions,
         schema: dict[str, Any] | None,
     ) -> None:
-        """Begin with some turns; a question among them is answered first."""
+        """Start with earlier turns; if the last one is a question, answer it first."""
         self.model = model
         self.messages = list(messages)
         self.images: list[str] = []
@@ -65,7 +66,7 @@ class Session:
         }
 
     def run(self) -> int:
-        """Converse; return the exit code."""
+        """Run the session; return the exit code."""
         if self.messages and self.messages[-1].type == "human":
             question = self.messages.pop()
             self._answer(question)
@@ -79,10 +80,10 @@ class Session:
                 return 0
             if line.strip() in ("/exit", "/quit"):
                 return 0
-            self.take(line.strip())
+            self.handle(line.strip())
 
-    def take(self, line: str) -> None:
-        """A command, or a question."""
+    def handle(self, line: str) -> None:
+        """Execute a command, or answer a question."""
         if not line:
             return
         name, _, argument = line.partition(" ")
@@ -91,18 +92,18 @@ class Session:
             return
         command = self._commands.get(name)
         if command is None:
-            _tell(f"There is no command {name}; /help lists them.")
+            _print(f"There is no command {name}; /help lists them.")
             return
         try:
-            said = command(argument.strip())
-        except (ValueError, OSError, NscaleError, click.ClickException) as error:
-            said = f"Error: {what_is_wrong(error)}"
-        if said:
-            _tell(said)
+            text = command(argument.strip())
+        except (ValueError, OSError, errors.NscaleError, click.ClickException) as error:
+            text = f"Error: {error_text(error)}"
+        if text:
+            _print(text)
 
     def _answer(self, question: BaseMessage) -> None:
-        display = display_for(reasoning=self._options["reasoning"])
-        stream = not self._options["no_stream"]
+        display = display_for(reasoning=self._options.reasoning)
+        stream = not self._options.no_stream
         try:
             answer = ask(
                 self.model,
@@ -111,17 +112,17 @@ class Session:
                 stream=stream,
                 schema=self._schema,
             )
-        except (NscaleError, ValueError) as error:
-            _tell(f"Error: {what_is_wrong(error)}")
+        except (errors.NscaleError, ValueError) as error:
+            _print(f"Error: {error_text(error)}")
             return
         self.images = []
         self._last = answer
         if answer.text or not answer.interrupted:
             self.messages += [question, answer.message()]
         if answer.interrupted:
-            _tell("Stopped.")
-        if self._options["stats"]:
-            _tell(self._stats())
+            _print("Stopped.")
+        if self._options.stats:
+            _print(self._stats())
 
     # --- commands -------------------------------------------------------------------
 
@@ -134,36 +135,35 @@ class Session:
         rest = [message for message in self.messages if message.type != "system"]
         if text:
             self.messages = [SystemMessage(text), *rest]
-        found = [message.text for message in self.messages if message.type == "system"]
-        return f"System: {' '.join(found) or '(nothing)'}"
+        texts = [message.text for message in self.messages if message.type == "system"]
+        return f"System: {' '.join(texts) or '(none)'}"
 
-    def _add_image(self, place: str) -> str:
-        image_block(place)  # says now what is wrong with it
-        self.images.append(place)
+    def _add_image(self, location: str) -> str:
+        image_block(location)  # raises now if the image is unusable
+        self.images.append(location)
         return f"Images with the next question: {len(self.images)}"
 
     def _reset(self, _: str) -> str:
         self.messages = [message for message in self.messages if message.type == "system"]
         self.images = []
-        return "Begun anew."
+        return "Conversation reset."
 
     def _save(self, name: str) -> str:
         saved = {
             "model": self.model.model_name,
             "messages": convert_to_openai_messages(self.messages),
         }
-        Path(name).expanduser().write_text(
-            json.dumps(saved, ensure_ascii=False, indent=1)
-        )
+        text = json.dumps(saved, ensure_ascii=False, indent=1)
+        Path(name).expanduser().write_text(text, encoding="utf-8")
         return f"Saved to {name}."
 
     def _load(self, name: str) -> str:
-        saved = json.loads(Path(name).expanduser().read_text())
+        saved = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))
         try:
             self.messages = convert_to_messages(saved["messages"])
             self._change_model(saved["model"])
         except (KeyError, TypeError, NotImplementedError) as error:
-            msg = f"{name} isn't a saved conversation: {error!r}"
+            msg = f"{name} is not a saved conversation: {error!r}"
             raise ValueError(msg) from None
         return f"Loaded {len(self.messages)} messages from {name}."
 
@@ -173,18 +173,18 @@ class Session:
         return json.dumps(self._last.stats(self.model))
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     click.echo(text, err=True)
 
 
 def _reader(commands: list[str]) -> Callable[[], str]:
-    """What reads the next line: with editing and history on a terminal."""
+    """Return a function that reads a line, with editing and history on a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return _read_plain
-    from prompt_toolkit import PromptSession  # noqa: PLC0415  # slow, and not for pipes
-    from prompt_toolkit.completion import WordCompleter  # noqa: PLC0415  # likewise
-    from prompt_toolkit.history import FileHistory  # noqa: PLC0415  # likewise
-    from prompt_toolkit.key_binding import KeyBindings  # noqa: PLC0415  # likewise
+    from prompt_toolkit import PromptSession  # noqa: PLC0415  # slow to import
+    from prompt_toolkit.completion import WordCompleter  # noqa: PLC0415  # slow to import
+    from prompt_toolkit.history import FileHistory  # noqa: PLC0415  # slow to import
+    from prompt_toolkit.key_binding import KeyBindings  # noqa: PLC0415  # slow to import
 
     keys = KeyBindings()
 
@@ -200,7 +200,7 @@ def _reader(commands: list[str]) -> Callable[[], str]:
         history=FileHistory(str(_history_file())),
         completer=WordCompleter([*commands, "/exit"], sentence=True),
         complete_while_typing=False,
-        multiline=True,  # a paste of many lines is one question
+        multiline=True,  # pasted lines form one question
         key_bindings=keys,
     )
     return lambda: session.prompt("> ")

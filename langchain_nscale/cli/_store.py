@@ -1,8 +1,8 @@
-"""The files of a batch: what is done survives whatever stops the program.
+"""The files of a batch: finished lines survive whatever stops the program.
 
-Every result is in a file before the next line is begun in its place. `OUT.jsonl` and
-`OUT.jsonl.failed` have a line for each line of the input that is done. Where order is to
-be kept, results that come early wait in `OUT.jsonl.journal`, which is empty at the end.
+Every result is on disk before its slot is reused. `OUT.jsonl` and `OUT.jsonl.failed` have
+a line for each finished line of the input. If the order is kept, early results wait in
+`OUT.jsonl.journal`, which is empty at the end.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import click
 try:
     import fcntl
 except ImportError:  # not POSIX
-    fcntl = None  # type: ignore[assignment]  # then nobody is kept out
+    fcntl = None  # type: ignore[assignment]  # then there is no locking
 
 
 class Bits:
-    """A set of small numbers, a bit for each."""
+    """A set of small integers that uses one bit for each."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -40,17 +40,17 @@ class Bits:
 
 
 class Store:
-    """Results by the number of their line, counted from 1."""
+    """Stores results by the number of their line, counted from 1."""
 
     def __init__(
         self, target: Path, *, ordered: bool, retry_failed: bool = False
     ) -> None:
-        """Open the files of an earlier run, or new ones.
+        """Open the files of an earlier run, or create new ones.
 
         Raises:
-            click.ClickException: Another run has them open, or they are of another form.
+            click.ClickException: Another run has them open, or they have another form.
         """
-        self.next = 1  # the first line that isn't done
+        self.next = 1  # the first unfinished line
         self.written = 0
         self.failed = 0
         self._ordered = ordered
@@ -65,7 +65,7 @@ class Store:
         self._journal = _open(self._journal_path)
 
     def load(self) -> Iterator[dict[str, Any]]:
-        """Take in what an earlier run has done; yields its results."""
+        """Load the results of an earlier run, and yield them."""
         for number, record, _ in _records(self._out):
             self._done.add(number)
             self.written += 1
@@ -81,11 +81,11 @@ class Store:
         self._advance()
 
     def __contains__(self, number: int) -> bool:
-        """Whether a line is done."""
+        """Whether a line is finished."""
         return number in self._done
 
     def add(self, number: int, record: Mapping[str, Any]) -> None:
-        """Keep the result of a line."""
+        """Store the result of a line."""
         raw = _encoded(number, record)
         self._done.add(number)
         if self._ordered and number != self.next:
@@ -97,13 +97,13 @@ class Store:
         self._advance()
 
     def fail(self, number: int, record: Mapping[str, Any]) -> None:
-        """Keep the failure of a line."""
+        """Store the failure of a line."""
         self._failed.write(_encoded(number, record))
         self.failed += 1
         self.skip(number)
 
     def skip(self, number: int) -> None:
-        """A line has no result, so that the next ones needn't wait for it."""
+        """Mark a line as finished without a result."""
         self._done.add(number)
         self._advance()
 
@@ -119,7 +119,7 @@ class Store:
             self._journal.seek(0)
 
     def close(self) -> None:
-        """Close the files; one that has nothing in it goes."""
+        """Close the files, and remove empty ones."""
         for file in (self._out, self._failed, self._journal):
             empty = file is not self._out and file.seek(0, 2) == 0
             file.close()
@@ -128,7 +128,7 @@ class Store:
 
 
 def _open(path: Path) -> FileIO:
-    """A file to write lines to the end of, without one that was cut off."""
+    """Open a file to append lines to, removing an incomplete last line."""
     file = path.open("a+b", buffering=0)
     if fcntl is not None:
         try:
@@ -138,9 +138,9 @@ def _open(path: Path) -> FileIO:
             msg = f"Another run is writing {path}."
             raise click.ClickException(msg) from None
     end = file.seek(0, 2)
-    whole = _last_line_end(file, end)
-    if whole != end:
-        file.truncate(whole)
+    complete = _last_line_end(file, end)
+    if complete != end:
+        file.truncate(complete)
     file.seek(0)
     return file
 
@@ -149,7 +149,7 @@ _STEP = 65_536
 
 
 def _last_line_end(file: Any, end: int) -> int:
-    """The place after the last line end before `end`; 0 if there is none."""
+    """Return the position after the last line end before `end`, or 0."""
     while end:
         start = max(0, end - _STEP)
         file.seek(start)
@@ -161,7 +161,7 @@ def _last_line_end(file: Any, end: int) -> int:
 
 
 def _records(file: Any) -> Iterator[tuple[int, dict[str, Any], bytes]]:
-    """The lines of a file: number, object and bytes. Leaves the file at its end."""
+    """Yield number, object and bytes of each line; leave the file at its end."""
     file.seek(0)
     with open(file.fileno(), "rb", closefd=False) as lines:
         for raw in lines:
@@ -169,11 +169,9 @@ def _records(file: Any) -> Iterator[tuple[int, dict[str, Any], bytes]]:
                 record = json.loads(raw)
                 number = record["line"]
                 if not isinstance(number, int):
-                    raise TypeError  # noqa: TRY301  # one message for all that is wrong
+                    raise TypeError  # noqa: TRY301  # one message for all problems
             except (ValueError, TypeError, KeyError):
-                msg = (
-                    f"{file.name} has a line that isn't a result of `batch`: {raw[:80]!r}"
-                )
+                msg = f"{file.name} has a line not written by `batch`: {raw[:80]!r}"
                 raise click.ClickException(msg) from None
             yield number, record, raw
     file.seek(0, 2)

@@ -1,1 +1,1 @@
-"""Data on the models."""
+"""Data about models."""

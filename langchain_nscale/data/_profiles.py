@@ -1,11 +1,11 @@
-"""What the chat models on Nscale can do, by exact id.
+"""Capabilities of the chat models on Nscale, by exact ID.
 
-The form is that of LangChain's other integrations. Sources: context windows are those of
-Nscale's own model list (`GET /v1/models`, 2026-09-14); tools, structured output and
-reasoning are from the profiles that Nscale itself wrote for pydantic-ai (June to July
-2026), and from the models' public cards. Where public sources contradict each other on a
-field, it is left out: whoever knows better gives `profile=`. No source tells the limit
-of the output. `tool_choice` is false throughout: Nscale documents only auto and none.
+The form is that of LangChain's other integrations. Context windows come from Nscale's
+model list (`GET /v1/models`, 2026-09-14); tools, structured output and reasoning from the
+profiles that Nscale wrote for pydantic-ai (June to July 2026) and from the models' public
+cards. If public sources contradict each other on a field, it is omitted; pass `profile=`
+to override. No source documents output limits. `tool_choice` is false throughout, because
+Nscale only documents auto and none.
 """
 
 from __future__ import annotations

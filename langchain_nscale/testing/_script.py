@@ -1,4 +1,4 @@
-"""What a test says to the stand-in server, and what it learns from it."""
+"""Scripted replies and recorded requests of the stand-in server."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """A request that reached the server.
+    """A request received by the server.
 
     Attributes:
         method: `"POST"` or `"GET"`.
-        path: Without the query.
-        headers: Names in lower case.
-        body: The bytes.
+        path: The path without the query.
+        headers: The headers, with names in lower case.
+        body: The body as bytes.
     """
 
     method: str
@@ -26,13 +26,13 @@ class RecordedRequest:
 
     @property
     def json(self) -> Any:
-        """The decoded body."""
+        """The body decoded from JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class ToolCallReply:
-    """A tool call in a reply. `args` is a dict, or a string that is sent as it is."""
+    """A tool call in a reply. `args` is a dict, or a string that is sent unchanged."""
 
     name: str
     args: Mapping[str, Any] | str = field(default_factory=dict)
@@ -41,28 +41,29 @@ class ToolCallReply:
 
 @dataclass(frozen=True)
 class ServerReply:
-    """A reply of the server. What isn't set is made up sensibly.
+    """A reply of the server. Unset fields get sensible defaults.
 
     Attributes:
         text: The answer.
-        reasoning: What the model thought before.
-        tool_calls: Calls after the text.
-        finish_reason: By default `"tool_calls"` or `"stop"`.
-        usage: The `usage` object; by default counted from request and answer, `False`
-            for none.
-        extra: Further fields of the completion object.
-        pieces: The sizes in characters into which texts are cut when streamed; the last
-            one repeats. By default words.
-        reasoning_field: `"reasoning_content"`, or `"reasoning"` as newer vLLM has it.
-        status: HTTP status; by default 200, or the server's `stream_status`.
-        headers: Further response headers.
-        body: Sent instead of a completion: bytes as they are, anything else as JSON.
-        sse: Raw pieces of an event stream, sent instead of a completion.
-        delay: Seconds before the first byte.
-        pause: Seconds between the pieces of a stream.
+        reasoning: The reasoning before the answer.
+        tool_calls: Tool calls after the text.
+        finish_reason: Defaults to `"tool_calls"` or `"stop"`.
+        usage: The `usage` object. `True` counts the words of request and answer, `False`
+            omits it.
+        extra: Extra fields of the completion object.
+        pieces: The sizes, in characters, of the pieces in which texts are streamed; the
+            last one repeats. Defaults to whole words.
+        reasoning_field: `"reasoning_content"`, or `"reasoning"` as in newer
+            versions of vLLM.
+        status: HTTP status; defaults to 200, or the server's `stream_status`.
+        headers: Extra response headers.
+        body: Sent instead of a completion: bytes unchanged, anything else as JSON.
+        sse: Pieces of an event stream, sent unchanged instead of a completion.
+        delay: Seconds to wait before the first byte.
+        pause: Seconds to wait between the pieces of a stream.
         cut_after: Number of bytes of the body after which the connection is cut.
-        stall_after: Number of stream events after which nothing more comes, though the
-            connection stays open; keep-alive comments come if `pause` is set.
+        stall_after: Number of stream events after which the stream goes silent while the
+            connection stays open; with `pause`, it sends keep-alive comments.
     """
 
     text: str | None = None
@@ -92,7 +93,7 @@ class ServerReply:
         error_type: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> ServerReply:
-        """An error in the form of Nscale's guide."""
+        """Return an error in the form of Nscale's guide."""
         error = {
             "code": code,
             "message": message,
@@ -103,7 +104,7 @@ class ServerReply:
 
     @classmethod
     def insufficient_credit(cls) -> ServerReply:
-        """The guide's answer to an account without credit, word for word."""
+        """Return the guide's error for an account without credit, word for word."""
         return cls.error(
             429,
             "You have insufficient credit to run this request",

@@ -1,4 +1,4 @@
-"""The server: HTTP in, scripted or default replies out."""
+"""The stand-in server: answers HTTP requests with scripted or default replies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ except ImportError as missing:
     raise ImportError(_hint) from missing
 from typing_extensions import Self
 
-from langchain_nscale.testing import _answers
+from langchain_nscale.testing import _rules
 from langchain_nscale.testing._script import RecordedRequest, ServerReply
 
 Responder = Callable[[Mapping[str, Any]], "ServerReply | None"]
@@ -39,9 +39,9 @@ MODELS: list[dict[str, Any]] = [
         "object": "model",
         "owned_by": owner,
         "context_length": context,
-        "pricing": {"input": given, "output": made},
+        "pricing": {"input": input_price, "output": output_price},
     }
-    for name, owner, context, given, made in (
+    for name, owner, context, input_price, output_price in (
         ("meta-llama/Llama-3.1-8B-Instruct", "Meta", 131072, 0.06, 0.06),
         ("openai/gpt-oss-20b", "OpenAI", 131072, 0.05, 0.20),
         ("Qwen/Qwen3-4B-Instruct-2507", "Qwen", 262144, "0.01", "0.03"),
@@ -58,10 +58,10 @@ class NscaleServer:
         ...     server.add(ServerReply(text="Hello!"))
         ...     ChatNscale(model="m", **server.settings).invoke("Hi")
 
-    Use as a context manager, sync or async. Replies that were added are given in order;
-    after them `responder` is asked, and where it returns `None` too, the server answers
-    sensibly by itself. Requests for embeddings take only those replies that have a
-    `body`. `requests` records all that came.
+    Use it as a context manager, sync or async. Scripted replies are sent in order. Once
+    they are used up, `responder` is called, and if it returns `None`, the server falls
+    back to a default reply. Requests for embeddings only use scripted replies that have a
+    `body`. `requests` records every request.
     """
 
     def __init__(
@@ -73,14 +73,15 @@ class NscaleServer:
         stream_status: int = 200,
         port: int = 0,
     ) -> None:
-        """Set up a server; entering the context starts it.
+        """Create a server; entering the context starts it.
 
         Args:
-            token: The only service token that is accepted.
-            responder: Called with each chat request's decoded body.
-            models: What `/v1/models` lists; any model id is served all the same.
-            stream_status: Nscale's guide says 201, recorded traffic 200.
-            port: By default a free one.
+            token: The only service token that the server accepts.
+            responder: Called with the decoded body of each chat request without a
+                scripted reply.
+            models: The entries of `/v1/models`. Requests may use any model ID.
+            stream_status: Status of streams: 201 in Nscale's guide, 200 in recordings.
+            port: Port to listen on; a free one by default.
         """
         self.token = token
         self.requests: list[RecordedRequest] = []
@@ -96,31 +97,31 @@ class NscaleServer:
 
     @property
     def base_url(self) -> str:
-        """The address to give as `base_url`."""
+        """The address to pass as `base_url`."""
         if self._socket is None:
-            msg = "The server isn't running: use it as a context manager."
+            msg = "The server is not running: use it as a context manager."
             raise RuntimeError(msg)
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Keyword arguments that point a model here."""
+        """Keyword arguments that point a model to this server."""
         return {"base_url": self.base_url, "service_token": self.token}
 
     def add(self, *replies: ServerReply) -> Self:
-        """Script the next replies, in order."""
+        """Add scripted replies, to be sent in order."""
         self._script.extend(replies)
         return self
 
     def reset(self) -> None:
-        """Forget requests and scripted replies."""
+        """Discard recorded requests and scripted replies."""
         self.requests.clear()
         self._script.clear()
 
     # --- running ----------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        """Start the server; return when it takes connections."""
+        """Start the server; return once it accepts connections."""
         self._socket = socket.create_server(("127.0.0.1", self._port), backlog=2048)
         app = Starlette(
             routes=[
@@ -150,7 +151,7 @@ class NscaleServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the server, also in the middle of replies."""
+        """Stop the server, even in the middle of replies."""
         if self._server is not None and self._thread is not None:
             self._server.stop()
             self._thread.join()
@@ -174,7 +175,7 @@ class NscaleServer:
     # --- routes -----------------------------------------------------------------------
 
     async def _record(self, request: Request) -> Response | None:
-        """Record a request; return the answer to one without the right token."""
+        """Record a request; return an error response if its token is wrong."""
         body = await request.body()
         self.requests.append(
             RecordedRequest(request.method, request.url.path, dict(request.headers), body)
@@ -190,12 +191,12 @@ class NscaleServer:
         return JSONResponse(reply.body, status_code=401)
 
     async def _list_models(self, request: Request) -> Response:
-        refused = await self._record(request)
-        return refused or JSONResponse({"object": "list", "data": self._models})
+        rejection = await self._record(request)
+        return rejection or JSONResponse({"object": "list", "data": self._models})
 
     async def _embed(self, request: Request) -> Response:
-        if refused := await self._record(request):
-            return refused
+        if rejection := await self._record(request):
+            return rejection
         if self._script and self._script[0].body is not None:
             reply = self._script.popleft()
             await asyncio.sleep(reply.delay)
@@ -208,35 +209,35 @@ class NscaleServer:
         dimensions = body.get("dimensions") or 256
         data = []
         for index, text in enumerate(texts):
-            vector: Any = _answers.embedding_of(text, dimensions)
+            vector: Any = _rules.embedding_of(text, dimensions)
             if body.get("encoding_format") == "base64":
                 packed = struct.pack(f"<{dimensions}f", *vector)
                 vector = base64.b64encode(packed).decode()
             data.append({"object": "embedding", "index": index, "embedding": vector})
-        tokens = sum(len(_answers.split_words(text)) for text in texts)
+        tokens = sum(len(_rules.split_words(text)) for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return JSONResponse(
             {"object": "list", "data": data, "model": body["model"], "usage": usage}
         )
 
     async def _chat(self, request: Request) -> Response:
-        if refused := await self._record(request):
-            return refused
+        if rejection := await self._record(request):
+            return rejection
         try:
             body = json.loads(await request.body())
         except ValueError:
             body = None
-        reply = _answers.problem_with(body)
+        reply = _rules.problem_with(body)
         if reply is None:
             if self._script:
                 reply = self._script.popleft()
             elif self._responder:
                 reply = self._responder(body)
-            reply = reply or _answers.default_reply(body)
+            reply = reply or _rules.default_reply(body)
         await asyncio.sleep(reply.delay)
         if reply.body is not None:
             return await self._plain_response(reply)
-        reply = _answers.completion_parts(reply, body)
+        reply = _rules.cut_to_limits(reply, body)
         number = next(self._ids)
         head = {"id": f"chatcmpl-{number}", "created": 1784187753, "model": body["model"]}
         headers = {"inference-id": f"inference-{number}", **reply.headers}
@@ -281,14 +282,14 @@ class NscaleServer:
         }
         if body.get("logprobs"):
             choice["logprobs"] = _logprobs(
-                _answers.pieces_of(reply.text or "", reply.pieces)
+                _rules.pieces_of(reply.text or "", reply.pieces)
             )
         n = body.get("n") or 1
         return {
             **head,
             "object": "chat.completion",
             "choices": [{**choice, "index": index} for index in range(n)],
-            "usage": _answers.usage_of(reply, body, n),
+            "usage": _rules.usage_of(reply, body, n),
             "prompt_logprobs": None,
             "system_fingerprint": "stand-in",
             **reply.extra,
@@ -297,7 +298,7 @@ class NscaleServer:
     def _events(
         self, reply: ServerReply, body: Mapping[str, Any], head: Mapping[str, Any]
     ) -> Iterator[bytes]:
-        """The events of a streamed completion, in the form of recorded traffic."""
+        """Yield the events of a streamed completion, in the form of recorded traffic."""
         with_usage = (body.get("stream_options") or {}).get("include_usage")
         base: dict[str, Any] = {**head, "object": "chat.completion.chunk"}
         if with_usage:
@@ -308,21 +309,21 @@ class NscaleServer:
             return _sse({**base, "choices": [entry]})
 
         yield event({"role": "assistant", "content": ""}, stop_reason=None)
-        for piece in _answers.pieces_of(reply.reasoning or "", reply.pieces):
+        for piece in _rules.pieces_of(reply.reasoning or "", reply.pieces):
             yield event({reply.reasoning_field: piece})
-        for piece in _answers.pieces_of(reply.text or "", reply.pieces):
+        for piece in _rules.pieces_of(reply.text or "", reply.pieces):
             more = {"logprobs": _logprobs([piece])} if body.get("logprobs") else {}
             yield event({"content": piece}, **more)
         for index, call in enumerate(_calls(reply, str(head["id"]))):
             function = call["function"]
             first = {**call, "function": {**function, "arguments": ""}}
             yield event({"tool_calls": [{"index": index, **first}]})
-            for piece in _answers.pieces_of(function["arguments"], reply.pieces):
+            for piece in _rules.pieces_of(function["arguments"], reply.pieces):
                 part = {"index": index, "function": {"arguments": piece}}
                 yield event({"tool_calls": [part]})
         yield event({"content": ""}, finish_reason=reply.finish_reason)
         last = {**base, "choices": [], "system_fingerprint": "stand-in", **reply.extra}
-        usage = _answers.usage_of(reply, body, 1)
+        usage = _rules.usage_of(reply, body, 1)
         if with_usage and usage:
             last["usage"] = usage
         if (with_usage and usage) or reply.extra:
@@ -331,7 +332,7 @@ class NscaleServer:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that tells when it is ready and stops at once."""
+    """A uvicorn server that signals when it is ready and stops immediately."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -357,11 +358,11 @@ class _Server(uvicorn.Server):
 
 
 class _CutError(Exception):
-    """Raised inside a response to have the connection cut."""
+    """Raised inside a response to cut the connection."""
 
 
 async def _send(pieces: Any, reply: ServerReply) -> AsyncIterator[bytes]:
-    """Send pieces of a body as the reply's script has it."""
+    """Send pieces of a body with the delays and faults of a scripted reply."""
     sent = 0
     for number, piece in enumerate(pieces):
         if reply.stall_after is not None and number >= reply.stall_after:

@@ -12,10 +12,12 @@ from contextlib import suppress
 import atheris
 
 with atheris.instrument_imports(include=["langchain_nscale"]):
-    from langchain_nscale._responses import ReplyOptions, StreamReader, chat_result
-    from langchain_nscale._sse import SSEDecoder
-    from langchain_nscale._writers import ChunkWriter, EventWriter
-    from langchain_nscale.errors import NscaleError, status_error
+    from langchain_nscale._failures import status_error
+    from langchain_nscale._replies.chunks import ChunkWriter
+    from langchain_nscale._replies.events import EventWriter
+    from langchain_nscale._replies.reader import ReplyOptions, StreamReader, chat_result
+    from langchain_nscale._replies.sse import SSEDecoder
+    from langchain_nscale.errors import NscaleError
     from tests.unit.wire import FINISH, chunk, response
 
 # What the fuzzer splices: a byte of it alone would seldom make a chunk.
@@ -48,7 +50,7 @@ def built(data: bytes) -> list[bytes]:
 def decoded(pieces: list[bytes]) -> list[bytes]:
     decoder = SSEDecoder()
     events = [event for piece in pieces for event in decoder.feed(piece)]
-    return [*events, *decoder.close()]
+    return [*events, *decoder.flush()]
 
 
 def test_one(data: bytes) -> None:
@@ -64,7 +66,7 @@ def test_one(data: bytes) -> None:
         with suppress(NscaleError):
             for piece in pieces:
                 list(reader.feed(piece))
-            list(reader.close())
+            list(reader.flush())
         reader.partial()
     body = whole.removeprefix(b"data: ")
     for kind in ("application/json", "text/event-stream"):

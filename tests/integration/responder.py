@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_nscale.testing import ServerReply, ToolCallReply
-from langchain_nscale.testing._answers import instance_of, text_of
+from langchain_nscale.testing._rules import instance_of, text_of
 
 
 def respond(body: Mapping[str, Any]) -> ServerReply | None:

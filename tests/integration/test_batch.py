@@ -189,7 +189,7 @@ def test_failed_lines_alone(tmp_path: Path, capsys: Any) -> None:
     assert failures[1]["prompt"] == "13"
     assert failures[1]["metadata"] == {"mine": 1}
     assert "`metadata`" in failures[4]["error"]["message"]
-    assert "one of `prompt` and `messages`" in failures[5]["error"]["message"]
+    assert "either `prompt` or `messages`" in failures[5]["error"]["message"]
     assert failures[8]["raw"] == "{not JSON\n"
     assert "5 failed" in capsys.readouterr().err
 
@@ -290,7 +290,7 @@ def test_what_no_line_survives_stops_it(
     assert len(asked) <= 8
     assert len(read(target)) == 1
     assert not (tmp_path / "out.jsonl.failed").exists()
-    assert "Run it again to go on" in capsys.readouterr().err
+    assert "Run it again to continue" in capsys.readouterr().err
     server.reset()
     assert run(["batch", str(source), str(target)]) == 0
     assert [record["line"] for record in read(target)] == list(range(1, 101))
@@ -352,5 +352,5 @@ class TestStore:
         (tmp_path / "out").write_text('{"my": "data"}\n')
         arguments = ["batch", str(tmp_path / "in"), str(tmp_path / "out"), "--local"]
         assert run(arguments) == 1
-        assert "isn't a result of `batch`" in capsys.readouterr().err
+        assert "not written by `batch`" in capsys.readouterr().err
         assert (tmp_path / "out").read_text() == '{"my": "data"}\n'

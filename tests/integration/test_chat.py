@@ -82,6 +82,8 @@ async def test_an_answer(make: Any, server: NscaleServer, way: str, status: int)
         "input_tokens": 1,
         "output_tokens": 2,
         "total_tokens": 3,
+        "input_token_details": {},
+        "output_token_details": {},
     }
     metadata = message.response_metadata
     assert metadata["model_name"] == MODEL
@@ -173,7 +175,13 @@ async def test_usage_reaches_langchains_own_handler(make: Any, way: str) -> None
 def test_usage_comes_once_in_a_stream(make: Any) -> None:
     usages = [chunk.usage_metadata for chunk in make().stream("a b c")]
     assert [usage for usage in usages if usage] == [
-        {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
+        {
+            "input_tokens": 3,
+            "output_tokens": 5,
+            "total_tokens": 8,
+            "input_token_details": {},
+            "output_token_details": {},
+        }
     ]
     assert all(not c.usage_metadata for c in make(stream_usage=False).stream("a"))
 

@@ -236,7 +236,7 @@ class TestErrors:
             (["chat", "Hi", "--message", "robot:x"], "role:text"),
             (["chat", "Hi", "--message", "x"], "role:text"),
             (["chat", "Hi", "--image", "no.png"], "'no.png' can't be read"),
-            (["chat", "Hi", "--image", "no.txt"], "isn't an image"),
+            (["chat", "Hi", "--image", "no.txt"], "file extension of an image"),
             (["chat", "Hi", "--json-schema", "no.json"], "does not exist"),
             (["chat", "Hi", "--base-url", "ftp://x"], "`base_url`"),
             (["chat", "Hi", "--timeout", "-1"], "`timeout`"),
@@ -330,7 +330,7 @@ class TestConversations:
             "You said: three",
             "You said: four",
         ]
-        for said in ("/load FILE", "no answer yet", "Model: other", "Begun anew"):
+        for said in ("/load FILE", "no answer yet", "Model: other", "Conversation reset"):
             assert said in done.stderr
         assert '"model": "other"' in done.stderr
         assert "no command /bogus" in done.stderr
@@ -474,12 +474,12 @@ class TestDoctor:
     def test_no_token(self, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
         monkeypatch.delenv("NSCALE_SERVICE_TOKEN")
         assert run(["doctor"]) == 1
-        assert "FAIL token: there is none" in capsys.readouterr().out
+        assert "FAIL token: The service token is missing" in capsys.readouterr().out
 
     def test_a_wrong_token(self, capsys: Any) -> None:
         assert run(["doctor", "-t", "another-token-of-mine"]) == 1
         out = capsys.readouterr().out
-        assert "anot…mine by --token, which others see" in out
+        assert "anot…mine from --token, which other users" in out
         assert out.count("FAIL") == 4
         assert "answered 401" in out
 
@@ -487,7 +487,7 @@ class TestDoctor:
         server.add(*[ServerReply(text="Hello")] * 3)
         assert run(["doctor", "-m", "unknown"]) == 1
         out = capsys.readouterr().out
-        assert "unknown isn't one" in out
+        assert "unknown is not one of them" in out
         assert "FAIL tools: the model didn't call the tool" in out
 
     def test_masks(self) -> None:

@@ -11,12 +11,14 @@ from langchain_openai import ChatOpenAI
 
 from langchain_nscale import NscaleError
 from langchain_nscale.testing import NscaleServer, ServerReply
-from tests.conditions import PAGE, ROWS, Condition, page
+from scripts.errors_page import PAGE, page
+from tests.conditions import ROWS, Condition
 from tests.integration.test_chat import WAYS, consume
 
 
 def test_the_page_is_as_the_code_says() -> None:
-    assert PAGE.read_text() == page(), "run python -m tests.conditions"
+    shown = PAGE.read_text(encoding="utf-8")
+    assert shown == page(), "run `python -m scripts.errors_page`"
 
 
 @pytest.mark.parametrize(("row", "way"), ROWS.values(), ids=ROWS)

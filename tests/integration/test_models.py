@@ -13,9 +13,9 @@ from langchain_nscale import (
     NscaleAuthenticationError,
     NscaleModel,
     NscaleModelNotFoundError,
+    _model_list,
     alist_models,
     list_models,
-    models,
 )
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.conftest import MODEL
@@ -61,14 +61,14 @@ async def test_it_is_cached(
     server: NscaleServer, listed: List, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(models, "monotonic", lambda: now)
+    monkeypatch.setattr(_model_list, "monotonic", lambda: now)
     first = await listed(server)
     first.clear()  # the caller's own copy
     assert await listed(server)
     assert len(server.requests) == 1
     await listed(server, refresh=True)
     assert len(server.requests) == 2
-    now += models.CACHED_FOR + 1
+    now += _model_list.CACHE_SECONDS + 1
     await listed(server)
     assert len(server.requests) == 3
 
@@ -82,13 +82,13 @@ async def test_another_token_has_another_list(server: NscaleServer) -> None:
 def test_the_cache_is_bounded(server: NscaleServer) -> None:
     for number in range(20):
         list_models(**server.settings, default_query={"n": number})
-    assert len(models._cache) == models._CACHES
+    assert len(_model_list.cache.newest_first()) == _model_list._MAX_CACHED
 
 
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="NSCALE_SERVICE_TOKEN"):
         list_models()
-    with pytest.raises(ValueError, match="`bse_url` is no setting"):
+    with pytest.raises(ValueError, match="no setting `bse_url`"):
         list_models(service_token="t", bse_url="x")
 
 
@@ -100,7 +100,7 @@ async def test_an_unknown_model_suggests_others(
     with pytest.raises(NscaleModelNotFoundError) as caught:
         await consume(make(model="meta-llama/llama-3.1-8b"), "Hi", way)
     assert caught.value.suggestions[0] == MODEL
-    assert f"Listed are: {MODEL}" in str(caught.value)
+    assert f"Similar models: {MODEL}" in str(caught.value)
     assert str(caught.value) == caught.value.message
 
 
@@ -122,11 +122,11 @@ async def test_no_list_no_suggestion(
     with pytest.raises(NscaleModelNotFoundError, match="base_url") as caught:
         await consume(make(base_url=address), "Hi", way)
     assert caught.value.suggestions == ()
-    assert "Listed" not in str(caught.value)
+    assert "Similar" not in str(caught.value)
 
 
 def test_nothing_alike_no_suggestion(make: Any, server: NscaleServer) -> None:
     server.add(ServerReply.error(404, "The model does not exist"))
     with pytest.raises(NscaleModelNotFoundError) as caught:
         make(model="gpt-4o").invoke("Hi")
-    assert "Listed" not in str(caught.value)
+    assert "Similar" not in str(caught.value)

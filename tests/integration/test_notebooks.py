@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages.notebooks import NOTEBOOKS, execute, files, outputs
+from scripts.run_notebooks import NOTEBOOKS, execute, files, outputs
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -15,7 +15,7 @@ from tests.pages.notebooks import NOTEBOOKS, execute, files, outputs
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook(path: Path) -> None:
     kept = outputs(files.read(path, as_version=4))
-    again = "`python -m tests.pages.notebooks` keeps what it shows now"
+    again = "run `python -m scripts.run_notebooks` to store the new outputs"
     assert outputs(execute(path)) == kept, again
     assert any(kept)
 

@@ -19,9 +19,7 @@ def test_a_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for block, output in run(page):
         if block.shown is not None:
-            again = (
-                f"line {block.line}; `python -m tests.pages` puts in what it prints now"
-            )
+            again = f"line {block.line}; run `python -m scripts.update_pages`"
             assert steady(output) == steady(block.shown), again
 
 

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
-from langchain_nscale.testing._answers import instance_of, pieces_of, split_words
+from langchain_nscale.testing._rules import instance_of, pieces_of, split_words
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ def test_reasoning_in_the_text_is_not_parsed(make: Any, server: NscaleServer) ->
 def test_an_answer_that_fits_no_dataclass(make: Any, server: NscaleServer) -> None:
     server.add(ServerReply(text='{"rating": "high"}'))
     chain = make().with_structured_output(JokeData)
-    with pytest.raises(OutputParserException, match="isn't a JokeData"):
+    with pytest.raises(OutputParserException, match="is not a valid JokeData"):
         chain.invoke("Tell")
 
 

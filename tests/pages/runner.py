@@ -1,4 +1,4 @@
-"""A page's code, run from top to bottom as one program on the stand-in server.
+"""Runs the code of a page from top to bottom as one program, on the stand-in server.
 
 - A block ```` ```python ```` is run; what it prints has to be what the block
   ```` ```text ```` right after it shows, if there is one.
@@ -142,8 +142,8 @@ def steady(text: str) -> str:
     )
 
 
-def rewritten(page: Path) -> str:
-    """The page with the output that its code has now."""
+def updated(page: Path) -> str:
+    """Return a page with the current outputs of its code."""
     text = page.read_text()
     for block, output in reversed(run(page)):
         if block.shown is not None and steady(block.shown) != steady(output):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from langchain_nscale._blocks import content_blocks
+from langchain_nscale._replies.content_blocks import content_blocks
 from tests.unit.wire import DONE, FINISH, chunk, invoked, read, streamed
 
 CALLS = [

@@ -8,7 +8,8 @@ from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from langchain_nscale._chunks import NscaleMessageChunk, make_chunk, parse_tool_calls
+from langchain_nscale._replies.chunks import NscaleMessageChunk, make_chunk
+from langchain_nscale._replies.messages import parse_tool_calls
 
 
 def test_a_fast_chunk_equals_a_validated_one() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from langchain_nscale.cli._display import MarkdownDisplay, whole_blocks
+from langchain_nscale.cli._display import MarkdownDisplay, complete_blocks
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ from langchain_nscale.cli._display import MarkdownDisplay, whole_blocks
         ("x\n\n~~~py\na\n\n```\n\nb\n", "x\n\n"),
     ],
 )
-def test_whole_blocks(text: str, whole: str) -> None:
-    assert text[: whole_blocks(text)] == whole
+def test_complete_blocks(text: str, whole: str) -> None:
+    assert text[: complete_blocks(text)] == whole
 
 
 PIECES = st.lists(
@@ -43,7 +43,7 @@ def test_what_is_whole_stays_whole(pieces: list[str]) -> None:
     before = ""
     for piece in pieces:
         text += piece
-        whole = text[: whole_blocks(text)]
+        whole = text[: complete_blocks(text)]
         assert whole.startswith(before)
         before = whole
 

@@ -217,7 +217,7 @@ def failing_on(text: str, status: int = 500, said: str = "no") -> Any:
 async def test_a_failure_in_batch_7_of_10(way: str, at_once: int) -> None:
     texts = [f"text {n}" for n in range(100)]
     embeddings = embedder(failing_on("text 65"), chunk_size=10, max_concurrency=at_once)
-    with pytest.raises(NscaleError, match="Texts 60 to 69 failed") as caught:
+    with pytest.raises(NscaleError, match="Failed to embed texts 60 to 69") as caught:
         await documents(embeddings, way, texts)
     partial = caught.value.partial_embeddings
     assert partial is not None
@@ -225,7 +225,7 @@ async def test_a_failure_in_batch_7_of_10(way: str, at_once: int) -> None:
     done = [vector is not None for vector in partial]
     assert done[60:70] == [False] * 10
     assert all(done[:60])
-    assert f"{sum(done)} of 100 are embedded" in str(caught.value)
+    assert f"{sum(done)} of 100 are in" in str(caught.value)
     assert at_once > 1 or not any(done[60:])  # nothing was begun after it
     assert sum(done[70:]) <= 10 * (at_once - 1)  # but what was under way was finished
     again = pickle.loads(pickle.dumps(caught.value))
@@ -240,7 +240,7 @@ async def test_several_failures_are_all_named(way: str) -> None:
     embeddings = embedder(gate.handler(way), chunk_size=1, max_concurrency=2)
     with pytest.raises(NscaleError) as caught:
         await documents(embeddings, way, ["a", "b"])
-    assert "Texts 0 to 0, 1 to 1 failed; 0 of 2" in str(caught.value)
+    assert "Failed to embed texts 0, 1; the other 0 of 2" in str(caught.value)
 
 
 @WAYS
@@ -257,8 +257,8 @@ async def test_a_text_that_is_too_long(way: str) -> None:
     embeddings = embedder(failing_on("long" * 9, 400, said), chunk_size=2)
     with pytest.raises(NscaleContextOverflowError) as caught:
         await documents(embeddings, way, ["a", "b", "c", "long" * 9])
-    assert "texts[3], of 36 characters: split it" in str(caught.value)
-    assert "Texts 2 to 3 failed" in str(caught.value)
+    assert "texts[3], with 36 characters: split it" in str(caught.value)
+    assert "Failed to embed texts 2 to 3" in str(caught.value)
 
 
 @WAYS

@@ -13,7 +13,9 @@ from langchain_core import exceptions as core
 from langchain_core.messages import AIMessage
 
 import langchain_nscale.errors as ours
-from langchain_nscale.errors import NscaleError, retry_after, status_error
+from langchain_nscale._error_bodies import retry_after
+from langchain_nscale._failures import status_error
+from langchain_nscale.errors import NscaleError
 from tests.unit.wire import response
 
 GUIDE_429 = {

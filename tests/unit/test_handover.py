@@ -19,7 +19,7 @@ from langchain_core.messages import (
 )
 from syrupy.assertion import SnapshotAssertion
 
-from langchain_nscale._requests import convert_messages
+from langchain_nscale._requests.messages import convert_messages
 
 PNG = "iVBORw0KGgo="
 CALL: Any = {"name": "get_weather", "args": {"city": "Oslo"}, "id": "call_1"}

@@ -1,25 +1,24 @@
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_nscale import NscaleMalformedResponseError, models
+from langchain_nscale import NscaleMalformedResponseError, _model_list, list_models
+from langchain_nscale._model_list import known_price
 from langchain_nscale.models import (
     NscaleModel,
     Price,
     as_price,
-    known_price,
-    nearest_ids,
     parse_model,
     parse_models,
+    similar_ids,
 )
-from tests.unit.wire import response
 
 LLAMA = {
     "id": "meta-llama/Llama-3.1-8B-Instruct",
@@ -116,17 +115,20 @@ def test_no_field_can_break_an_entry(entry: dict[str, Any]) -> None:
 
 def test_lists(caplog: pytest.LogCaptureFixture) -> None:
     body = {"object": "list", "data": [LLAMA, {"id": ""}, "x", {"id": "y"}]}
-    listed = parse_models(response(json.dumps(body).encode()))
+    listed = parse_models(body)
     assert [model.id for model in listed] == [LLAMA["id"], "y"]
-    assert caplog.text.count("without an id") == 2
-    assert parse_models(response(b'{"data": []}')) == []
-    assert parse_models(response(b'[{"id": "bare"}]')) == [NscaleModel("bare")]
+    assert caplog.text.count("without an ID") == 2
+    assert parse_models({"data": []}) == []
+    assert parse_models([{"id": "bare"}]) == [NscaleModel("bare")]
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"data": {}}', b"7"])
-def test_what_is_no_list(body: bytes) -> None:
+def test_what_is_not_a_list(body: bytes) -> None:
+    client = httpx2.Client(
+        transport=httpx2.MockTransport(lambda _: httpx2.Response(200, content=body))
+    )
     with pytest.raises(NscaleMalformedResponseError, match="list of models"):
-        parse_models(response(body))
+        list_models(service_token="t", http_client=client)
 
 
 IDS = [
@@ -147,21 +149,21 @@ IDS = [
         ("Qwen3-14B-FP8", IDS[3]),
     ],
 )
-def test_nearest_ids(asked: str, first: str) -> None:
-    assert nearest_ids(asked, IDS)[0] == first
+def test_similar_ids(asked: str, first: str) -> None:
+    assert similar_ids(asked, IDS)[0] == first
 
 
 def test_nothing_is_near() -> None:
-    assert nearest_ids("gpt-4o", IDS) == []
-    assert nearest_ids("x", []) == []
+    assert similar_ids("gpt-4o", IDS) == []
+    assert similar_ids("x", []) == []
 
 
-def test_a_known_price_is_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_price_is_the_newest() -> None:
     old, new = (
         NscaleModel("A/b", input_price=p, output_price=p) for p in map(Decimal, "12")
     )
-    cache = {"one": (0.0, [old]), "two": (1.0, [NscaleModel("c"), new])}
-    monkeypatch.setattr(models, "_cache", cache)
+    _model_list.cache.put("one", [old])
+    _model_list.cache.put("two", [NscaleModel("c"), new])
     assert known_price("a/B") == Price(Decimal(2), Decimal(2))
     assert known_price("c") is None
     assert known_price("d") is None

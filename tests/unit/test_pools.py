@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from langchain_nscale import _pools
-from langchain_nscale._pools import PooledTransport, make_async_client
+from langchain_nscale._http import pools as _pools
+from langchain_nscale._http.pools import PooledTransport, make_async_client
 
 
 class Pool(httpx2.AsyncBaseTransport):

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.language_models import ModelProfile
 
 from langchain_nscale import ChatNscale
-from langchain_nscale._profiles import find_profile, thinks_in_text
+from langchain_nscale._model_facts import find_profile, thinks_in_text
 from langchain_nscale.data._profiles import _PROFILES
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"

@@ -17,12 +17,14 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel
 
-from langchain_nscale._requests import (
+from langchain_nscale._json import encode
+from langchain_nscale._requests.body import merge_stop
+from langchain_nscale._requests.messages import (
     convert_messages,
-    convert_tool_choice,
-    encode,
-    merge_stop,
     merge_system_messages,
+)
+from langchain_nscale._requests.tools import (
+    convert_tool_choice,
     response_format,
     tool_names,
 )
@@ -303,7 +305,7 @@ def test_tool_names_that_the_api_would_refuse() -> None:
     for name in ("", "a b", "é", "x" * 65, None):
         with pytest.raises(ValueError, match="tool name"):
             tool_names([{"function": {"name": name}}])
-    with pytest.raises(ValueError, match="functions only"):
+    with pytest.raises(ValueError, match="only accepts functions"):
         tool_names([{"type": "web_search"}])
 
 
@@ -341,7 +343,7 @@ def test_response_format() -> None:
 
 def test_what_has_no_json_form_is_a_clear_error() -> None:
     for bad in (object(), "\ud800"):
-        with pytest.raises(ValueError, match="can't be written as JSON"):
+        with pytest.raises(ValueError, match="can't be encoded as JSON"):
             encode({"x": bad})
 
 

@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
-from langchain_nscale._replies import usage_metadata
-from langchain_nscale._responses import (
+from langchain_nscale._replies.chunks import ChunkWriter
+from langchain_nscale._replies.events import EventWriter
+from langchain_nscale._replies.reader import (
     ReplyOptions,
     StreamReader,
     chat_result,
     write_whole,
 )
-from langchain_nscale._writers import ChunkWriter, EventWriter
+from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale.errors import (
     NscaleConnectionError,
     NscaleContextOverflowError,
@@ -225,6 +226,8 @@ def test_running_usage_counts_once_and_the_last_report_wins() -> None:
         "input_tokens": 10,
         "output_tokens": 4,
         "total_tokens": 14,
+        "input_token_details": {},
+        "output_token_details": {},
     }
 
 
@@ -233,7 +236,29 @@ def test_running_usage_counts_once_and_the_last_report_wins() -> None:
     [
         (None, None),
         ("many", None),
-        ({}, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}),
+        ({}, None),
+        ({"prompt_tokens": 3}, None),
+        ({"prompt_tokens": -1, "completion_tokens": 2}, None),
+        ({"prompt_tokens": float("nan"), "completion_tokens": 2}, None),
+        ({"prompt_tokens": True, "completion_tokens": 2}, None),
+        *[
+            (
+                usage,
+                {
+                    "input_tokens": 9,
+                    "output_tokens": 5,
+                    "total_tokens": 14,
+                    "input_token_details": {},
+                    "output_token_details": {},
+                },
+            )
+            for usage in (
+                {"input_tokens": 9, "output_tokens": 5},
+                {"prompt_tokens": "9", "completion_tokens": "5"},
+                {"prompt_tokens": 9, "total_tokens": 14},
+                {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 3},
+            )
+        ],
         (
             {
                 "prompt_tokens": 9,
@@ -251,7 +276,13 @@ def test_running_usage_counts_once_and_the_last_report_wins() -> None:
         ),
         (
             {"prompt_tokens": 1.0, "completion_tokens": "x", "total_tokens": 1},
-            {"input_tokens": 1, "output_tokens": 0, "total_tokens": 1},
+            {
+                "input_tokens": 1,
+                "output_tokens": 0,
+                "total_tokens": 1,
+                "input_token_details": {},
+                "output_token_details": {},
+            },
         ),
     ],
 )
@@ -542,7 +573,7 @@ def test_a_bad_event_comes_after_all_that_was_good(bad: bytes) -> None:
 
 
 def test_events_that_say_nothing_are_passed_over() -> None:
-    usage = event({"usage": {"prompt_tokens": 1}})
+    usage = event({"usage": {"prompt_tokens": 1, "completion_tokens": 1}})
     empty = event({"choices": [], "usage": None})
     message = streamed(b"data:\n\n", empty, chunk({"content": "a"}), FINISH, usage, DONE)
     assert message.content == "a"
@@ -590,14 +621,14 @@ def test_a_stream_without_finish_reason_is_never_whole(end: bytes) -> None:
     stream = reader()
     list(stream.feed(chunk({"content": "half"}) + end))
     with pytest.raises(NscaleInterruptedStreamError, match="finish reason") as caught:
-        list(stream.close())
+        list(stream.flush())
     assert caught.value.partial is not None
     assert caught.value.partial.content == "half"
 
 
 def test_an_empty_stream_is_interrupted_and_has_nothing() -> None:
     with pytest.raises(NscaleInterruptedStreamError) as caught:
-        list(reader().close())
+        list(reader().flush())
     assert caught.value.partial is None
 
 
@@ -605,7 +636,7 @@ def test_cut_off_calls_in_what_had_come_are_not_for_execution() -> None:
     stream = reader()
     list(stream.feed(fragment(0, id="x", name="f", arguments='{"path": "/')))
     with pytest.raises(NscaleInterruptedStreamError) as caught:
-        list(stream.close(NscaleConnectionError("reset")))
+        list(stream.flush(NscaleConnectionError("reset")))
     assert caught.value.partial is not None
     assert caught.value.partial.tool_calls == []
     assert caught.value.partial.invalid_tool_calls[0]["name"] == "f"
@@ -621,20 +652,20 @@ def test_nothing_after_done_is_read() -> None:
     list(stream.feed(FINISH + DONE))
     assert stream.done
     assert list(stream.feed(chunk({"content": "late"}) + b": ping\n\n")) == []
-    assert list(stream.close(NscaleConnectionError("reset"))) == []
+    assert list(stream.flush(NscaleConnectionError("reset"))) == []
 
 
 def test_silence_is_a_stall() -> None:
     stream = reader(stall_after=5)
     list(stream.feed(chunk({"content": "half"})))
     with pytest.raises(NscaleStalledStreamError, match="stream_chunk_timeout") as caught:
-        list(stream.close(NscaleTimeoutError("read")))
+        list(stream.flush(NscaleTimeoutError("read")))
     assert caught.value.partial is not None
 
 
 def test_keep_alives_are_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("langchain_nscale._responses.monotonic", lambda: clock[0])
+    monkeypatch.setattr("langchain_nscale._replies.reader.monotonic", lambda: clock[0])
     stream = reader(stall_after=5)
     for _ in range(3):  # events keep it alive for ever
         clock[0] += 4
@@ -648,7 +679,7 @@ def test_keep_alives_are_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_slow_caller_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("langchain_nscale._responses.monotonic", lambda: clock[0])
+    monkeypatch.setattr("langchain_nscale._replies.reader.monotonic", lambda: clock[0])
     stream = reader(stall_after=5)
     for _ in stream.feed(chunk({"content": "a"})):
         clock[0] += 60  # the caller thinks about the chunk
@@ -723,7 +754,7 @@ def test_nothing_but_our_own_errors_ever_comes_out(data: bytes) -> None:
     stream = reader()
     with suppress(NscaleError):
         list(stream.feed(data))
-        list(stream.close())
+        list(stream.flush())
     body = data.removeprefix(b"data: ").removesuffix(b"\n\n")
     with suppress(NscaleError):
         chat_result(response(body))

@@ -16,7 +16,8 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from langchain_nscale._requests import convert_messages, encode
+from langchain_nscale._json import encode
+from langchain_nscale._requests.messages import convert_messages
 from tests.unit.wire import invoked
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

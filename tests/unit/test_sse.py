@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_nscale._sse import SSEDecoder
+from langchain_nscale._replies.sse import SSEDecoder
 
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))
@@ -12,7 +12,7 @@ TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"
 def decode(pieces: list[bytes]) -> list[bytes]:
     decoder = SSEDecoder()
     events = [event for piece in pieces for event in decoder.feed(piece)]
-    return events + decoder.close()
+    return events + decoder.flush()
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -70,4 +70,4 @@ def test_a_long_line_in_many_pieces_costs_no_more_than_its_bytes() -> None:
         assert decoder.feed(b"data" if not decoder._line else b":" + b"x" * 99) == []
     # Pieces are kept as they are: joining them at each feed would be quadratic.
     assert len(decoder._line) == 10_000
-    assert len(decoder.close()[0]) > 900_000
+    assert len(decoder.flush()[0]) > 900_000

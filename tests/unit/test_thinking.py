@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_nscale._responses import ReplyOptions, StreamReader, chat_result
-from langchain_nscale._thinking import ThinkSplitter, ThinkTags
-from langchain_nscale._writers import ChunkWriter
+from langchain_nscale._replies.chunks import ChunkWriter
+from langchain_nscale._replies.reader import ReplyOptions, StreamReader, chat_result
+from langchain_nscale._replies.think_tags import ThinkSplitter, ThinkTags
 from tests.unit.wire import (
     DONE,
     FINISH,
@@ -27,7 +27,7 @@ TEXT = st.lists(
 
 def split(pieces: list[str], tags: ThinkTags) -> tuple[str, str]:
     splitter = ThinkSplitter(tags)
-    found = [*map(splitter.feed, pieces), splitter.close()]
+    found = [*map(splitter.feed, pieces), splitter.flush()]
     return "".join(r for r, _ in found), "".join(a for _, a in found)
 
 
@@ -66,7 +66,7 @@ def test_a_stream_says_what_a_whole_reply_says(text: str, tags: ThinkTags) -> No
     data = b"".join(chunk({"content": c}) for c in text) + FINISH + DONE
     got = response(b"", content_type="text/event-stream")
     reader = StreamReader(got, ChunkWriter(), None, options)
-    streamed = merge([c.message for c in [*reader.feed(data), *reader.close()]])  # type: ignore[misc]  # AI
+    streamed = merge([c.message for c in [*reader.feed(data), *reader.flush()]])  # type: ignore[misc]  # AI
     choice = {"message": {"content": text}, "finish_reason": "stop"}
     body = {"id": "c-1", "model": "m", "choices": [choice]}
     one = chat_result(response(json.dumps(body).encode()), options)

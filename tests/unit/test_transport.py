@@ -12,17 +12,16 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
-from langchain_nscale import _transport
-from langchain_nscale._transport import (
-    USER_AGENT,
-    Transport,
+from langchain_nscale._failures import library
+from langchain_nscale._http import clients as _clients
+from langchain_nscale._http.clients import (
     aclose_connections,
-    check_token,
     close_connections,
-    library,
     shared_async_client,
     shared_client,
 )
+from langchain_nscale._http.token import check_token
+from langchain_nscale._http.transport import USER_AGENT, Transport
 from langchain_nscale.errors import (
     NscaleConnectionError,
     NscaleError,
@@ -74,8 +73,8 @@ def call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any
         monkeypatch.setattr("time.sleep", service.waits.append)
         monkeypatch.setattr("asyncio.sleep", service._sleep)
         if request.param == "sync":
-            return transport.send("/p", b"{}", stream=stream)
-        return asyncio.run(transport.asend("/p", b"{}", stream=stream))
+            return transport.send("/p", {}, stream=stream)
+        return asyncio.run(transport.asend("/p", {}, stream=stream))
 
     return run
 
@@ -137,7 +136,7 @@ def test_users_headers_cannot_replace_the_token(call: Any) -> None:
 )
 def test_passing_faults_are_repeated(call: Any, answer: Any) -> None:
     service = Service(answer, answer, ok)
-    response, retries = call(service)
+    response, retries, _ = call(service)
     assert response.status_code == 200
     assert retries == 2
     assert len(service.requests) == 3
@@ -242,10 +241,10 @@ def test_an_async_token_works_in_async_calls_only() -> None:
         return "t2"
 
     service = Service(ok)
-    asyncio.run(service.transport(token=token).asend("/p", b"", stream=False))
+    asyncio.run(service.transport(token=token).asend("/p", {}, stream=False))
     assert service.requests[0].headers["authorization"] == "Bearer t2"
-    with pytest.raises(TypeError, match="give a sync one"):
-        service.transport(token=token).send("/p", b"", stream=False)
+    with pytest.raises(TypeError, match="use a sync callable"):
+        service.transport(token=token).send("/p", {}, stream=False)
 
 
 @pytest.mark.parametrize("bad", ["", "  ", None, 3, "a b", "a\nb", "é", SecretStr("")])
@@ -319,20 +318,20 @@ def test_the_async_client_can_be_closed_by_hand() -> None:
 
 def test_a_loop_that_is_gone_leaves_nothing_behind() -> None:
     asyncio.run(shared_async_client())
-    assert _transport._clients.by_loop == {}
+    assert _clients._clients.by_loop == {}
     stopped = asyncio.new_event_loop()
     stopped.run_until_complete(shared_async_client())
     stopped.close()  # without shutdown_asyncgens
-    assert len(_transport._clients.by_loop) == 1
+    assert len(_clients._clients.by_loop) == 1
     asyncio.run(shared_async_client())
-    assert _transport._clients.by_loop == {}
+    assert _clients._clients.by_loop == {}
 
 
 def test_a_forked_child_starts_without_clients() -> None:
     client = shared_client()
-    before = _transport._clients
-    _transport._forget_clients()
+    before = _clients._clients
+    _clients._forget_clients()
     try:
         assert shared_client() is not client
     finally:
-        _transport._clients = before
+        _clients._clients = before

@@ -26,12 +26,12 @@ from langchain_nscale import (
     NscaleModel,
     NscaleServerError,
     NscaleUsageCallbackHandler,
-    _metrics,
+    _model_list,
     get_nscale_usage_callback,
     langsmith_costs,
-    models,
 )
-from langchain_nscale._ledger import Call, Ledger
+from langchain_nscale._usage import metrics
+from langchain_nscale._usage.ledger import Call, Ledger
 from langchain_nscale.usage import open_ledgers
 
 PRICES = {"m": (0.5, "2.00")}
@@ -74,12 +74,12 @@ class TestSpend:
         run(usage, used(1_000_000, 1_000_000))
         assert usage.cost == 4
 
-    def test_by_the_newest_list(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_by_the_newest_list(self) -> None:
         usage = NscaleUsageCallbackHandler()
         run(usage, used(1_000_000, 0))
         assert usage.cost is None
         listed = [NscaleModel("m", input_price=Decimal(7), output_price=Decimal(0))]
-        monkeypatch.setattr(models, "_cache", {"any": (0.0, listed)})
+        _model_list.cache.put("any", listed)
         assert usage.cost == 7
 
     def test_a_free_model_costs_nothing(self) -> None:
@@ -177,8 +177,8 @@ class TestCounts:
 
     def test_times(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = 0.0
-        monkeypatch.setattr("langchain_nscale._ledger.perf_counter", lambda: now)
-        ledger = Ledger()
+        monkeypatch.setattr("langchain_nscale._usage.ledger.perf_counter", lambda: now)
+        ledger = Ledger(lambda _: None)
         ledger.begin("a", Call("m", began=now))
         now = 1.5
         ledger.first_token("a")
@@ -317,9 +317,9 @@ class TestBlocks:
         run_id = uuid4()
         usage.on_chat_model_start({}, [[]], run_id=run_id)
         usage.on_stream_event({"event": "message-start"}, run_id=run_id)
-        assert usage.ledger._under_way[run_id].first_token is None
+        assert usage.ledger._in_progress[run_id].first_token is None
         usage.on_stream_event({"event": "content-block-start"}, run_id=run_id)
-        assert usage.ledger._under_way[run_id].first_token is not None
+        assert usage.ledger._in_progress[run_id].first_token is not None
 
 
 class TestRendering:
@@ -435,7 +435,7 @@ class TestMetrics:
 
     def test_none_without_the_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "opentelemetry.metrics", None)
-        assert _metrics.Metrics.of() is None
+        assert metrics.Metrics.of() is None
         run(NscaleUsageCallbackHandler(), used())
 
     def test_none_if_not_wanted(self) -> None:
@@ -471,10 +471,10 @@ class TestLangSmithCosts:
     def test_nothing_to_add(self, metadata: dict[str, Any]) -> None:
         assert langsmith_costs(PRICES)(metadata) == metadata
 
-    def test_by_the_newest_list(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_by_the_newest_list(self) -> None:
         add_costs = langsmith_costs()
         metadata = {**METADATA, "usage_metadata": used(1_000_000, 0)}
         assert add_costs(metadata) == metadata
         listed = [NscaleModel("m", input_price=Decimal(7), output_price=Decimal(0))]
-        monkeypatch.setattr(models, "_cache", {"any": (0.0, listed)})
+        _model_list.cache.put("any", listed)
         assert add_costs(metadata)["usage_metadata"]["total_cost"] == 7

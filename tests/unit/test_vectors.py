@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_nscale import NscaleInsufficientCreditError, NscaleMalformedResponseError
-from langchain_nscale._vectors import (
-    WEB_SEARCH,
+from langchain_nscale._model_facts import WEB_SEARCH, can_shorten_vectors
+from langchain_nscale._replies.vectors import read_vectors
+from langchain_nscale._requests.texts import (
     check_texts,
     instructed_query,
-    may_shorten,
-    read_vectors,
-    split,
+    split_texts,
 )
 from tests.unit.wire import response
 
@@ -89,23 +88,23 @@ def test_usage(usage: Any, counted: tuple[int, int] | None) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "isn't a JSON object"),
-        (b"[]", "isn't a JSON object"),
+        (b"", "is not a JSON object"),
+        (b"[]", "is not a JSON object"),
         (b"{}", "0 embeddings for 2 texts"),
         (b'{"data": null}', "0 embeddings for 2 texts"),
         (b'{"data": [{"embedding": [1]}]}', "1 embeddings for 2 texts"),
-        (b'{"data": [1, 2]}', r"`data\[0\]` isn't an embedding"),
-        (b'{"data": [{"embedding": [1]}, {}]}', r"`data\[1\]` isn't an embedding"),
-        (b'{"data": [{"embedding": ["x"]}, {}]}', r"`data\[0\]` isn't"),
-        (b'{"data": [{"embedding": "x"}, {}]}', r"`data\[0\]` isn't"),
-        (b'{"data": [{"embedding": "AAAA"}, {}]}', r"`data\[0\]` isn't"),
-        (b'{"data": [{"embedding": null}, {}]}', r"`data\[0\]` isn't"),
-        (b'{"data": [{"index": 2, "embedding": [1]}, {}]}', r"`data\[0\]` isn't"),
-        (b'{"data": [{"index": -1, "embedding": [1]}, {}]}', r"`data\[0\]` isn't"),
-        (b'{"data": [{"index": "0", "embedding": [1]}, {}]}', r"`data\[0\]` isn't"),
+        (b'{"data": [1, 2]}', r"`data\[0\]` is not an embedding"),
+        (b'{"data": [{"embedding": [1]}, {}]}', r"`data\[1\]` is not an embedding"),
+        (b'{"data": [{"embedding": ["x"]}, {}]}', r"`data\[0\]` is not"),
+        (b'{"data": [{"embedding": "x"}, {}]}', r"`data\[0\]` is not"),
+        (b'{"data": [{"embedding": "AAAA"}, {}]}', r"`data\[0\]` is not"),
+        (b'{"data": [{"embedding": null}, {}]}', r"`data\[0\]` is not"),
+        (b'{"data": [{"index": 2, "embedding": [1]}, {}]}', r"`data\[0\]` is not"),
+        (b'{"data": [{"index": -1, "embedding": [1]}, {}]}', r"`data\[0\]` is not"),
+        (b'{"data": [{"index": "0", "embedding": [1]}, {}]}', r"`data\[0\]` is not"),
         (
             b'{"data": [{"index": 1, "embedding": [1]}, {"index": 1, "embedding": [1]}]}',
-            r"`data\[1\]` isn't",
+            r"`data\[1\]` is not",
         ),
         (b'{"data": [{"embedding": []}, {}]}', "empty or not finite"),
         (b'{"data": [{"embedding": "AADAfw=="}, {}]}', "empty or not finite"),
@@ -157,15 +156,15 @@ class TestDimensions:
 
     @pytest.mark.parametrize(("length", "shorten"), [(3, False), (1, True), (1, False)])
     def test_anything_else_is_an_error(self, length: int, shorten: bool) -> None:
-        with pytest.raises(NscaleMalformedResponseError, match="leave `dimensions` out"):
+        with pytest.raises(NscaleMalformedResponseError, match="omit `dimensions`"):
             read_vectors(reply([1.0] * length), 1, 2, shorten=shorten)
 
     def test_a_vector_of_zeros(self) -> None:
         assert read_vectors(reply([0.0, 0.0, 0.0]), 1, 2, shorten=True)[0] == [[0.0, 0.0]]
 
     def test_which_can_be_cut(self) -> None:
-        assert may_shorten("Qwen/Qwen3-Embedding-8B")
-        assert not may_shorten("BAAI/bge-m3")
+        assert can_shorten_vectors("Qwen/Qwen3-Embedding-8B")
+        assert not can_shorten_vectors("BAAI/bge-m3")
 
 
 class TestSplit:
@@ -175,7 +174,7 @@ class TestSplit:
         size=st.integers(1, 60),
     )
     def test_limits(self, texts: list[str], count: int, size: int) -> None:
-        batches = split(texts, count, size)
+        batches = split_texts(texts, count, size)
         assert [n for batch in batches for n in batch] == list(range(len(texts)))
         for batch in batches:
             taken = sum(len(texts[n].encode("utf-8", "replace")) for n in batch)
@@ -183,10 +182,10 @@ class TestSplit:
             assert taken <= size or len(batch) == 1
 
     def test_no_smaller_than_needed(self) -> None:
-        assert split(["aa", "bb", "cc", "dd"], 9, 4) == [range(2), range(2, 4)]
-        assert split(["a"] * 5, 2, 99) == [range(2), range(2, 4), range(4, 5)]
-        assert split(["é" * 3, "a"], 9, 6) == [range(1), range(1, 2)]
-        assert split([], 9, 9) == []
+        assert split_texts(["aa", "bb", "cc", "dd"], 9, 4) == [range(2), range(2, 4)]
+        assert split_texts(["a"] * 5, 2, 99) == [range(2), range(2, 4), range(4, 5)]
+        assert split_texts(["é" * 3, "a"], 9, 6) == [range(1), range(1, 2)]
+        assert split_texts([], 9, 9) == []
 
 
 class TestTexts:

@@ -11,8 +11,9 @@ from langchain_core.language_models.chat_model_stream import ChatModelStream
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.outputs import ChatGenerationChunk
 
-from langchain_nscale._responses import ReplyOptions, StreamReader, chat_result
-from langchain_nscale._writers import ChunkWriter, EventWriter
+from langchain_nscale._replies.chunks import ChunkWriter
+from langchain_nscale._replies.events import EventWriter
+from langchain_nscale._replies.reader import ReplyOptions, StreamReader, chat_result
 
 REQUEST = httpx2.Request("POST", "https://inference.api.nscale.com/v1/chat/completions")
 
@@ -56,7 +57,7 @@ def reader(
 def read(pieces: Iterable[bytes], *, v1: bool = False) -> list[AIMessageChunk]:
     stream = reader(v1=v1)
     chunks = [c for piece in pieces for c in stream.feed(piece)]
-    chunks += stream.close()
+    chunks += stream.flush()
     assert all(isinstance(c.message, AIMessageChunk) for c in chunks)
     return [c.message for c in chunks]  # type: ignore[misc]  # as just asserted
 
@@ -69,7 +70,7 @@ def events(
     stream = StreamReader(got, EventWriter(), None, options or ReplyOptions())
     return [
         *(event for piece in pieces for event in stream.feed(piece)),
-        *stream.close(),
+        *stream.flush(),
     ]
 
 

@@ -1,0 +1,108 @@
+"""Finds error objects in response bodies, wherever services and proxies put them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any
+
+import jiter
+
+_EXCERPT = 500  # characters of a body that a message shows
+
+# Phrases with which vLLM and common proxies report an overlong prompt.
+_OVERFLOW = re.compile(
+    r"maximum context length|context_length_exceeded|exceeds? the (?:model's )?"
+    r"(?:maximum )?context|max_model_len|maximum model length|prompt is too long",
+    re.IGNORECASE,
+)
+
+
+def decode_body(content: bytes) -> object:
+    """Decode a body: JSON to Python objects, anything else to text, nothing to `None`."""
+    if not content.strip():
+        return None
+    try:
+        return jiter.from_json(content)
+    except ValueError:
+        return content.decode("utf-8", "replace")
+
+
+def error_object(body: object) -> Mapping[str, Any] | None:
+    """Return the error object of a body, or `None` if it has none.
+
+    Accepts Nscale's `{"error": {...}}`, a string in its place, vLLM's flat
+    `{"object": "error", "message": ...}` and FastAPI's `{"detail": ...}`.
+    """
+    if not isinstance(body, Mapping):
+        return None
+    error = body.get("error")
+    if isinstance(error, Mapping):
+        return error
+    if isinstance(error, str):
+        return {**body, "message": error}
+    message = body.get("message") if "choices" not in body else None
+    if body.get("object") == "error" or isinstance(message, str):
+        return body
+    if "choices" not in body and "detail" in body:
+        return {"message": as_text(body["detail"])}
+    return None
+
+
+def error_kinds(error: Mapping[str, Any]) -> set[str]:
+    """Return the codes and types by which an error object names itself, in upper case."""
+    return {str(error.get(key)).upper() for key in ("error_type", "type", "code")}
+
+
+def is_overflow(error: Mapping[str, Any], message: str) -> bool:
+    """Whether an error reports a prompt that exceeds the model's context window."""
+    return _OVERFLOW.search(
+        message
+    ) is not None or "CONTEXT_LENGTH_EXCEEDED" in error_kinds(error)
+
+
+def error_status(error: Mapping[str, Any], message: str) -> int | None:
+    """Return the HTTP status that an error object inside a 2xx response stands for."""
+    code = str(error.get("status") or error.get("status_code") or error.get("code"))
+    if re.fullmatch(r"[1-5]\d\d", code, re.ASCII):
+        return int(code)
+    if error_kinds(error) & {"INSUFFICIENT_CREDIT", "TOO_MANY_REQUESTS"}:
+        return 429
+    return 400 if is_overflow(error, message) else None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the wait in seconds requested by `retry-after-ms` or `retry-after`.
+
+    `retry-after` can be a number of seconds or an HTTP date; a date in the past is 0.
+    """
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) / unit
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(value).timestamp() - time()
+            except (ValueError, TypeError, OverflowError):
+                continue
+        # NaN fails both comparisons and is dropped together with infinity.
+        if 0 <= seconds < float("inf"):
+            return seconds
+        if seconds < 0:
+            return 0.0
+    return None
+
+
+def as_text(value: object) -> str | None:
+    """Return a value as text; `None` stays `None`."""
+    return None if value is None else str(value)
+
+
+def excerpt(text: str) -> str:
+    """Return the beginning of a text on one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"

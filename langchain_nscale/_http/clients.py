@@ -1,0 +1,99 @@
+"""The shared HTTP clients: one per process for sync calls, one per event loop.
+
+An SSL context takes 30 ms to create, so model instances share clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import AsyncGenerator
+
+import httpx2
+
+from langchain_nscale._http.pools import LIMITS, make_async_client
+
+
+class _Clients:
+    """The shared clients of this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.sync: httpx2.Client | None = None
+        self.by_loop: dict[
+            asyncio.AbstractEventLoop,
+            tuple[httpx2.AsyncClient, AsyncGenerator[None, None]],
+        ] = {}
+
+
+_clients = _Clients()
+
+
+def _forget_clients() -> None:
+    # A forked child must neither use nor close its parent's connections.
+    global _clients  # noqa: PLW0603  # process-wide state
+    _clients = _Clients()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_clients)
+
+
+def shared_client() -> httpx2.Client:
+    """Return the process's client, creating it on first use."""
+    client = _clients.sync
+    if client is None or client.is_closed:
+        with _clients.lock:
+            client = _clients.sync
+            if client is None or client.is_closed:
+                client = _clients.sync = httpx2.Client(limits=LIMITS)
+    return client
+
+
+async def shared_async_client() -> httpx2.AsyncClient:
+    """Return the running loop's client; a client is never used on another loop."""
+    loop = asyncio.get_running_loop()
+    entry = _clients.by_loop.get(loop)
+    if entry is None or entry[0].is_closed:
+        for other in list(_clients.by_loop):
+            if other.is_closed():  # a loop that was stopped without being shut down
+                _clients.by_loop.pop(other, None)
+        client = make_async_client()
+        closer = _close_with_loop(client)
+        _clients.by_loop[loop] = entry = (client, closer)
+        await anext(closer)
+    return entry[0]
+
+
+async def _close_with_loop(client: httpx2.AsyncClient) -> AsyncGenerator[None, None]:
+    """Close a client when its loop ends: `asyncio.run` finalizes open generators."""
+    try:
+        yield
+    finally:
+        _clients.by_loop.pop(asyncio.get_running_loop(), None)
+        await client.aclose()
+
+
+def close_connections() -> None:
+    """Close the connections shared by sync calls; the next call opens new ones.
+
+    This happens automatically when the process exits.
+    """
+    client = _clients.sync
+    if client is not None:
+        client.close()
+
+
+async def aclose_connections() -> None:
+    """Close the connections shared by async calls on the running event loop.
+
+    This happens automatically when the loop ends.
+    """
+    entry = _clients.by_loop.get(asyncio.get_running_loop())
+    if entry is not None:
+        await entry[1].aclose()
+
+
+atexit.register(close_connections)

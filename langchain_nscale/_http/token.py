@@ -1,0 +1,78 @@
+"""The service token: where it comes from and which characters it can have."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+
+from pydantic import SecretStr
+
+Token = str | SecretStr | Callable[[], str] | Callable[[], Awaitable[str]]
+
+TOKEN_VARIABLES = ("NSCALE_SERVICE_TOKEN", "NSCALE_API_KEY")
+NO_CREDENTIALS = (
+    "The service token is missing: set `service_token` or NSCALE_SERVICE_TOKEN. Create a "
+    "token in the Nscale console."
+)
+
+
+def check_token(token: object) -> SecretStr:
+    """Return a token as a secret, without surrounding white space.
+
+    Raises:
+        ValueError: The token is empty or has characters that no HTTP header can carry.
+    """
+    if isinstance(token, SecretStr):
+        token = token.get_secret_value()
+    if not isinstance(token, str) or not token.strip():
+        raise ValueError(NO_CREDENTIALS)
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        msg = (
+            "The service token contains invalid characters (spaces, line ends or "
+            "non-ASCII): check `service_token` or NSCALE_SERVICE_TOKEN."
+        )
+        raise ValueError(msg)
+    return SecretStr(token)
+
+
+def token_from_environment() -> SecretStr | None:
+    """Return the token set in the environment, if any.
+
+    Raises:
+        ValueError: It has invalid characters.
+    """
+    for variable in TOKEN_VARIABLES:
+        if value := os.environ.get(variable):
+            return check_token(value)
+    return None
+
+
+def resolve_token(token: Token) -> SecretStr:
+    """Return the token, calling it first if it is a callable.
+
+    Raises:
+        TypeError: It is an async callable.
+        ValueError: It is not a valid token.
+    """
+    if isinstance(token, (str, SecretStr)):
+        return check_token(token) if isinstance(token, str) else token
+    value = token()
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        msg = (
+            "`service_token` is an async callable, which only works with ainvoke, "
+            "astream and abatch. For invoke, stream and batch use a sync callable."
+        )
+        raise TypeError(msg)
+    return check_token(value)
+
+
+async def aresolve_token(token: Token) -> SecretStr:
+    """Async version of `resolve_token`, which awaits async callables."""
+    if isinstance(token, (str, SecretStr)):
+        return resolve_token(token)
+    value = token()
+    return check_token(await value if inspect.isawaitable(value) else value)

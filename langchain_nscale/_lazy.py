@@ -1,0 +1,74 @@
+"""Imports deferred until a name is used.
+
+`import langchain_nscale` stays cheap, so the pytest plugin and the command line start
+fast, and the OpenAI SDK (a third of a second of CPU) is imported only with `errors`.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+
+def install_lazy_imports(package: str) -> bool:
+    """Resolve the names that a package imports under `TYPE_CHECKING` on first access.
+
+    The block itself is the only list of public names:
+    `if TYPE_CHECKING or not install_lazy_imports(__name__): from .x import Name as Name`.
+
+    Args:
+        package: Name of the package that is being imported.
+
+    Returns:
+        Whether it worked. Without source code it returns False, so that the block is
+        executed and everything is imported eagerly.
+    """
+    module = sys.modules[package]
+    try:
+        source = Path(str(module.__file__)).read_text(encoding="utf-8")
+        homes = _type_checking_imports(ast.parse(source))
+    except (OSError, ValueError, SyntaxError):  # a .pyc, or a zip file
+        return False
+
+    def resolve(name: str) -> Any:
+        if name not in homes:
+            msg = f"module {package!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        value = getattr(import_module(homes[name]), name)
+        setattr(module, name, value)
+        return value
+
+    names = sorted({*homes, "__version__"})
+    vars(module).update(__getattr__=resolve, __dir__=lambda: names, __all__=names)
+    return True
+
+
+def _type_checking_imports(tree: ast.Module) -> dict[str, str]:
+    """Map each name imported in an `if TYPE_CHECKING or …:` block to its module."""
+    return {
+        alias.name: str(statement.module)
+        for node in tree.body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.BoolOp)
+        for statement in node.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+
+
+class LazyModule:
+    """Imports a module on first access to one of its attributes."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(import_module(self._name), attribute)
+
+
+if TYPE_CHECKING:
+    from langchain_nscale import errors as errors  # noqa: PLC0414  # an explicit export
+else:
+    errors = LazyModule("langchain_nscale.errors")

@@ -1,0 +1,61 @@
+"""Everything known about a model from its ID. Pure; the profiles are in `data/`."""
+
+from __future__ import annotations
+
+import re
+from typing import cast
+
+from langchain_core.language_models import ModelProfile
+
+from langchain_nscale.data._profiles import _PROFILES
+
+# Models that write their reasoning into the text; the prompt has the opening tag.
+_THINKING_IN_TEXT = {"qwen/qwen3-4b-thinking-2507"}
+
+# Models whose chat template rejects a system message that is not the first message.
+_SYSTEM_FIRST = re.compile(r"qwen3|mistral|mixtral|devstral", re.IGNORECASE)
+
+# Models that expect an instruction with each query, in their authors' format. Their
+# vectors can be truncated, because the first dimensions carry the most information.
+_INSTRUCTED = "qwen3-embedding"
+WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
+
+_IMAGE_MODELS = re.compile(r"flux|stable-diffusion|sdxl", re.IGNORECASE)
+
+_BY_ID = {model.lower(): profile for model, profile in _PROFILES.items()}
+
+
+def find_profile(model: str) -> ModelProfile | None:
+    """Return the profile of a model by ID in any letter case, or `None` if unknown."""
+    profile = _BY_ID.get(model.lower())
+    return None if profile is None else cast("ModelProfile", dict(profile))
+
+
+def thinks_in_text(model: str) -> bool:
+    """Whether a model writes its reasoning into the text, before a `</think>` tag."""
+    return model.lower() in _THINKING_IN_TEXT
+
+
+def system_first(model: str) -> bool:
+    """Whether a model's template accepts a single system message, at the beginning."""
+    return _SYSTEM_FIRST.search(model) is not None
+
+
+def default_query_instruction(model: str) -> str:
+    """Return the instruction that an embedding model expects with queries, or `""`."""
+    return WEB_SEARCH if _INSTRUCTED in model.lower() else ""
+
+
+def can_shorten_vectors(model: str) -> bool:
+    """Whether an embedding model's vectors can be truncated."""
+    return _INSTRUCTED in model.lower()
+
+
+def is_embedding_model(model: str) -> bool:
+    """Whether an ID looks like that of an embedding model."""
+    return "embed" in model.lower()
+
+
+def is_image_model(model: str) -> bool:
+    """Whether an ID looks like that of a model that generates images."""
+    return _IMAGE_MODELS.search(model) is not None

@@ -1,0 +1,123 @@
+"""Converts between `ChatNscale` and langchain-openai's `ChatOpenAI`.
+
+Imported only when used: langchain-openai takes over a second of CPU to import.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_openai import ChatOpenAI
+
+if TYPE_CHECKING:
+    from langchain_nscale.chat_models import ChatNscale
+
+# Settings with the same name and meaning in both classes.
+_SHARED = (
+    "cache",
+    "callbacks",
+    "custom_get_token_ids",
+    "default_headers",
+    "default_query",
+    "disable_streaming",
+    "extra_body",
+    "frequency_penalty",
+    "http_async_client",
+    "http_client",
+    "include_response_headers",
+    "logit_bias",
+    "logprobs",
+    "max_retries",
+    "max_tokens",
+    "model_kwargs",
+    "model_name",
+    "n",
+    "name",
+    "output_version",
+    "presence_penalty",
+    "profile",
+    "rate_limiter",
+    "reasoning_effort",
+    "request_timeout",
+    "seed",
+    "stop",
+    "stream_chunk_timeout",
+    "stream_usage",
+    "streaming",
+    "tags",
+    "temperature",
+    "top_logprobs",
+    "top_p",
+    "verbose",
+)
+# Settings of `ChatNscale` alone, with the values that change nothing.
+_OURS = {
+    "merge_system_messages": (None, False),
+    "reasoning_history": ("never",),
+    "think_tags": (None, "off"),
+    "tokenizer": (None,),
+}
+# Settings of `ChatOpenAI` that are created from others.
+_DERIVED = {"client", "async_client", "root_client", "root_async_client", "metadata"}
+_RENAMED = {"openai_api_key", "openai_api_base"}
+
+
+def to_openai(model: ChatNscale) -> ChatOpenAI:
+    """Return a `ChatOpenAI` with the settings of a `ChatNscale`.
+
+    No `OPENAI_*` or `LANGCHAIN_OPENAI_*` variable changes it.
+
+    Raises:
+        ValueError: A setting has no counterpart; the error names it.
+    """
+    for name, inert in _OURS.items():
+        if getattr(model, name) not in inert:
+            msg = f"`{name}` has no counterpart in ChatOpenAI: reset it to {inert[0]!r}."
+            raise ValueError(msg)
+    values = {name: getattr(model, name) for name in _SHARED}
+    metadata = {k: v for k, v in (model.metadata or {}).items() if k != "lc_versions"}
+    token: Any = model.service_token
+    converted = ChatOpenAI(
+        **values,
+        metadata=metadata or None,
+        api_key=token,
+        base_url=model.base_url,
+        # Set explicitly, because their defaults come from the environment.
+        openai_proxy=None,
+        http_socket_options=(),
+        use_responses_api=False,
+    )
+    converted.openai_organization = None
+    for client in (converted.root_client, converted.root_async_client):
+        if client is not None:
+            client.organization = client.project = None
+    return converted
+
+
+def from_openai(model: ChatOpenAI) -> dict[str, Any]:
+    """Return the settings of a `ChatOpenAI` as arguments for `ChatNscale`.
+
+    Raises:
+        ValueError: A setting has no counterpart; the error names it.
+    """
+    if model.openai_api_base is None:
+        msg = (
+            "The ChatOpenAI has no `base_url`, so its `api_key` is OpenAI's: create a "
+            "ChatNscale with a service token instead."
+        )
+        raise ValueError(msg)
+    for name, field in type(model).model_fields.items():
+        if name in _SHARED or name in _DERIVED or name in _RENAMED:
+            continue
+        if getattr(model, name) not in (None, False, (), field.default):
+            msg = f"`{name}` has no counterpart in ChatNscale: unset it first."
+            raise ValueError(msg)
+    values = {name: getattr(model, name) for name in _SHARED}
+    metadata = {k: v for k, v in (model.metadata or {}).items() if k != "lc_versions"}
+    return {
+        **{name: value for name, value in values.items() if value is not None},
+        "stream_chunk_timeout": model.stream_chunk_timeout,
+        **({"metadata": metadata} if metadata else {}),
+        "service_token": model.openai_api_key,
+        "base_url": model.openai_api_base,
+    }

@@ -1,0 +1,3 @@
+"""The provider name under which LangChain knows this package."""
+
+PROVIDER = "nscale"

@@ -1,0 +1,1 @@
+"""Incoming data: bytes to LangChain objects. Pure: no I/O."""

@@ -1,0 +1,99 @@
+"""Reads the `usage` of a reply: the only parser of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+
+from langchain_core.messages.ai import (
+    InputTokenDetails,
+    OutputTokenDetails,
+    UsageMetadata,
+)
+
+# The names of each figure, Nscale's and vLLM's first.
+_INPUT = ("prompt_tokens", "input_tokens")
+_OUTPUT = ("completion_tokens", "output_tokens")
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_OUTPUT_DETAILS = (
+    "completion_tokens_details",
+    "output_tokens_details",
+    "output_token_details",
+)
+
+
+def usage_metadata(usage: object, *, has_output: bool = True) -> UsageMetadata | None:
+    """Convert a reply's `usage` to LangChain's form; all figures are tokens.
+
+    Figures can be integers, floats without a fraction, or such numbers as strings. Any
+    other value counts as absent, and an absent figure is derived from the other two.
+
+    Args:
+        usage: The object, as decoded from JSON.
+        has_output: Whether tokens were generated; for embeddings, the output is 0.
+
+    Returns:
+        The usage, or `None` if a figure is unknown: unknown is not 0.
+    """
+    if not isinstance(usage, Mapping):
+        return None
+    input_tokens = _first(usage, _INPUT)
+    output_tokens = _first(usage, _OUTPUT) if has_output else 0
+    total = _count(usage.get("total_tokens"))
+    if input_tokens is None:
+        input_tokens = _difference(total, output_tokens)
+    if output_tokens is None:
+        output_tokens = _difference(total, input_tokens)
+    if input_tokens is None or output_tokens is None:
+        return None
+    counted = input_tokens + output_tokens
+    result = UsageMetadata(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        total_tokens=counted if total is None else max(total, counted),
+    )
+    input_details = _details(
+        usage, _INPUT_DETAILS, {"cache_read": "cached_tokens", "audio": "audio_tokens"}
+    )
+    output_details = _details(
+        usage,
+        _OUTPUT_DETAILS,
+        {"reasoning": "reasoning_tokens", "audio": "audio_tokens"},
+    )
+    result["input_token_details"] = InputTokenDetails(**input_details)  # type: ignore[typeddict-item]  # keys as above
+    result["output_token_details"] = OutputTokenDetails(**output_details)  # type: ignore[typeddict-item]  # keys as above
+    return result
+
+
+def _details(
+    usage: Mapping[str, object], names: tuple[str, ...], keys: Mapping[str, str]
+) -> dict[str, int]:
+    source = next((usage[n] for n in names if isinstance(usage.get(n), Mapping)), {})
+    assert isinstance(source, Mapping)  # noqa: S101  # for the type checker
+    counts = {key: _first(source, (name, key)) for key, name in keys.items()}
+    return {key: count for key, count in counts.items() if count is not None}
+
+
+def _first(source: Mapping[str, object], names: tuple[str, ...]) -> int | None:
+    counts = (_count(source.get(name)) for name in names)
+    return next((count for count in counts if count is not None), None)
+
+
+def _count(value: object) -> int | None:
+    """Return a number of tokens, or `None` if the value is not one."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not isfinite(value) or value < 0 or value != int(value):
+        return None
+    return int(value)
+
+
+def _difference(total: int | None, part: int | None) -> int | None:
+    if total is None or part is None or total < part:
+        return None
+    return total - part

@@ -1,0 +1,39 @@
+"""What a reader needs of a writer, which turns deltas into output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+    from langchain_nscale._replies.completion import Reply
+    from langchain_nscale._replies.messages import Delta
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Writer(Protocol[T_co]):
+    """Turns the deltas of a reply into items to yield."""
+
+    def write(self, reply: Reply, deltas: Sequence[Delta]) -> Sequence[T_co]:
+        """Return the items for the next deltas."""
+
+    def finish(self, reply: Reply) -> Sequence[T_co]:
+        """Return the items that end the reply."""
+
+    def partial(self, reply: Reply) -> AIMessage | None:
+        """Return the message written so far, or `None` before the first delta."""
+
+
+class BlockNumbers(dict[Any, int]):
+    """Numbers the content blocks of a reply in the order in which they begin.
+
+    The keys are `"text"`, `"reasoning"` and the index of each tool call: a reply has at
+    most one text block and one reasoning block.
+    """
+
+    def number(self, key: object) -> int:
+        """Return the number of a block, assigning the next one if it is new."""
+        return self.setdefault(key, len(self))

@@ -1,0 +1,1 @@
+"""Outgoing data: LangChain objects to JSON. Pure: no I/O."""

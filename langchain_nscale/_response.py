@@ -1,0 +1,62 @@
+"""What this package uses of an HTTP response, whichever library it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+
+class Response(Protocol):
+    """A response of httpx2 or httpx."""
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, by name in any letter case."""
+
+    @property
+    def content(self) -> bytes:
+        """The body, once it has been read."""
+
+    @property
+    def request(self) -> Any:
+        """The request; `Any` because its type depends on the library."""
+
+    def read(self) -> bytes:
+        """Read the body."""
+
+    async def aread(self) -> bytes:
+        """Read the body of an async response."""
+
+    def iter_bytes(self) -> Iterator[bytes]:
+        """Iterate over the decompressed body as it arrives."""
+
+    def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """Iterate over the decompressed body of an async response."""
+
+    def close(self) -> None:
+        """Release the connection."""
+
+    async def aclose(self) -> None:
+        """Release the connection of an async response."""
+
+
+class Sent(NamedTuple):
+    """A request's successful response, and how it was obtained.
+
+    Attributes:
+        response: The response. Unless `is_stream`, its body has been read.
+        retries: Number of retries before it.
+        is_stream: Whether it is an event stream, left for the caller to read and close.
+    """
+
+    response: Response
+    retries: int
+    is_stream: bool

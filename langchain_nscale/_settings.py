@@ -1,0 +1,360 @@
+"""Connection settings shared by chat models and embeddings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+import httpx2
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import (
+    DEFAULT_REF_TEMPLATE,
+    GenerateJsonSchema,
+    JsonSchemaMode,
+    JsonSchemaValue,
+)
+from pydantic_core import CoreSchema, PydanticOmit
+from typing_extensions import Self
+
+from langchain_nscale._failures import library
+from langchain_nscale._http.token import (
+    NO_CREDENTIALS,
+    Token,
+    check_token,
+    token_from_environment,
+)
+from langchain_nscale._http.transport import (
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_TIMEOUT,
+    Transport,
+)
+from langchain_nscale._lazy import errors
+from langchain_nscale._model_list import (
+    add_suggestions,
+    afetch_models,
+    fetch_models,
+    for_hint,
+)
+from langchain_nscale._response import Sent
+from langchain_nscale.models import NscaleModel
+
+DEFAULT_BASE_URL = "https://inference.api.nscale.com/v1"
+
+_BASE_URL_VARIABLES = ("NSCALE_BASE_URL", "NSCALE_API_BASE")
+_PASS_THROUGH = ("extra_body", "model_kwargs")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+class SettingsArguments(TypedDict, total=False):
+    """The constructor's arguments as type checkers see them, aliases included."""
+
+    service_token: Token | None
+    api_key: Token | None
+    base_url: str
+    allow_insecure_http: bool
+    timeout: Any
+    request_timeout: Any
+    max_retries: int
+    default_headers: Mapping[str, str] | None
+    default_query: Mapping[str, object] | None
+    http_client: Any
+    http_async_client: Any
+
+
+class _JsonFieldsOnly(GenerateJsonSchema):
+    """Omits fields whose types have no JSON Schema, such as callables."""
+
+    def handle_invalid_for_json_schema(
+        self,
+        schema: CoreSchema,  # noqa: ARG002  # interface
+        error_info: str,  # noqa: ARG002  # interface
+    ) -> JsonSchemaValue:
+        raise PydanticOmit
+
+
+class NscaleSettings(BaseModel):
+    """Connection settings shared by chat models and embeddings.
+
+    Raises:
+        ValueError: A setting is missing or invalid; the error names it and its variable.
+    """
+
+    service_token: Token | None = Field(
+        default=None, validation_alias=AliasChoices("service_token", "api_key")
+    )
+    """Nscale service token; `api_key` is accepted too. A string, or a sync or async
+    callable that returns one and is called for each request. Defaults to
+    `NSCALE_SERVICE_TOKEN`, then `NSCALE_API_KEY`."""
+
+    base_url: str = ""
+    """Address of the API. Defaults to `NSCALE_BASE_URL`, then `NSCALE_API_BASE`, then
+    `https://inference.api.nscale.com/v1`."""
+
+    allow_insecure_http: bool = False
+    """Whether `base_url` may be an `http://` address on another machine, which would
+    send the token in clear text."""
+
+    request_timeout: Any = Field(default=None, alias="timeout")
+    """Timeout in seconds: a number (applies to every phase), a `(connect, read)` pair, an
+    `httpx` or `httpx2` Timeout, or `None` for 10 s to connect and 600 s to read."""
+
+    max_retries: int = DEFAULT_MAX_RETRIES
+    """Maximum number of retries after a transient failure."""
+
+    default_headers: Mapping[str, str] | None = None
+    """Headers to send with every request."""
+
+    default_query: Mapping[str, object] | None = None
+    """Query parameters to add to every request."""
+
+    http_client: Any = Field(default=None, exclude=True)
+    """Your own `httpx2.Client` or `httpx.Client`, instead of the shared one."""
+
+    http_async_client: Any = Field(default=None, exclude=True)
+    """Your own `httpx2.AsyncClient` or `httpx.AsyncClient`, instead of the shared one."""
+
+    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
+
+    # Hidden from type checkers: they use the typed arguments of the subclasses instead.
+    if not TYPE_CHECKING:
+
+        def __init__(self, **kwargs: Any) -> None:
+            # Before pydantic sees the token: a ValidationError keeps its input.
+            for name in ("service_token", "api_key"):
+                if isinstance(kwargs.get(name), str):
+                    kwargs[name] = SecretStr(kwargs[name])
+            super().__init__(**kwargs)
+
+    @model_validator(mode="after")
+    def _check_connection(self) -> Self:
+        """Complete the settings from the environment and check them."""
+        token = self.service_token
+        if token is None:
+            token = token_from_environment()
+        elif isinstance(token, (str, SecretStr)):
+            token = check_token(token)
+        if token is None:
+            raise ValueError(NO_CREDENTIALS)
+        self.service_token = token
+        self.base_url = _base_url(self.base_url, insecure=self.allow_insecure_http)
+        _timeouts(self.request_timeout)
+        if self.max_retries < 0:
+            msg = f"`max_retries` is {self.max_retries}: it can't be negative."
+            raise ValueError(msg)
+        for client in (self.http_client, self.http_async_client):
+            if client is not None:
+                library(client)
+        return self
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return the state to pickle, without the token and without HTTP clients.
+
+        The unpickled object reads the token from its own environment.
+        """
+        state = super().__getstate__()
+        omitted = {"service_token": None, "http_client": None, "http_async_client": None}
+        return {**state, "__dict__": {**state["__dict__"], **omitted}}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Restore from a pickle."""
+        super().__setstate__(state)
+        self.service_token = token_from_environment()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy deeply, but share HTTP clients, which can't be copied."""
+        memo = {} if memo is None else memo
+        for client in (self.http_client, self.http_async_client):
+            memo[id(client)] = client
+        return super().__deepcopy__(memo)
+
+    @classmethod
+    def model_json_schema(
+        cls,
+        by_alias: bool | None = None,
+        ref_template: str = DEFAULT_REF_TEMPLATE,
+        schema_generator: type[GenerateJsonSchema] = _JsonFieldsOnly,
+        mode: JsonSchemaMode = "validation",
+        *,
+        union_format: Literal["any_of", "primitive_type_array"] = "any_of",
+    ) -> dict[str, Any]:
+        """Return the JSON Schema of the settings that have one.
+
+        Callables, callbacks and HTTP clients have no JSON form and are left out.
+        """
+        return super().model_json_schema(
+            by_alias, ref_template, schema_generator, mode, union_format=union_format
+        )
+
+    def _transport(self) -> Transport:
+        if self.service_token is None:
+            msg = (
+                f"This {type(self).__name__} was unpickled where NSCALE_SERVICE_TOKEN "
+                "isn't set: pickles don't contain the token. Set the variable or "
+                "`service_token`."
+            )
+            raise ValueError(msg)
+        return Transport(
+            base_url=self.base_url,
+            token=self.service_token,
+            timeout=_timeouts(self.request_timeout),
+            max_retries=self.max_retries,
+            headers=self.default_headers,
+            query=self.default_query,
+            client=self.http_client,
+            async_client=self.http_async_client,
+        )
+
+    def _send(self, path: str, body: Mapping[str, Any], *, stream: bool = False) -> Sent:
+        """POST a body; if the model is unknown, the error suggests similar ones."""
+        transport = self._transport()
+        try:
+            return transport.send(path, body, stream=stream)
+        except errors.NscaleModelNotFoundError as error:
+            with suppress(errors.NscaleError):
+                models = fetch_models(for_hint(transport), refresh=False)
+                add_suggestions(error, body["model"], models)
+            raise
+
+    async def _asend(
+        self, path: str, body: Mapping[str, Any], *, stream: bool = False
+    ) -> Sent:
+        """Async version of `_send`."""
+        transport = self._transport()
+        try:
+            return await transport.asend(path, body, stream=stream)
+        except errors.NscaleModelNotFoundError as error:
+            with suppress(errors.NscaleError):
+                models = await afetch_models(for_hint(transport), refresh=False)
+                add_suggestions(error, body["model"], models)
+            raise
+
+    def list_models(self, *, refresh: bool = False) -> list[NscaleModel]:
+        """Return the models that the service lists, with prices.
+
+        Args:
+            refresh: Whether to ask the service even if the list is cached. Lists are
+                cached for 5 minutes.
+
+        Raises:
+            NscaleError: The service did not answer with a list of models.
+        """
+        return fetch_models(self._transport(), refresh=refresh)
+
+    async def alist_models(self, *, refresh: bool = False) -> list[NscaleModel]:
+        """Async version of `list_models`; `service_token` can be an async callable."""
+        return await afetch_models(self._transport(), refresh=refresh)
+
+
+def reject_unknown(cls: type[BaseModel], names: Iterable[str], known: set[str]) -> None:
+    """Reject names that are not settings of a class.
+
+    Raises:
+        ValueError: A name is unknown; the error suggests a similar one.
+    """
+    for name in names:
+        if name not in known:
+            message = [f"{cls.__name__} has no setting `{name}`."]
+            if similar := get_close_matches(name, known, n=1):
+                message.append(f"Did you mean `{similar[0]}`?")
+            if fields := [f"`{field}`" for field in _PASS_THROUGH if field in known]:
+                message.append(
+                    f"To send it to the API as is, pass it in {' or '.join(fields)}."
+                )
+            raise ValueError(" ".join(message))
+
+
+def check_names(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Reject unknown settings, which pydantic would ignore.
+
+    A subclass that declares a field again, to change its default, keeps the aliases of
+    the original: those are replaced by the field's name.
+
+    Raises:
+        ValueError: A name is unknown; the error suggests a similar one.
+    """
+    names = setting_names(cls)
+    reject_unknown(cls, values, set(names))
+    own = {alias for field in cls.model_fields.values() for alias in _aliases(field)}
+    return {
+        name if name in own or name in cls.model_fields else names[name]: value
+        for name, value in values.items()
+    }
+
+
+@lru_cache(maxsize=128)
+def setting_names(cls: type[BaseModel]) -> dict[str, str]:
+    """Return all names by which settings can be passed, with the name of the field."""
+    names = {}
+    for base in reversed(cls.__mro__):
+        if issubclass(base, BaseModel):
+            for name, field in base.model_fields.items():
+                names.update(dict.fromkeys((name, *_aliases(field)), name))
+    return names
+
+
+def _aliases(field: FieldInfo) -> set[str]:
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return {choice for choice in (field.alias, *choices) if isinstance(choice, str)}
+
+
+def _base_url(value: str, *, insecure: bool) -> str:
+    """Return the checked address: the argument, the environment's, or Nscale's."""
+    source = "`base_url`"
+    if not value:
+        value, source = DEFAULT_BASE_URL, "the default"
+        for variable in reversed(_BASE_URL_VARIABLES):
+            if from_environment := os.environ.get(variable):
+                value, source = from_environment, variable
+    try:
+        url = httpx2.URL(value.strip())
+    except httpx2.InvalidURL as error:
+        msg = f"{source} is {value!r}, which is not a valid URL: {error}."
+        raise ValueError(msg) from None
+    if url.scheme not in ("http", "https") or not url.host:
+        msg = (
+            f"{source} is {value!r}: it must begin with https:// (or http://) and a "
+            f"host, for example {DEFAULT_BASE_URL}."
+        )
+        raise ValueError(msg)
+    if url.scheme == "http" and url.host not in _LOOPBACK and not insecure:
+        msg = (
+            f"{source} is {value!r}: http:// would send the service token in clear "
+            "text. Use https://, or allow_insecure_http=True."
+        )
+        raise ValueError(msg)
+    return value.strip().rstrip("/")
+
+
+def _timeouts(value: Any) -> tuple[float | None, ...]:
+    """Convert `timeout` in any of its forms to seconds for connect, read, write, pool."""
+    if value is None:
+        return DEFAULT_TIMEOUT
+    if hasattr(value, "connect"):
+        return (value.connect, value.read, value.write, value.pool)
+    try:
+        if isinstance(value, (list, tuple)):
+            connect, read = (float(seconds) for seconds in value)
+        else:
+            connect = read = float(value)
+        if not (connect > 0 and read > 0):
+            raise ValueError  # noqa: TRY301  # one message for all invalid values
+    except (TypeError, ValueError):
+        msg = (
+            f"`timeout` is {value!r}: use a number of seconds above 0, a pair (connect, "
+            "read), an httpx Timeout, or None."
+        )
+        raise ValueError(msg) from None
+    return (connect, read, read, read)

@@ -1,0 +1,1 @@
+"""Usage accounting. Pure: no LangChain callbacks, no I/O."""

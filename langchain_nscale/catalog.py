@@ -1,0 +1,34 @@
+"""Lists the models that Nscale serves, with prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_nscale._settings import NscaleSettings, check_names
+from langchain_nscale.models import NscaleModel
+
+
+def list_models(*, refresh: bool = False, **settings: Any) -> list[NscaleModel]:
+    """Return the models that Nscale lists, with prices.
+
+    Args:
+        refresh: Whether to ask the service even if the list is cached. Lists are cached
+            for 5 minutes.
+        settings: `service_token`, `base_url`, `timeout` and the other settings that
+            chat models and embeddings share; by default from the environment.
+
+    Raises:
+        ValueError: A setting is missing or invalid.
+        NscaleError: The service did not answer with a list of models.
+    """
+    return _settings(settings).list_models(refresh=refresh)
+
+
+async def alist_models(*, refresh: bool = False, **settings: Any) -> list[NscaleModel]:
+    """Async version of `list_models`; `service_token` can be an async callable."""
+    return await _settings(settings).alist_models(refresh=refresh)
+
+
+def _settings(values: Mapping[str, Any]) -> NscaleSettings:
+    return NscaleSettings(**check_names(NscaleSettings, values))

@@ -1,0 +1,31 @@
+"""`embed`: vectors of texts, one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from langchain_nscale import NscaleEmbeddings
+from langchain_nscale.cli._inputs import EmbedOptions
+
+
+def main(options: EmbedOptions) -> int:
+    """Run `embed`; return the exit code."""
+    lines = (line.rstrip("\n") for line in options.file or () if line.strip())
+    texts = [*options.texts, *lines]
+    if not texts:
+        msg = "There is nothing to embed: pass TEXTS or --file."
+        raise click.UsageError(msg)
+    with options.settings() as settings:
+        embeddings = NscaleEmbeddings(
+            model=options.model, dimensions=options.dimensions, **settings
+        )
+        if options.query:
+            vectors = [embeddings.embed_query(text) for text in texts]
+        else:
+            vectors = embeddings.embed_documents(texts)
+    for index, (text, vector) in enumerate(zip(texts, vectors, strict=True)):
+        line = {"index": index, "text": text, "embedding": vector}
+        click.echo(json.dumps(line, ensure_ascii=False))
+    return 0

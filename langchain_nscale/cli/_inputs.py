@@ -1,0 +1,197 @@
+"""The options of each command, and their conversion to settings and messages."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+)
+
+_ROLES: dict[str, type[BaseMessage]] = {
+    "system": SystemMessage,
+    "user": HumanMessage,
+    "assistant": AIMessage,
+}
+
+
+# --- options ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions:
+    """Where to send requests."""
+
+    token: str | None
+    base_url: str | None
+    local: bool
+    timeout: float | None
+
+    @contextmanager
+    def settings(self) -> Iterator[dict[str, Any]]:
+        """Yield the settings of the connection; runs the stand-in server if requested."""
+        settings = _without_none(
+            service_token=self.token, base_url=self.base_url, timeout=self.timeout
+        )
+        if not self.local:
+            yield settings
+            return
+        from langchain_nscale.testing import NscaleServer  # noqa: PLC0415  # only here
+
+        with NscaleServer() as server:
+            yield {**settings, **server.settings}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """Sampling settings of a chat model, under their own names."""
+
+    max_tokens: int | None
+    temperature: float | None
+    seed: int | None
+    stop: Sequence[str]
+
+    def sampling(self) -> dict[str, Any]:
+        """Return the sampling settings that are set."""
+        values = {field.name: getattr(self, field.name) for field in _SAMPLING}
+        return _without_none(**{**values, "stop": list(self.stop) or None})
+
+
+_SAMPLING = fields(SamplingOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatOptions(ConnectionOptions, SamplingOptions):
+    """Options of `chat`."""
+
+    prompt: str | None
+    model: str
+    interactive: bool
+    messages: Sequence[str]
+    system: str | None
+    images: Sequence[str]
+    schema: Path | None
+    reasoning: bool | None
+    stats: bool
+    as_json: bool
+    no_stream: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsOptions(ConnectionOptions):
+    """Options of `models`."""
+
+    part: str | None
+    kind: str | None
+    as_json: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(ConnectionOptions):
+    """Options of `embed`."""
+
+    texts: Sequence[str]
+    model: str
+    file: TextIO | None
+    dimensions: int | None
+    query: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions(ConnectionOptions):
+    """Options of `doctor`."""
+
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions(ConnectionOptions, SamplingOptions):
+    """Options of `batch`."""
+
+    source: Path
+    target: Path
+    model: str
+    system: str | None
+    schema: Path | None
+    concurrency: int
+    max_retries: int
+    as_completed: bool
+    max_spend: float | None
+    retry_failed: bool
+
+
+def _without_none(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# --- messages and schemas ---------------------------------------------------------------
+
+
+def parse_message(text: str) -> BaseMessage:
+    """Parse a message from `role:text`; the text can contain colons too.
+
+    Raises:
+        click.BadParameter: The role is unknown.
+    """
+    role, colon, content = text.partition(":")
+    kind = _ROLES.get(role.strip().lower())
+    if not colon or kind is None:
+        msg = f"{text!r} is not of the form role:text with role {', '.join(_ROLES)}."
+        raise click.BadParameter(msg, param_hint="--message")
+    return kind(content=content.strip())
+
+
+def user_message(prompt: str, images: Sequence[str] = ()) -> HumanMessage:
+    """Return a prompt with its images as one message."""
+    if not images:
+        return HumanMessage(prompt)
+    blocks = [{"type": "text", "text": prompt}] if prompt else []
+    return HumanMessage([*blocks, *map(image_block, images)])
+
+
+def image_block(location: str) -> dict[str, Any]:
+    """Return the content block of an image, from a URL or a file.
+
+    Raises:
+        click.BadParameter: The file does not exist, or its name is not that of an image.
+    """
+    if location.startswith(("http://", "https://", "data:")):
+        return {"type": "image", "url": location}
+    kind = mimetypes.guess_type(location)[0] or ""
+    if not kind.startswith("image/"):
+        msg = f"{location!r} does not have the file extension of an image."
+        raise click.BadParameter(msg, param_hint="--image")
+    try:
+        data = Path(location).read_bytes()
+    except OSError as error:
+        msg = f"{location!r} can't be read: {error.strerror}."
+        raise click.BadParameter(msg, param_hint="--image") from None
+    return {"type": "image", "base64": b64encode(data).decode(), "mime_type": kind}
+
+
+def read_schema(path: Path) -> dict[str, Any]:
+    """Read a JSON Schema from a file.
+
+    Raises:
+        click.BadParameter: The file does not contain a JSON object.
+    """
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        msg = f"{path} is not JSON: {error}"
+        raise click.BadParameter(msg, param_hint="--json-schema") from None
+    if not isinstance(schema, dict):
+        msg = f"{path} is not a JSON object."
+        raise click.BadParameter(msg, param_hint="--json-schema")
+    return schema

@@ -1,0 +1,82 @@
+"""`models`: the model list as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from langchain_nscale import NscaleModel, list_models
+from langchain_nscale.cli._inputs import ModelsOptions
+
+_FILE_WIDTH = 200  # characters; wide enough that nothing wraps outside a terminal
+_ID_WIDTH = 32  # characters; fits on any terminal
+_YES_OR_NO = {"True": "yes", "False": "no"}
+_PRICES = ("input_price", "output_price")
+_CAPABILITIES = {
+    "tools": "tool_calling",
+    "reasoning": "reasoning_output",
+    "images": "image_inputs",
+}
+
+
+def main(options: ModelsOptions) -> int:
+    """Run `models`; return the exit code."""
+    with options.settings() as settings:
+        matches = [
+            model
+            for model in list_models(**settings)
+            if (options.part or "").lower() in model.id.lower()
+            and options.kind in (None, model.kind)
+        ]
+    if options.as_json:
+        click.echo(json.dumps([_as_dict(model) for model in matches], indent=1))
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console.width = _FILE_WIDTH
+        console.print(models_table(matches))
+    return 0
+
+
+def models_table(models: Sequence[NscaleModel]) -> Table:
+    """Return a table of models."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model", no_wrap=True, overflow="fold", min_width=_ID_WIDTH)
+    table.add_column("kind")
+    for title in ("context", "input $", "output $"):
+        table.add_column(title, justify="right")
+    for title in ("tools", "reasoning", "images"):
+        table.add_column(title)
+    for model in models:
+        values = _as_dict(model)
+        context = values.get("context_length")
+        table.add_row(
+            model.id,
+            model.kind or "?",
+            f"{context:,}" if context else "?",
+            *(f"{values[key]:g}" if key in values else "?" for key in _PRICES),
+            *(_YES_OR_NO.get(str(values.get(key)), "?") for key in _CAPABILITIES),
+        )
+    return table
+
+
+def _as_dict(model: NscaleModel) -> dict[str, Any]:
+    profile = model.profile or {}
+    values = {
+        "id": model.id,
+        "kind": model.kind,
+        "owned_by": model.owned_by,
+        "created": model.created.isoformat() if model.created else None,
+        "context_length": model.context_length,
+        **{
+            key: None if (price := getattr(model, key)) is None else float(price)
+            for key in _PRICES
+        },
+        **{key: profile.get(name) for key, name in _CAPABILITIES.items()},
+    }
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,79 @@
+"""`python -m scripts.errors_page`: writes docs/errors.md from the error classes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import langchain_core.exceptions
+import langchain_openai
+import openai
+
+from langchain_nscale import NscaleError
+from tests.conditions import CONDITIONS
+
+PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
+HEAD = """\
+# Errors
+
+<!-- Generated from the source by `python -m scripts.errors_page`; do not edit. -->
+
+Every failed call raises an `NscaleError`. Its class is also the OpenAI SDK's and
+langchain-core's class for the same condition, so existing handlers keep working:
+`ModelRetryMiddleware`, `with_fallbacks`, `except openai.RateLimitError`.
+
+An error has `status_code`, `code`, `error_type`, `param`, `request_id`, `retry_after`
+(seconds), `retries`, `body` and, for streams, `partial`: the message received so far. It
+never contains the service token.
+
+"Retryable" means the same request may succeed later. ChatNscale retries HTTP, connection
+and timeout errors up to `max_retries` times (2 by default), with exponential backoff or
+the server's Retry-After, but never after the first token has been delivered. "Retried"
+names these errors. A request that failed for lack of credit is never retried: the service
+receives it once, where an integration built on the OpenAI SDK sends it three times.
+
+An invalid setting or message raises a `ValueError` (or `TypeError`) before anything is
+sent; it names the field or the variable.
+
+"""
+
+
+def caught_as(kind: type[NscaleError]) -> list[str]:
+    """Return the SDK's and langchain-core's classes that catch an error too."""
+    names = []
+    for module in (openai, langchain_openai, langchain_core.exceptions):
+        bases = {
+            value: name
+            for name, value in list(vars(module).items())
+            if isinstance(value, type) and value in kind.__mro__ and "Error" in name
+        }
+        names += [
+            f"`{module.__name__.split('.')[0]}` {name}"
+            for base, name in bases.items()
+            if not any(other is not base and issubclass(other, base) for other in bases)
+        ]
+    return names
+
+
+def page() -> str:
+    """Return the whole page."""
+    rows = [
+        "| What happens | Class | Also caught as | Retryable | Retried | What to do |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in CONDITIONS:
+        cells = (
+            row.what,
+            f"`{row.kind.__name__}`",
+            ", ".join(caught_as(row.kind)),
+            "yes" if row.kind.is_retryable else "no",
+            "yes" if row.kind.is_retried else "no",
+            row.kind.advice,
+        )
+        rows.append("| " + " | ".join(cells) + " |")
+    return HEAD + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write(f"{PAGE}\n")

@@ -1,0 +1,117 @@
+"""`python -m scripts.settings_page`: writes docs/configuration.md from the classes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from langchain_nscale import ChatNscale, NscaleEmbeddings
+from langchain_nscale._settings import NscaleSettings
+
+PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
+HEAD = """\
+# Settings
+
+<!-- Generated from the source by `python -m scripts.settings_page`; do not edit. -->
+
+All settings are keyword arguments. Unknown arguments are rejected with a suggestion. To
+send the API a field that is not listed here, pass it in `extra_body`.
+
+The token is read from `NSCALE_SERVICE_TOKEN`, then `NSCALE_API_KEY`; the address from
+`NSCALE_BASE_URL`, then `NSCALE_API_BASE`. `HTTPS_PROXY`, `NO_PROXY` and `SSL_CERT_FILE`
+are respected. `OPENAI_*` variables are ignored.
+
+"""
+# Settings inherited from langchain-core whose docstrings say little or nothing.
+_CORE = {
+    "cache": "Whether to use LangChain's global cache, or a cache for this model.",
+    "callbacks": "Callbacks for every call of this model.",
+    "custom_get_token_ids": "A function that returns the token IDs of a text.",
+    "disable_streaming": "Whether `stream` makes a single call; `'tool_calling'`: only "
+    "with tools.",
+    "metadata": "Metadata to add to traces.",
+    "name": "Name of the model in traces.",
+    "output_version": "`'v1'` for content as a list of LangChain's content blocks.",
+    "profile": "The model's capabilities. Defaults to what is known about the model.",
+    "rate_limiter": "LangChain's rate limiter for requests.",
+    "tags": "Tags to add to traces.",
+    "verbose": "Whether to print every call.",
+}
+
+
+def docstrings(cls: type) -> dict[str, str]:
+    """Return the docstrings below a class's fields."""
+    body = ast.parse(inspect.getsource(cls)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    texts = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            texts[field.target.id] = inspect.cleandoc(str(text.value.value))
+    return texts
+
+
+def table(cls: type[BaseModel], texts: dict[str, str]) -> str:
+    """Return a table of settings with their types, defaults and descriptions."""
+    lines = ["| setting | type | default | |", "| --- | --- | --- | --- |"]
+    for name, text in texts.items():
+        field = cls.model_fields[name]
+        cells = (
+            f"`{field.alias or name}`",
+            f"`{_type(field)}`",
+            _default(field),
+            " ".join(text.split()),
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is dict:
+        return "`{}`"
+    if field.default_factory is list:
+        return "`[]`"
+    return "" if field.default in (PydanticUndefined, "") else f"`{field.default!r}`"
+
+
+def _type(field: FieldInfo) -> str:
+    annotation: Any = field.annotation
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__name__
+    text = re.sub(r"Optional\[(.*)\]$", r"\1 | None", str(annotation))
+    return re.sub(r"\b(?:[a-z_0-9]+\.)+", "", text).replace("NoneType", "None")
+
+
+def page() -> str:
+    """Return the whole page."""
+    inherited = {name: _CORE[name] for name in sorted(BaseChatModel.model_fields)}
+    return (
+        HEAD
+        + "## Connection\n\nFor `ChatNscale`, `NscaleEmbeddings` and `list_models`.\n\n"
+        + table(NscaleSettings, docstrings(NscaleSettings))
+        + "\n## `ChatNscale`\n\n"
+        + table(ChatNscale, docstrings(ChatNscale))
+        + "\nInherited from LangChain's `BaseChatModel`:\n\n"
+        + table(ChatNscale, inherited)
+        + "\n## `NscaleEmbeddings`\n\n"
+        + table(NscaleEmbeddings, docstrings(NscaleEmbeddings))
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write(f"{PAGE}\n")

@@ -1,0 +1,290 @@
+"""What each setting changes: on the wire, in the client, or in the result.
+
+A field without an entry fails, so no setting can be accepted and ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.rate_limiters import InMemoryRateLimiter
+
+from langchain_nscale import ChatNscale
+from langchain_nscale._settings import SettingsArguments, setting_names
+from langchain_nscale.chat_models import ChatArguments
+from langchain_nscale.embeddings import EmbeddingArguments, NscaleEmbeddings
+
+COMPLETION = {
+    "id": "c-1",
+    "model": "m",
+    "choices": [
+        {
+            "message": {"content": "<think>why</think>yes"},
+            "finish_reason": "stop",
+        }
+    ],
+}
+EVENTS = (
+    b'data: {"id": "c-1", "choices": [{"index": 0, "delta": {"content": "yes"}, '
+    b'"finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+)
+
+
+class Recorder:
+    """Answers every request and records it."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx2.Request] = []
+        self.sync = httpx2.Client(transport=httpx2.MockTransport(self))
+        self.asynchronous = httpx2.AsyncClient(transport=httpx2.MockTransport(self))
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        if json.loads(request.content).get("stream"):
+            return httpx2.Response(
+                200, content=EVENTS, headers={"content-type": "text/event-stream"}
+            )
+        return httpx2.Response(200, json=COMPLETION)
+
+
+def ask(
+    settings: dict[str, Any], messages: Any = "hi", **call: Any
+) -> tuple[ChatNscale, AIMessage, httpx2.Request]:
+    recorder = Recorder()
+    defaults = {"model": "m", "service_token": "t", "http_client": recorder.sync}
+    model = ChatNscale(**{**defaults, **settings})
+    return model, model.invoke(messages, **call), recorder.requests[-1]
+
+
+def on_the_wire(name: str, value: Any) -> Callable[[], None]:
+    def check() -> None:
+        body = json.loads(ask({name: value})[2].content)
+        assert body[name] == json.loads(json.dumps(value))
+        assert name not in json.loads(ask({})[2].content)
+
+    return check
+
+
+def body_differs(name: str, value: Any, messages: Any, key: str) -> Callable[[], None]:
+    def check() -> None:
+        changed = json.loads(ask({name: value}, messages)[2].content)
+        assert changed.get(key) != json.loads(ask({}, messages)[2].content).get(key)
+
+    return check
+
+
+def of_streams(name: str, value: Any, key: str) -> Callable[[], None]:
+    def check() -> None:
+        bodies = []
+        for settings in ({}, {name: value}):
+            recorder = Recorder()
+            model = ChatNscale(
+                model="m",
+                service_token="t",
+                http_client=recorder.sync,
+                **settings,
+            )
+            list(model.stream("hi"))
+            bodies.append(json.loads(recorder.requests[-1].content))
+        assert bodies[0].get(key) != bodies[1].get(key)
+
+    return check
+
+
+def check_transport(name: str, value: Any, attribute: str) -> Callable[[], None]:
+    def check() -> None:
+        plain = ChatNscale(model="m", service_token="t")._transport()
+        model = ChatNscale(**{"model": "m", "service_token": "t", name: value})
+        assert getattr(model._transport(), attribute) != getattr(plain, attribute)
+
+    return check
+
+
+def check_insecure() -> None:
+    address = "http://example.com/v1"
+    with pytest.raises(ValueError, match="allow_insecure_http"):
+        ChatNscale(model="m", service_token="t", base_url=address)
+    _, _, request = ask({"base_url": address, "allow_insecure_http": True})
+    assert request.url.host == "example.com"
+
+
+def check_model_name() -> None:
+    assert json.loads(ask({"model": "other"})[2].content)["model"] == "other"
+
+
+def check_streaming() -> None:
+    assert json.loads(ask({"streaming": True})[2].content)["stream"] is True
+
+
+def check_think_tags() -> None:
+    assert ask({"think_tags": "both"})[1].content == "yes"
+    assert ask({})[1].content == "<think>why</think>yes"
+
+
+def check_tokenizer() -> None:
+    class Letters:
+        def encode(self, text: str, **_: Any) -> list[int]:
+            return [ord(letter) for letter in text]
+
+    model = ChatNscale(model="m", service_token="t", tokenizer=Letters())
+    assert model.get_token_ids("ab") == [97, 98]
+
+
+def check_response_headers() -> None:
+    assert "headers" in ask({"include_response_headers": True})[1].response_metadata
+    assert "headers" not in ask({})[1].response_metadata
+
+
+def check_token() -> None:
+    assert ask({"service_token": "s"})[2].headers["authorization"] == "Bearer s"
+
+
+def check_stall_limit() -> None:
+    # Applied to the request's read timeout once the stream has begun.
+    model = ChatNscale(model="m", service_token="t", stream_chunk_timeout=3)
+    recorder = Recorder()
+    model.http_client = recorder.sync
+    list(model.stream("hi"))
+    assert recorder.requests[-1].extensions["timeout"]["read"] == 3
+
+
+REASONED = [
+    HumanMessage("a"),
+    AIMessage("b", additional_kwargs={"reasoning_content": "why"}),
+    HumanMessage("c"),
+]
+SYSTEM = [HumanMessage("a"), SystemMessage("s"), HumanMessage("b")]
+
+EFFECTS: dict[str, Callable[[], None]] = {
+    **{
+        name: on_the_wire(name, value)
+        for name, value in {
+            "temperature": 0.5,
+            "max_tokens": 5,
+            "top_p": 0.5,
+            "stop": ["x"],
+            "seed": 1,
+            "n": 1,
+            "presence_penalty": 0.1,
+            "frequency_penalty": 0.1,
+            "logit_bias": {1: 2},
+            "logprobs": True,
+            "top_logprobs": 2,
+            "reasoning_effort": "low",
+        }.items()
+    },
+    "model_kwargs": body_differs("model_kwargs", {"user": "u"}, "hi", "user"),
+    "extra_body": body_differs("extra_body", {"top_k": 1}, "hi", "top_k"),
+    "reasoning_history": body_differs(
+        "reasoning_history", "always", REASONED, "messages"
+    ),
+    "merge_system_messages": body_differs(
+        "merge_system_messages", True, SYSTEM, "messages"
+    ),
+    "stream_usage": of_streams("stream_usage", False, "stream_options"),
+    "base_url": check_transport("base_url", "https://x/v1", "base_url"),
+    "request_timeout": check_transport("timeout", 3, "timeout"),
+    "max_retries": check_transport("max_retries", 7, "max_retries"),
+    "default_headers": check_transport("default_headers", {"X": "1"}, "headers"),
+    "default_query": check_transport("default_query", {"q": 1}, "query"),
+    "http_client": check_transport("http_client", Recorder().sync, "client"),
+    "http_async_client": check_transport(
+        "http_async_client", Recorder().asynchronous, "async_client"
+    ),
+    "allow_insecure_http": check_insecure,
+    "model_name": check_model_name,
+    "streaming": check_streaming,
+    "think_tags": check_think_tags,
+    "tokenizer": check_tokenizer,
+    "include_response_headers": check_response_headers,
+    "service_token": check_token,
+    "stream_chunk_timeout": check_stall_limit,
+}
+# What they do is langchain-core's business; a new one has to be looked at here.
+INHERITED = {
+    "cache",
+    "callbacks",
+    "custom_get_token_ids",
+    "disable_streaming",
+    "metadata",
+    "name",
+    "output_version",
+    "profile",
+    "rate_limiter",
+    "tags",
+    "verbose",
+}
+
+
+def test_every_field_is_listed() -> None:
+    assert set(BaseChatModel.model_fields) == INHERITED
+    assert set(ChatNscale.model_fields) == set(EFFECTS) | INHERITED
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_a_field_changes_something(name: str) -> None:
+    EFFECTS[name]()
+
+
+def test_inherited_fields_reach_langchain_core() -> None:
+    class Spy(BaseCallbackHandler):
+        calls = 0
+
+        def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+            self.calls += 1
+
+    spy = Spy()
+    settings = {
+        "cache": InMemoryCache(),
+        "callbacks": [spy],
+        "rate_limiter": InMemoryRateLimiter(requests_per_second=1000),
+        "tags": ["a"],
+        "metadata": {"b": 1},
+    }
+    model, _, _ = ask(settings)
+    model.invoke("hi")  # answered by the cache
+    assert spy.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [(ChatNscale, ChatArguments), (NscaleEmbeddings, EmbeddingArguments)],
+)
+def test_type_checkers_see_every_name(cls: Any, arguments: Any) -> None:
+    assert SettingsArguments.__annotations__.keys() <= arguments.__annotations__.keys()
+    assert set(arguments.__annotations__) == set(setting_names(cls))
+
+
+def test_every_own_field_has_a_default_and_a_docstring() -> None:
+    from langchain_nscale._settings import NscaleSettings  # noqa: PLC0415
+    from scripts.settings_page import docstrings  # noqa: PLC0415  # parses the sources
+
+    texts = {**docstrings(NscaleSettings), **docstrings(ChatNscale)}
+    assert set(texts) == set(EFFECTS)
+    assert all(not f.is_required() for f in ChatNscale.model_fields.values())
+
+
+@pytest.mark.parametrize("cls", [ChatNscale, NscaleEmbeddings])
+def test_the_settings_have_a_json_schema(cls: Any) -> None:
+    schema = cls.model_json_schema()
+    assert schema["properties"]["max_retries"]["type"] == "integer"
+    assert json.dumps(schema)
+
+
+class House(ChatNscale):
+    """A house class, as people write on ChatOpenAI."""
+
+    model_name: str = "openai/gpt-oss-20b"
+
+
+def test_a_subclass_may_have_a_default_model() -> None:
+    assert House(service_token="t").model_name == "openai/gpt-oss-20b"
+    assert House(service_token="t", model="m").model_name == "m"

@@ -1,0 +1,113 @@
+"""What we rely on in other packages: one assertion for each hook.
+
+A failure here means that an upstream release changed something; the comment says what
+would break.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import cached_property
+from typing import Any
+
+import httpx2
+import openai
+from langchain_core import exceptions as core_exceptions
+from langchain_core.callbacks import AsyncCallbackHandler, BaseRunManager, LLMManagerMixin
+from langchain_core.language_models import chat_models
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessageChunk, block_translators
+from langchain_core.tracers import context
+from langchain_openai import StreamChunkTimeoutError
+from pydantic import BaseModel
+
+
+def test_core_asks_for_native_events_by_name() -> None:
+    # Otherwise v3 streaming falls back to the bridge: three times slower.
+    source = inspect.getsource(chat_models)
+    assert '"_stream_chat_model_events"' in source
+    assert '"_astream_chat_model_events"' in source
+
+
+def test_core_tells_token_listeners_from_event_listeners() -> None:
+    # `_wants_chunks` compares a handler's methods with these.
+    assert callable(LLMManagerMixin.on_llm_new_token)
+    assert callable(LLMManagerMixin.on_stream_event)
+    assert callable(AsyncCallbackHandler.on_llm_new_token)
+    assert callable(AsyncCallbackHandler.on_stream_event)
+    assert "handlers" in inspect.signature(BaseRunManager.__init__).parameters
+
+
+def test_core_resolves_profiles_and_versions_by_these_names() -> None:
+    # Without them models have no profile, and traces no version.
+    for name in ("_resolve_model_profile", "_add_version", "_combine_llm_outputs"):
+        assert hasattr(BaseChatModel, name), name
+    for name in ("_get_ls_params", "_get_invocation_params", "_get_llm_string"):
+        assert hasattr(BaseChatModel, name), name
+
+
+def test_core_caches_a_models_description() -> None:
+    # `__setattr__`, `__copy__` and `__getstate__` discard it, or cache keys go stale.
+    assert isinstance(vars(BaseChatModel)["_serialized"], cached_property)
+
+
+def test_core_removes_the_trace_of_structured_output() -> None:
+    # It would be sent to the API.
+    assert '"ls_structured_output_format"' in inspect.getsource(chat_models)
+
+
+def test_core_marks_cache_hits_with_a_cost_of_zero() -> None:
+    # Otherwise cache hits would be billed by our ledger.
+    assert '"total_cost": 0' in inspect.getsource(chat_models)
+
+
+def test_core_keeps_registries() -> None:
+    # Invalid tool calls would vanish from content blocks; `with` blocks count nothing.
+    assert callable(block_translators.register_translator)
+    assert callable(context.register_configure_hook)
+
+
+def test_chunks_have_these_fields() -> None:
+    # Copies of the prototype would lack a new field.
+    assert {"tool_call_chunks", "chunk_position", "usage_metadata"} <= set(
+        AIMessageChunk.model_fields
+    )
+
+
+def test_pydantic_keeps_instances_in_these_slots() -> None:
+    # Copies of the prototype would lack a fifth slot.
+    assert BaseModel.__slots__ == (
+        "__dict__",
+        "__pydantic_fields_set__",
+        "__pydantic_extra__",
+        "__pydantic_private__",
+    )
+
+
+def test_httpx2_takes_time_limits_from_the_request() -> None:
+    # The limit on a stream's silence is set there.
+    request = httpx2.Client().build_request("GET", "https://x", timeout=3)
+    assert request.extensions["timeout"]["read"] == 3
+
+
+def test_httpx2_errors_hold_their_request() -> None:
+    # It contains the token, which `_forget_token` removes.
+    error = httpx2.ConnectError("x", request=httpx2.Request("GET", "https://x"))
+    assert vars(error)["_request"] is not None
+
+
+def test_errors_have_these_bases() -> None:
+    # `except openai.APIError` and the retry middleware depend on them.
+    assert issubclass(openai.RateLimitError, openai.APIError)
+    assert core_exceptions.ModelError.is_retryable in (True, False)
+    assert issubclass(StreamChunkTimeoutError, TimeoutError)
+
+
+def test_sdk_errors_have_no_attribute_that_ours_lack() -> None:
+    # We never call the SDK's `__init__`, so a new attribute would be missing.
+    from langchain_nscale import NscaleRateLimitError  # noqa: PLC0415
+
+    response = httpx2.Response(429, request=httpx2.Request("POST", "https://x"))
+    theirs: Any = openai.RateLimitError("x", response=response, body=None)
+    ours = NscaleRateLimitError("x", response=response)
+    assert vars(theirs).keys() <= vars(ours).keys()
