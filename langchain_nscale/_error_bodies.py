@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,13 @@ from typing import Any
 import jiter
 
 _EXCERPT = 500  # characters of a body that a message shows
+
+# An entry of a validation error, as Python or JSON: its location and its message.
+_PROBLEM = re.compile(
+    r"""['"]loc['"]:\s*[(\['"](.*?)[)\]'"],\s*"""
+    r"""['"]msg['"]:\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")"""
+)
+_TRACEBACK = re.compile(r'\s*File "[^"]*", line \d+, in .*', re.DOTALL)
 
 # Phrases with which vLLM and common proxies report an overlong prompt.
 _OVERFLOW = re.compile(
@@ -47,8 +55,45 @@ def error_object(body: object) -> Mapping[str, Any] | None:
     if body.get("object") == "error" or isinstance(message, str):
         return body
     if "choices" not in body and "detail" in body:
-        return {"message": as_text(body["detail"])}
+        return {"message": body["detail"]}
     return None
+
+
+def error_message(error: Mapping[str, Any]) -> str | None:
+    """Return what an error object says is wrong, in about 500 characters.
+
+    Validation errors repeat the rejected request, which is the user's conversation, and
+    name files of the server. Only their locations and messages are returned.
+    """
+    message = error.get("message")
+    if message is None:
+        return None
+    text = message if isinstance(message, str) else json.dumps(message, default=str)
+    problems = []
+    for found in _PROBLEM.finditer(text):
+        location = ".".join(part.strip(" '\"") for part in (found[1] or "").split(","))
+        location = location.removeprefix("body").strip(".")
+        problem = (found[3] or found[2] or "").removeprefix("Value error, ")
+        problems.append(f"{location}: {problem}" if location else problem)
+    if problems:
+        shown = list(dict.fromkeys(problems))
+        more = f" (and {len(shown) - 3} more)" if len(shown) > 3 else ""  # noqa: PLR2004  # enough to act on
+        return excerpt("; ".join(shown[:3]) + more)
+    return excerpt(_TRACEBACK.sub("", text))
+
+
+def error_kind(error: Mapping[str, Any]) -> str | None:
+    """Return the service's own name for the kind of an error, if it is not a number."""
+    for key in ("error_type", "type", "code"):
+        kind = as_text(error.get(key))
+        if kind and not kind.isdigit():
+            return kind
+    return None
+
+
+def reports_error(body: Mapping[str, Any]) -> bool:
+    """Whether a body says that it is an error, even next to choices or data."""
+    return bool(body.get("error")) or body.get("object") == "error"
 
 
 def error_kinds(error: Mapping[str, Any]) -> set[str]:

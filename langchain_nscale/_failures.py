@@ -15,7 +15,9 @@ import httpx2
 from langchain_nscale._error_bodies import (
     as_text,
     decode_body,
+    error_kind,
     error_kinds,
+    error_message,
     error_object,
     error_status,
     excerpt,
@@ -58,7 +60,7 @@ def status_error(response: Response, content: bytes, retries: int = 0) -> Nscale
     status = response.status_code
     body = decode_body(content)
     error = error_object(body) or {}
-    message = as_text(error.get("message"))
+    message = error_message(error)
     message = message or (excerpt(body) if isinstance(body, str) else "")
     message = message or "(the response has no message)"
     if status < _CLIENT_ERRORS:  # only redirects are left below 400
@@ -68,7 +70,7 @@ def status_error(response: Response, content: bytes, retries: int = 0) -> Nscale
     else:
         cls = _class_for(status, error, message)
         advice = _advice_for(cls, message)
-    kind = as_text(error.get("error_type") or error.get("code"))
+    kind = error_kind(error)
     label = f"{status}, {kind}" if kind else f"{status}"
     return cls(
         f"Nscale answered {label}: {message.rstrip('.')}. {advice}",
@@ -89,7 +91,7 @@ def reported_error(
         partial: The message received before it.
     """
     error = error_object(body) or {}
-    message = as_text(error.get("message")) or excerpt(str(body))
+    message = error_message(error) or excerpt(str(body))
     status = error_status(error, message) or 0
     cls: type[NscaleError] = errors.NscaleStreamError
     if status >= _CLIENT_ERRORS:
@@ -169,6 +171,26 @@ def _details(headers: Mapping[str, str], body: object) -> dict[str, Any]:
 
 
 # --- streams that break ---------------------------------------------------------------
+
+
+def abandoned_reply(
+    response: Response, reason: str, partial: AIMessage | None
+) -> NscaleError:
+    """Return the error for a reply that the service gave up before it was complete.
+
+    Args:
+        response: The HTTP response.
+        reason: The finish reason, for example `"abort"`.
+        partial: The message received so far.
+    """
+    cls = errors.NscaleInterruptedStreamError
+    return cls(
+        f"The service gave up the reply before it was complete (finish_reason "
+        f"{reason!r}). {cls.advice}",
+        response=public_response(response),
+        partial=partial,
+        **_details(response.headers, None),
+    )
 
 
 def interrupted_stream(

@@ -52,11 +52,9 @@ class Sent(NamedTuple):
     """A request's successful response, and how it was obtained.
 
     Attributes:
-        response: The response. Unless `is_stream`, its body has been read.
+        response: The response. Unless a stream was requested, its body has been read.
         retries: Number of retries before it.
-        is_stream: Whether it is an event stream, left for the caller to read and close.
     """
 
     response: Response
     retries: int
-    is_stream: bool

@@ -216,11 +216,18 @@ class NscaleSettings(BaseModel):
             async_client=self.http_async_client,
         )
 
-    def _send(self, path: str, body: Mapping[str, Any], *, stream: bool = False) -> Sent:
+    def _send(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        stream: bool = False,
+        first_attempt: int = 0,
+    ) -> Sent:
         """POST a body; if the model is unknown, the error suggests similar ones."""
         transport = self._transport()
         try:
-            return transport.send(path, body, stream=stream)
+            return transport.send(path, body, stream=stream, first_attempt=first_attempt)
         except errors.NscaleModelNotFoundError as error:
             with suppress(errors.NscaleError):
                 models = fetch_models(for_hint(transport), refresh=False)
@@ -228,12 +235,19 @@ class NscaleSettings(BaseModel):
             raise
 
     async def _asend(
-        self, path: str, body: Mapping[str, Any], *, stream: bool = False
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        stream: bool = False,
+        first_attempt: int = 0,
     ) -> Sent:
         """Async version of `_send`."""
         transport = self._transport()
         try:
-            return await transport.asend(path, body, stream=stream)
+            return await transport.asend(
+                path, body, stream=stream, first_attempt=first_attempt
+            )
         except errors.NscaleModelNotFoundError as error:
             with suppress(errors.NscaleError):
                 models = await afetch_models(for_hint(transport), refresh=False)

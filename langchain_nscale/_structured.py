@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import is_dataclass
 from operator import itemgetter
 from typing import Any, Literal
@@ -38,6 +40,9 @@ from langchain_nscale._requests.tools import json_schema
 
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
+
+_FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)\n[^\S\n]*```", re.DOTALL)
+_VALUE = re.compile(r"[{\[]")
 
 # The finish reasons of a truncated reply, and what the error says about them.
 _TRUNCATED: Mapping[str, str] = {
@@ -128,6 +133,31 @@ def check_complete(message: BaseMessage, *, has_answer: bool) -> None:
     raise OutputParserException(msg, llm_output=message.text)
 
 
+def complete_json(text: str) -> Any:
+    """Return the JSON value in a complete answer.
+
+    The answer can be in a Markdown fence, or between other text. Nothing is repaired:
+    an object that lacks its end is not an answer, whatever the finish reason says.
+
+    Raises:
+        ValueError: The text has no complete JSON value.
+    """
+    decoder = json.JSONDecoder(strict=False)
+    fences = (match[1] for match in _FENCE.finditer(text))
+    for candidate in (text, *fences):
+        with suppress(ValueError, RecursionError):
+            return json.loads(candidate.strip(), strict=False)
+    start = _VALUE.search(text)
+    if start is None:
+        msg = "it contains no JSON"
+        raise ValueError(msg)
+    try:
+        return decoder.raw_decode(text, start.start())[0]
+    except RecursionError:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from None
+
+
 class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
     """Parses partial replies leniently and complete replies strictly."""
 
@@ -143,13 +173,14 @@ class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Parse a reply. The last chunk of a stream makes it complete."""
         generation = result[0]
-        if isinstance(generation, ChatGeneration):
-            message = generation.message
-            partial = partial and getattr(message, "chunk_position", None) != "last"
-            if not partial:
-                calls = message.tool_calls if isinstance(message, AIMessage) else []
-                has_answer = bool(calls) or not self.from_tool_call
-                check_complete(message, has_answer=has_answer)
+        message = generation.message if isinstance(generation, ChatGeneration) else None
+        partial = partial and getattr(message, "chunk_position", None) != "last"
+        if not partial and self.from_tool_call and message is not None:
+            calls = message.tool_calls if isinstance(message, AIMessage) else []
+            check_complete(message, has_answer=bool(calls))
+        elif not partial and not self.from_tool_call:
+            text = json.dumps(_complete_value(generation, message))
+            result = [Generation(text=text)]
         value = self.parser.parse_result(result, partial=partial)
         if self.dataclass is None or value is None:
             return value
@@ -164,6 +195,30 @@ class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
     def parse(self, text: str) -> Any:
         """Parse a text."""
         return self.parse_result([Generation(text=text)])
+
+
+def _complete_value(generation: Generation, message: BaseMessage | None) -> Any:
+    """Return the value of a complete answer in JSON.
+
+    Raises:
+        ModelRefusalError: The model refused.
+        OutputParserException: The answer is incomplete.
+    """
+    text = generation.text
+    # White space after an object, up to `max_tokens`, is all that was cut off.
+    is_padded = text.rstrip() != text
+    try:
+        value = complete_json(text)
+    except ValueError as error:
+        if message is not None:
+            check_complete(message, has_answer=True)
+        msg = f"The answer is not complete JSON: {error}. It reads: {text[:500]!r}"
+        raise OutputParserException(msg, llm_output=text) from None
+    if message is not None:
+        reason = message.response_metadata.get("finish_reason")
+        if not (reason == "length" and is_padded and isinstance(value, (dict, list))):
+            check_complete(message, has_answer=True)
+    return value
 
 
 def parser_for(schema: Any, method: Method) -> BaseOutputParser[Any]:

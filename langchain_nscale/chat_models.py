@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -31,21 +33,21 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.utils import LC_ID_PREFIX
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
 
+from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.streams import aread_stream, read_stream
+from langchain_nscale._lazy import errors
 from langchain_nscale._model_facts import find_profile, thinks_in_text
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.chunks import ChunkWriter
+from langchain_nscale._replies.completion import ReplyOptions
 from langchain_nscale._replies.events import ChunkAndEventWriter, EventWriter
-from langchain_nscale._replies.reader import (
-    ReplyOptions,
-    StreamReader,
-    chat_result,
-    write_whole,
-)
+from langchain_nscale._replies.reader import StreamReader, chat_result
 from langchain_nscale._replies.think_tags import ThinkTags
+from langchain_nscale._replies.tool_calls import call_ids
 from langchain_nscale._replies.writer import Writer
 from langchain_nscale._requests.body import (
     ONE_STREAM,
@@ -433,8 +435,9 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
         **kwargs: Any,
     ) -> ChatResult:
-        sent = self._send(_PATH, self._body(messages, stop, kwargs))
-        return chat_result(sent.response, self._reply_options(sent, kwargs))
+        body = self._body(messages, stop, kwargs)
+        sent = self._send(_PATH, body)
+        return chat_result(sent.response, self._reply_options(sent, body))
 
     async def _agenerate(
         self,
@@ -443,8 +446,9 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
         **kwargs: Any,
     ) -> ChatResult:
-        sent = await self._asend(_PATH, self._body(messages, stop, kwargs))
-        return chat_result(sent.response, self._reply_options(sent, kwargs))
+        body = self._body(messages, stop, kwargs)
+        sent = await self._asend(_PATH, body)
+        return chat_result(sent.response, self._reply_options(sent, body))
 
     def _stream(
         self,
@@ -453,7 +457,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        writer = ChunkWriter(v1=self.output_version == "v1")
+        writer = partial(ChunkWriter, v1=self.output_version == "v1")
         with closing(self._receive(writer, messages, stop, kwargs)) as chunks:
             if run_manager is None:  # langchain-core reports tokens itself
                 yield from chunks
@@ -469,7 +473,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        writer = ChunkWriter(v1=self.output_version == "v1")
+        writer = partial(ChunkWriter, v1=self.output_version == "v1")
         async with aclosing(self._areceive(writer, messages, stop, kwargs)) as chunks:
             async for chunk in chunks:
                 if run_manager:
@@ -484,11 +488,13 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[MessagesData]:
         """Yield langchain-protocol events; `stream_events(version="v3")` uses this."""
+        message_id = _message_id(run_manager)
         if run_manager is None or not _wants_chunks(run_manager):
-            with closing(self._receive(EventWriter(), messages, stop, kwargs)) as events:
+            plain = partial(EventWriter, message_id)
+            with closing(self._receive(plain, messages, stop, kwargs)) as events:
                 yield from cast("Iterator[MessagesData]", events)
             return
-        writer = ChunkAndEventWriter()
+        writer = partial(ChunkAndEventWriter, message_id)
         with closing(self._receive(writer, messages, stop, kwargs)) as items:
             for chunks, both_events in items:
                 for chunk in chunks:
@@ -503,14 +509,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[MessagesData]:
         """Async version of `_stream_chat_model_events`."""
+        message_id = _message_id(run_manager)
         if run_manager is None or not _wants_chunks(run_manager):
-            async with aclosing(
-                self._areceive(EventWriter(), messages, stop, kwargs)
-            ) as events:
+            plain = partial(EventWriter, message_id)
+            async with aclosing(self._areceive(plain, messages, stop, kwargs)) as events:
                 async for event in events:
                     yield cast("MessagesData", event)
             return
-        writer = ChunkAndEventWriter()
+        writer = partial(ChunkAndEventWriter, message_id)
         async with aclosing(self._areceive(writer, messages, stop, kwargs)) as items:
             async for chunks, both_events in items:
                 for chunk in chunks:
@@ -520,50 +526,87 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     def _receive(
         self,
-        writer: Writer[T],
+        new_writer: Callable[[], Writer[T]],
         messages: list[BaseMessage],
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> Generator[T, None, None]:
-        """Request a stream; yield what the writer makes of it."""
+        """Request a stream; yield what a writer makes of it.
+
+        A stream that fails before its first item is requested again.
+        """
         body = self._body(messages, stop, kwargs, stream=True)
-        sent = self._send(_PATH, body, stream=True)
-        options = self._reply_options(sent, kwargs)
-        if sent.is_stream:
-            limit = self.stream_chunk_timeout
-            reader = StreamReader(sent.response, writer, limit, options)
-            yield from read_stream(sent.response, reader)
-        else:
-            yield from write_whole(sent.response, writer, options)
+        retries = Retries(self.max_retries)
+        attempt = 0
+        while True:
+            sent = self._send(_PATH, body, stream=True, first_attempt=attempt)
+            reader = self._reader(sent, body, new_writer())
+            has_begun = False
+            try:
+                for item in read_stream(sent.response, reader):
+                    has_begun = True
+                    yield item
+            except errors.NscaleError as error:
+                error.retries = sent.retries
+                delay = None if has_begun else retries.delay(error, in_stream=True)
+                if delay is None:
+                    raise
+            else:
+                return
+            attempt = sent.retries + 1
+            time.sleep(delay)
 
     async def _areceive(
         self,
-        writer: Writer[T],
+        new_writer: Callable[[], Writer[T]],
         messages: list[BaseMessage],
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> AsyncGenerator[T, None]:
         """Async version of `_receive`."""
         body = self._body(messages, stop, kwargs, stream=True)
-        sent = await self._asend(_PATH, body, stream=True)
-        options = self._reply_options(sent, kwargs)
-        if sent.is_stream:
-            limit = self.stream_chunk_timeout
-            reader = StreamReader(sent.response, writer, limit, options)
-            async with aclosing(aread_stream(sent.response, reader)) as items:
-                async for item in items:
-                    yield item
-        else:
-            for item in write_whole(sent.response, writer, options):
-                yield item
+        retries = Retries(self.max_retries)
+        attempt = 0
+        while True:
+            sent = await self._asend(_PATH, body, stream=True, first_attempt=attempt)
+            reader = self._reader(sent, body, new_writer())
+            has_begun = False
+            try:
+                async with aclosing(aread_stream(sent.response, reader)) as items:
+                    async for item in items:
+                        has_begun = True
+                        yield item
+            except errors.NscaleError as error:
+                error.retries = sent.retries
+                delay = None if has_begun else retries.delay(error, in_stream=True)
+                if delay is None:
+                    raise
+            else:
+                return
+            attempt = sent.retries + 1
+            await asyncio.sleep(delay)
 
-    def _reply_options(self, sent: Sent, call: Mapping[str, Any]) -> ReplyOptions:
-        model = call.get("model") or self.model_name
-        default: ThinkTags = "closing" if thinks_in_text(model) else "off"
+    def _reader(
+        self, sent: Sent, body: Mapping[str, Any], writer: Writer[T]
+    ) -> StreamReader[T]:
+        options = self._reply_options(sent, body)
+        return StreamReader(sent.response, writer, self.stream_chunk_timeout, options)
+
+    def _reply_options(self, sent: Sent, body: Mapping[str, Any]) -> ReplyOptions:
+        """Tell the reader what it has to know about the request."""
+        default: ThinkTags = "closing" if thinks_in_text(body["model"]) else "off"
+        limit = body.get("max_completion_tokens", body.get("max_tokens"))
+        profile = find_profile(body["model"]) or {}
         return ReplyOptions(
             retries=sent.retries,
             with_headers=self.include_response_headers,
             think_tags=self.think_tags or default,
+            max_tokens=limit if isinstance(limit, int) else None,
+            context_length=profile.get("max_input_tokens"),
+            tool_names=[
+                tool.get("function", {}).get("name") for tool in body.get("tools") or ()
+            ],
+            used_call_ids=call_ids(body["messages"]),
         )
 
     def _body(
@@ -769,6 +812,11 @@ _DEFAULT_EVENT_HOOKS = (
     LLMManagerMixin.on_stream_event,
     AsyncCallbackHandler.on_stream_event,
 )
+
+
+def _message_id(run_manager: BaseRunManager | None) -> str:
+    """Return the ID that langchain-core gives to the message of a run."""
+    return f"{LC_ID_PREFIX}-{run_manager.run_id}" if run_manager else ""
 
 
 def _wants_chunks(run_manager: BaseRunManager) -> bool:

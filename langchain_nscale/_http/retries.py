@@ -24,21 +24,28 @@ class Retries:
     Iterate for the number of each attempt, and pass every failure to `delay`.
     """
 
-    def __init__(self, limit: int) -> None:
-        """Allow one attempt and at most `limit` retries."""
+    def __init__(self, limit: int, start: int = 0) -> None:
+        """Allow one attempt and at most `limit` retries, `start` of which are used up."""
         self._limit = limit
+        self._start = start
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self._limit + 1))
+        return iter(range(self._start, max(self._limit, self._start) + 1))
 
-    def delay(self, error: NscaleError) -> float | None:
+    def delay(self, error: NscaleError, *, in_stream: bool = False) -> float | None:
         """Return the seconds to wait before the next attempt.
 
         `None` means that the error is final: its class or status is not retried, no
         attempts are left, or the service asks for a longer wait than is sensible.
+
+        Args:
+            error: The error, which has the number of retries before it.
+            in_stream: Whether a stream failed before its first token, so that a new
+                request is safe for every error that may not happen again.
         """
         attempt = error.retries
-        if not error.is_retried or error.status_code in _PERMANENT_STATUSES:
+        is_retried = error.is_retryable if in_stream else error.is_retried
+        if not is_retried or error.status_code in _PERMANENT_STATUSES:
             return None
         if attempt >= self._limit or (error.retry_after or 0) > _MAX_RETRY_AFTER:
             return None

@@ -22,6 +22,10 @@ class Reader(Protocol[T_co]):
     def stall_after(self) -> float | None:
         """Seconds of silence after which the stream has stalled; `None` for no limit."""
 
+    @property
+    def done(self) -> bool:
+        """Whether the reply has ended, so that nothing more has to be read."""
+
     def feed(self, data: bytes) -> Iterator[T_co]:
         """Take the next bytes; yield the items that they complete."""
 
@@ -41,6 +45,8 @@ def read_stream(response: Response, reader: Reader[T]) -> Generator[T, None, Non
         try:
             for data in response.iter_bytes():
                 yield from reader.feed(data)
+                if reader.done:
+                    return
         except http_errors(response) as fault:
             cause = network_error(fault, response.request)
         yield from reader.flush(cause)
@@ -57,6 +63,8 @@ async def aread_stream(response: Response, reader: Reader[T]) -> AsyncGenerator[
             async for data in response.aiter_bytes():
                 for item in reader.feed(data):
                     yield item
+                if reader.done:
+                    return
         except http_errors(response) as fault:
             cause = network_error(fault, response.request)
         for item in reader.flush(cause):

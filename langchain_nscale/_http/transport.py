@@ -18,7 +18,7 @@ from langchain_nscale._http.clients import shared_async_client, shared_client
 from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import Token, aresolve_token, resolve_token
 from langchain_nscale._json import encode
-from langchain_nscale._response import Response, Sent
+from langchain_nscale._response import Sent
 from langchain_nscale._version import __version__
 
 if TYPE_CHECKING:
@@ -28,12 +28,6 @@ USER_AGENT = f"langchain-nscale/{__version__}"
 # Seconds: connect, read, write, pool. A long answer takes minutes; connecting does not.
 DEFAULT_TIMEOUT = (10.0, 600.0, 600.0, 600.0)
 DEFAULT_MAX_RETRIES = 2
-
-
-def is_event_stream(response: Response) -> bool:
-    """Whether a response is a stream of events, judging by its content type."""
-    kind = response.headers.get("content-type", "")
-    return "event-stream" in kind or not kind
 
 
 @dataclass(frozen=True)
@@ -61,14 +55,21 @@ class Transport:
     async_client: Any = None
 
     def send(
-        self, path: str, body: Mapping[str, Any] | None, *, stream: bool = False
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        *,
+        stream: bool = False,
+        first_attempt: int = 0,
     ) -> Sent:
         """POST a body, or GET without one.
 
         Args:
             path: Appended to `base_url`.
             body: The object to send as JSON, or `None` for a GET.
-            stream: Whether an event stream is requested.
+            stream: Whether a stream is requested; its body is left for the caller to
+                read and close. Any other body has been read.
+            first_attempt: Number of the first attempt, if earlier ones failed.
 
         Raises:
             ValueError: The body has no JSON form.
@@ -76,17 +77,17 @@ class Transport:
         """
         client = self.client or shared_client()
         content = None if body is None else encode(body)
-        retries = Retries(self.max_retries)
+        retries = Retries(self.max_retries, first_attempt)
         for attempt in retries:
             token = resolve_token(self.token)
             request = self._request(client, path, content, token, stream=stream)
             try:
                 response = client.send(request, stream=True, follow_redirects=False)
-                if stream and response.is_success and is_event_stream(response):
-                    return Sent(response, attempt, is_stream=True)
+                if stream and response.is_success:
+                    return Sent(response, attempt)
                 data = response.read()
                 if response.is_success:
-                    return Sent(response, attempt, is_stream=False)
+                    return Sent(response, attempt)
                 error = status_error(response, data, attempt)
             except http_errors(client) as fault:
                 error = network_error(fault, request, attempt)
@@ -97,22 +98,27 @@ class Transport:
         raise AssertionError  # the last attempt returns or raises
 
     async def asend(
-        self, path: str, body: Mapping[str, Any] | None, *, stream: bool = False
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        *,
+        stream: bool = False,
+        first_attempt: int = 0,
     ) -> Sent:
         """Async version of `send`; `token` can also be an async callable."""
         client = self.async_client or await shared_async_client()
         content = None if body is None else encode(body)
-        retries = Retries(self.max_retries)
+        retries = Retries(self.max_retries, first_attempt)
         for attempt in retries:
             token = await aresolve_token(self.token)
             request = self._request(client, path, content, token, stream=stream)
             try:
                 response = await client.send(request, stream=True, follow_redirects=False)
-                if stream and response.is_success and is_event_stream(response):
-                    return Sent(response, attempt, is_stream=True)
+                if stream and response.is_success:
+                    return Sent(response, attempt)
                 data = await response.aread()
                 if response.is_success:
-                    return Sent(response, attempt, is_stream=False)
+                    return Sent(response, attempt)
                 error = status_error(response, data, attempt)
             except http_errors(client) as fault:
                 error = network_error(fault, request, attempt)

@@ -7,6 +7,7 @@ and all others are copies of it with different values.
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,7 +18,8 @@ from langchain_core.messages import (
     ToolCallChunk,
     message_chunk_to_message,
 )
-from langchain_core.messages.tool import tool_call
+from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.messages.tool import tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import BaseModel
 
@@ -26,6 +28,12 @@ from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.messages import (
     Delta,
     generation_info,
+    join_tool_calls,
+)
+from langchain_nscale._replies.tool_calls import (
+    breaker,
+    original_arguments,
+    parse_arguments,
     parse_tool_calls,
 )
 from langchain_nscale._replies.usage import usage_metadata
@@ -50,8 +58,13 @@ class ChunkWriter:
         """
         self._blocks = BlockNumbers() if v1 else None
         self._sent: list[BaseMessageChunk] = []
+        self._calls: list[Delta] = []  # the deltas with tool calls
 
-    def write(self, reply: Reply, deltas: Sequence[Delta]) -> list[ChatGenerationChunk]:
+    def write(
+        self,
+        reply: Reply,  # noqa: ARG002  # interface
+        deltas: Sequence[Delta],
+    ) -> list[ChatGenerationChunk]:
         """Return one chunk for each delta."""
         chunks = []
         for text, reasoning, refusal, call, logprobs in deltas:
@@ -66,15 +79,17 @@ class ChunkWriter:
                 metadata = {"model_provider": PROVIDER, **(metadata or {})}
             content = None
             if self._blocks is not None:
-                content = self._content(text, reasoning, call)
+                content = self._content(text, reasoning, refusal, call)
                 metadata = {**(metadata or {}), "output_version": "v1"}
-            chunk = make_chunk(reply.id, text, extra, metadata, call, content)
+            chunk = make_chunk(text, extra, metadata, call, content)
             self._sent.append(chunk.message)
+            if call is not None:
+                self._calls.append(Delta(tool_call=call))
             chunks.append(chunk)
         return chunks
 
     def _content(
-        self, text: str, reasoning: str, call: ToolCallChunk | None
+        self, text: str, reasoning: str, refusal: str, call: ToolCallChunk | None
     ) -> list[dict[str, Any]]:
         assert self._blocks is not None  # noqa: S101  # for the type checker
         block: dict[str, Any]
@@ -82,6 +97,8 @@ class ChunkWriter:
             block = {"type": "text", "text": text}
         elif reasoning:
             block = {"type": "reasoning", "reasoning": reasoning}
+        elif refusal:
+            block = {"type": "refusal", "refusal": refusal}
         elif call:
             block = {**call, "type": "tool_call_chunk"}
         else:
@@ -99,21 +116,50 @@ class ChunkWriter:
         v1 = self._blocks is not None
         if v1:
             metadata["output_version"] = "v1"
-        message = AIMessageChunk(
+        breakers = self._breakers(reply)
+        cls = _LastOfBrokenCalls if breakers else AIMessageChunk
+        message = cls(
             content=[] if v1 else "",
-            id=reply.id,
             response_metadata=metadata,
             usage_metadata=usage_metadata(reply.usage),
+            tool_call_chunks=breakers,
             chunk_position="last",
         )
+        message.tool_calls, message.invalid_tool_calls = [], []
         info = generation_info(metadata)
         return [ChatGenerationChunk(message=message, generation_info=info)]
 
-    def partial(self, reply: Reply) -> AIMessage | None:  # noqa: ARG002  # interface
+    def _breakers(self, reply: Reply) -> list[ToolCallChunk]:
+        """Return fragments that keep calls from being executed.
+
+        langchain-core parses merged arguments leniently: `{"path": "/` becomes a call
+        with `path="/"`. So the last chunk adds a text to the arguments of every call
+        that is invalid or truncated with which no parser accepts them, however the
+        chunks are added up. `original_arguments` removes it.
+        """
+        calls = join_tool_calls(self._calls)
+        last = max(calls, default=None, key=lambda index: index or 0)
+        fragments = []
+        for index, call in calls.items():
+            raw = call["args"] or ""
+            _, problem = parse_arguments(raw)
+            is_cut = index == last and reply.last_call_is_untrusted(
+                has_arguments=bool(raw.strip())
+            )
+            if problem or is_cut or not call["name"]:
+                fragments.append(
+                    tool_call_chunk(name=None, args=breaker(raw), id=None, index=index)
+                )
+        return fragments
+
+    def partial(self, reply: Reply) -> AIMessage | None:
         """Return the chunks written so far as one message."""
         if not self._sent:
             return None
-        return merge([*self._sent, AIMessageChunk(content="", chunk_position="last")])
+        end = AIMessageChunk(
+            content="", tool_call_chunks=self._breakers(reply), chunk_position="last"
+        )
+        return merge([*self._sent, end])
 
 
 def merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
@@ -122,36 +168,43 @@ def merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
     return cast("AIMessage", message_chunk_to_message(merged))
 
 
-class NscaleMessageChunk(AIMessageChunk):
-    """A chunk whose merge never turns truncated arguments into an executable call.
+class _LastOfBrokenCalls(AIMessageChunk):
+    """The last chunk of a stream with calls that must not be executed.
 
-    langchain-core parses merged arguments leniently, which is right while they arrive
-    and wrong once the stream has ended: `{"path": "/` would become a call with
-    `path="/"`. So when the last chunk is merged in, arguments are parsed strictly, as
-    in a reply that is not streamed.
+    To everyone who looks, serializes or copies it, it is an `AIMessageChunk`. Being an
+    instance of a subclass only serves `chunk + last`: Python asks the subclass first,
+    which gives broken calls the arguments and errors of a reply that is not streamed.
+    Other ways to add up chunks see the breakers in `tool_call_chunks`.
     """
+
+    @property  # type: ignore[misc]  # as mocks do it
+    def __class__(self) -> Any:
+        return AIMessageChunk
 
     @classmethod
     def lc_id(cls) -> list[str]:
-        """Serialize as the class that everyone can load."""
         return AIMessageChunk.lc_id()
 
-    def __add__(self, other: Any) -> Any:
-        """Merge; the merge of a whole stream is a plain `AIMessageChunk`."""
-        merged = super().__add__(other)
-        if not isinstance(merged, NscaleMessageChunk) or merged.chunk_position is None:
-            return merged
-        plain = AIMessageChunk(
-            **{name: getattr(merged, name) for name in AIMessageChunk.model_fields}
-        )
-        plain.tool_calls, plain.invalid_tool_calls = parse_tool_calls(
-            plain.tool_call_chunks
-        )
-        if isinstance(plain.content, list):  # output_version="v1"
-            calls = {call["id"]: call for call in plain.invalid_tool_calls}
-            calls |= {call["id"]: call for call in plain.tool_calls}  # type: ignore[misc]  # both are dicts
-            plain.content = [_with_call(block, calls) for block in plain.content]
-        return plain
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return copyreg.__newobj__, (AIMessageChunk,), self.__getstate__()  # type: ignore[attr-defined]  # for pickles
+
+    def __radd__(self, left: Any) -> Any:
+        """Merge, with broken calls as they are in a reply that is not streamed."""
+        if not isinstance(left, AIMessageChunk):
+            return NotImplemented
+        merged = add_ai_message_chunks(left, self)
+        for call in merged.tool_call_chunks:
+            call["args"] = original_arguments(call["args"] or "")
+        broken = {call["index"] for call in self.tool_call_chunks}
+        calls = merged.tool_call_chunks
+        positions = [n for n, call in enumerate(calls) if call["index"] in broken]
+        valid, invalid = parse_tool_calls(calls, positions)
+        merged.tool_calls, merged.invalid_tool_calls = valid, invalid
+        if isinstance(merged.content, list):  # output_version="v1"
+            by_id: dict[str | None, Any] = {call["id"]: call for call in invalid}
+            by_id |= {call["id"]: call for call in valid}
+            merged.content = [_with_call(block, by_id) for block in merged.content]
+        return merged
 
 
 def _with_call(block: Any, calls: Mapping[str | None, Any]) -> Any:
@@ -166,7 +219,7 @@ def _prototype(model: _M) -> _M:
     return model
 
 
-_MESSAGE = _prototype(NscaleMessageChunk(content="", id=""))
+_MESSAGE = _prototype(AIMessageChunk(content="", id=None))
 _GENERATION = _prototype(ChatGenerationChunk(message=_MESSAGE))
 # pydantic keeps an instance in exactly these documented attributes.
 _set_fields = vars(BaseModel)["__dict__"].__set__
@@ -188,11 +241,10 @@ def _like(prototype: _M, fields: dict[str, Any], extra: dict[str, Any] | None) -
 
 
 def make_chunk(
-    message_id: str | None,
     text: str = "",
     additional_kwargs: dict[str, Any] | None = None,
     response_metadata: dict[str, Any] | None = None,
-    tool_call_chunk: ToolCallChunk | None = None,
+    call_chunk: ToolCallChunk | None = None,
     content: list[dict[str, Any]] | None = None,
 ) -> ChatGenerationChunk:
     """Build a chunk in the middle of a stream. Values are not validated.
@@ -201,15 +253,14 @@ def make_chunk(
     its own, it would be noise in `tool_calls` and `invalid_tool_calls`.
     """
     fields = _MESSAGE.__dict__.copy()
-    fields["id"] = message_id
     fields["content"] = text if content is None else content
     fields["additional_kwargs"] = additional_kwargs or {}
     fields["response_metadata"] = response_metadata or {}
     fields["tool_calls"] = []
     fields["invalid_tool_calls"] = []
-    fields["tool_call_chunks"] = [] if tool_call_chunk is None else [tool_call_chunk]
-    if tool_call_chunk is not None and (name := tool_call_chunk["name"]):
-        call = tool_call(name=name, args={}, id=tool_call_chunk["id"])
+    fields["tool_call_chunks"] = [] if call_chunk is None else [call_chunk]
+    if call_chunk is not None and (name := call_chunk["name"]):
+        call = tool_call(name=name, args={}, id=call_chunk["id"])
         fields["tool_calls"].append(call)
     generation = _GENERATION.__dict__.copy()
     generation["message"] = _like(_MESSAGE, fields, {})

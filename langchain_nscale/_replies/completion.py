@@ -7,16 +7,18 @@ replies and streams alike: a reply that is not streamed is a stream of one objec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
-from langchain_core.messages import ToolCallChunk
 from langchain_core.messages.tool import tool_call_chunk
 
+from langchain_nscale._json import has_surrogates, join_surrogates, without_surrogates
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.messages import Delta, extend
 from langchain_nscale._replies.think_tags import ThinkSplitter, ThinkTags
+from langchain_nscale._replies.tool_calls import ToolCallReader
+from langchain_nscale._replies.usage import usage_metadata
 
 # Fields handled explicitly; all others are kept in `response_metadata`.
 _KNOWN_TOP = {"choices", "id", "model", "object", "usage"}
@@ -29,58 +31,109 @@ _KNOWN_MESSAGE = {
     "role",
     "tool_calls",
 }
+# Finish reasons of replies that the service gave up. vLLM ends every running request
+# with "abort" when it is shut down.
+ABANDONED = {
+    "abort",
+    "aborted",
+    "cancelled",
+    "canceled",
+    "engine_error",
+    "error",
+    "failed",
+    "insufficient_system_resource",
+    "internal_error",
+    "server_error",
+    "timeout",
+}
 
 
 class MalformedError(ValueError):
     """A JSON object that is not a chat completion; the message says why."""
 
 
+@dataclass(frozen=True)
+class ReplyOptions:
+    """How to read a reply.
+
+    Attributes:
+        retries: Number of retries, reported in the metadata if there were any.
+        with_headers: Whether `response_metadata` includes the response headers.
+        think_tags: Whether the text begins with reasoning between tags.
+        max_tokens: The request's limit of generated tokens, if any.
+        context_length: The model's limit of all tokens, if known.
+        tool_names: The names of the request's tools.
+        used_call_ids: The IDs of the conversation's earlier tool calls.
+    """
+
+    retries: int = 0
+    with_headers: bool = False
+    think_tags: ThinkTags = "off"
+    max_tokens: int | None = None
+    context_length: int | None = None
+    tool_names: Collection[str] = field(default=())
+    used_call_ids: Collection[str] = field(default=())
+
+
 class Reply:
     """One choice of a chat completion, as far as it has been received."""
 
     def __init__(
-        self, extra: Mapping[str, Any] | None = None, think_tags: ThinkTags = "off"
+        self,
+        extra: Mapping[str, Any] | None = None,
+        options: ReplyOptions | None = None,
     ) -> None:
-        self.id: str | None = None
+        """Start a reply.
+
+        Args:
+            extra: Metadata known before the reply is read.
+            options: How to read it.
+        """
+        self._options = options or ReplyOptions()
         self.finish_reason: str | None = None
         self.usage: Mapping[str, Any] | None = None
+        self.has_begun = False  # whether a choice has been received
         self._index: object = None
         self._top: dict[str, Any] = {}  # the last value of each top-level field
         self._other: dict[str, Any] = dict(extra or {})
-        self._calls = _ToolCalls()
-        self._thinking = None if think_tags == "off" else ThinkSplitter(think_tags)
+        self._calls = ToolCallReader(
+            self._options.tool_names, self._options.used_call_ids
+        )
+        tags = self._options.think_tags
+        self._thinking = None if tags == "off" else ThinkSplitter(tags)
+        self._after_reasoning = False  # whether only reasoning has been received
+        self._has_text = False
+        self._is_stream = False
+        self._has_content = False  # whether anything has been received
+        self._halves: dict[object, str] = {}  # first halves of emojis, by their place
 
     def feed(self, completion: Mapping[str, Any]) -> list[Delta]:
-        """Take the next object; return what it adds.
+        """Take the next object; return what it adds. Events without choices add nothing.
 
         Raises:
             MalformedError: The object is not a chat completion or a chunk of one.
         """
-        if None in completion.values():
-            completion = {k: v for k, v in completion.items() if v is not None}
-        self._top.update(completion)
-        if self.id is None and (identity := completion.get("id")):
-            self.id = str(identity)
-        if (usage := completion.get("usage")) and isinstance(usage, dict):
+        usage = completion.get("usage")
+        if isinstance(usage, dict) and usage:
             # Servers that report usage on every chunk report running totals.
             self.usage = usage
         choices = completion.get("choices")
         if not isinstance(choices, list):
-            if choices is None and usage:
-                return []
-            what = "`choices` is not a list"
-            raise MalformedError(what)
+            return []  # a ping, a note or metrics
+        if None in completion.values():
+            completion = {k: v for k, v in completion.items() if v is not None}
+        self._top.update(completion)
         deltas: list[Delta] = []
         for choice in choices:
             if not isinstance(choice, dict):
-                what = "a choice is not an object"
-                raise MalformedError(what)
+                continue
             index = choice.get("index") or 0
             if self._index is None:
                 self._index = index
             if index != self._index:
                 what = "a stream has more than one choice"
                 raise MalformedError(what)
+            self.has_begun = True
             self._read_choice(choice, deltas)
         return deltas
 
@@ -88,26 +141,82 @@ class Reply:
         if reason := choice.get("finish_reason"):
             self.finish_reason = str(reason)
         if not choice.keys() <= _KNOWN_CHOICE:
-            self._keep(choice, _KNOWN_CHOICE, join=False)
-        whole = "message" in choice
-        message = choice.get("message" if whole else "delta") or {}
-        if not isinstance(message, dict):
+            self._keep(choice, _KNOWN_CHOICE, join=(list,))
+        # Some servers repeat the whole message next to the deltas.
+        message = choice.get("delta")
+        whole = not message and not self._has_content
+        if not whole:
+            self._is_stream = True
+        else:
+            message = choice.get("message") or message
+        if message is not None and not isinstance(message, dict):
             what = "a choice's message is not an object"
             raise MalformedError(what)
-        if reasoning := message.get("reasoning_content") or message.get("reasoning"):
-            deltas.append(Delta(reasoning=_string(reasoning, "reasoning")))
-        if content := message.get("content"):
-            parts = _content(content)
-            deltas += parts if self._thinking is None else self._split(parts)
-        if refusal := message.get("refusal"):
-            deltas.append(Delta(refusal=_string(refusal, "refusal")))
-        if calls := message.get("tool_calls"):
-            chunks = self._calls.read(calls, self.id, whole=whole)
-            deltas += [Delta(tool_call=chunk) for chunk in chunks]
-        if not message.keys() <= _KNOWN_MESSAGE:
-            self._keep(message, _KNOWN_MESSAGE, join=True)
+        if message:
+            self._read_message(message, deltas, whole=whole)
         if logprobs := choice.get("logprobs"):
             _add_logprobs(deltas, logprobs)
+        self._has_content = self._has_content or bool(deltas)
+
+    def _read_message(
+        self, message: Mapping[str, Any], deltas: list[Delta], *, whole: bool
+    ) -> None:
+        if reasoning := message.get("reasoning_content") or message.get("reasoning"):
+            self._add_reasoning(deltas, _string(reasoning, "reasoning"))
+        if content := message.get("content"):
+            self._add_content(deltas, content)
+        if refusal := message.get("refusal"):
+            text = self._joined("refusal", _string(refusal, "refusal"))
+            deltas += [Delta(refusal=text)] if text else []
+        if calls := message.get("tool_calls"):
+            reply_id = self._top.get("id")
+            try:
+                chunks = list(self._calls.feed(calls, reply_id, whole=whole))
+            except ValueError as problem:
+                raise MalformedError(str(problem)) from None
+            deltas += [Delta(tool_call=self._repaired(chunk)) for chunk in chunks]
+        if not message.keys() <= _KNOWN_MESSAGE:
+            self._keep(message, _KNOWN_MESSAGE, join=(list, str))
+
+    def _add_content(self, deltas: list[Delta], content: object) -> None:
+        parts = _content(content)
+        for part in parts if self._thinking is None else self._split(parts):
+            if part.reasoning:
+                self._add_reasoning(deltas, part.reasoning)
+            else:
+                self._add_text(deltas, part.text)
+
+    def _add_text(self, deltas: list[Delta], text: str) -> None:
+        text = self._joined("text", text)
+        if self._after_reasoning:
+            # Chat templates put blank lines between reasoning and answer.
+            text = text.lstrip("\r\n")
+        if text:
+            self._after_reasoning = False
+            self._has_text = True
+            deltas.append(Delta(text))
+
+    def _add_reasoning(self, deltas: list[Delta], text: str) -> None:
+        text = self._joined("reasoning", text)
+        if text:
+            self._after_reasoning = not self._has_text
+            deltas.append(Delta(reasoning=text))
+
+    def _joined(self, place: object, text: str) -> str:
+        """Join the halves of an emoji that was split across two events."""
+        if place in self._halves:
+            text = self._halves.pop(place) + text
+        elif not has_surrogates(text):
+            return text
+        if "\ud800" <= text[-1:] <= "\udbff":
+            self._halves[place] = text[-1]
+            text = text[:-1]
+        return join_surrogates(text)
+
+    def _repaired(self, chunk: Any) -> Any:
+        args = self._joined(chunk["index"], chunk["args"] or "")
+        name = chunk["name"] and without_surrogates(chunk["name"])
+        return {**chunk, "args": args, "name": name}
 
     def _split(self, parts: Iterable[Delta]) -> Iterator[Delta]:
         """Split text with think tags into reasoning and answer."""
@@ -123,121 +232,94 @@ class Reply:
 
     def flush(self) -> list[Delta]:
         """Return what is still held back, after the last object."""
+        deltas: list[Delta] = []
         reasoning, text = self._thinking.flush() if self._thinking else ("", "")
-        held = (Delta(reasoning=reasoning), Delta(text))
-        return [delta for delta in held if delta.reasoning or delta.text]
+        if reasoning:
+            self._add_reasoning(deltas, reasoning)
+        if text:
+            self._add_text(deltas, text)
+        deltas += [Delta(tool_call=chunk) for chunk in self._calls.flush()]
+        halves, self._halves = self._halves, {}
+        for place, half in halves.items():
+            text = join_surrogates(half)
+            if place == "text":
+                deltas.append(Delta(text))
+            elif place == "reasoning":
+                deltas.append(Delta(reasoning=text))
+            elif place == "refusal":
+                deltas.append(Delta(refusal=text))
+            elif isinstance(place, int):
+                call = tool_call_chunk(name=None, args=text, id=None, index=place)
+                deltas.append(Delta(tool_call=call))
+        return deltas
 
-    def _keep(self, fields: Mapping[str, Any], known: set[str], *, join: bool) -> None:
+    def last_call_is_untrusted(self, *, has_arguments: bool) -> bool:
+        """Whether the last tool call may have been cut off by a token limit.
+
+        vLLM completes truncated calls and reports finish reason `tool_calls`; then only
+        the number of generated tokens gives them away.
+        """
+        if self.finish_reason == "length":
+            return True
+        if self.finish_reason is None and self._is_stream and not has_arguments:
+            return True
+        limit, context = self._options.max_tokens, self._options.context_length
+        usage = usage_metadata(self.usage)
+        if usage is None:
+            return limit is not None and not has_arguments
+        if limit is not None and usage["output_tokens"] >= limit:
+            return True
+        return context is not None and usage["total_tokens"] >= context
+
+    def _keep(
+        self, fields: Mapping[str, Any], known: set[str], *, join: tuple[type, ...]
+    ) -> None:
         """Keep the fields that are not handled explicitly."""
         for key, value in fields.items():
             if value is not None and key not in known:
-                old = self._other.get(key) if join else None
+                old = self._other.get(key) if isinstance(value, join) else None
                 self._other[key] = extend(old, value)
 
     def metadata(self) -> dict[str, Any]:
         """Return `response_metadata`, except for what the deltas contain."""
-        model = self._top.get("model")
+        identity, model = self._top.get("id"), self._top.get("model")
         known = {
-            "id": self.id,
+            "id": str(identity) if identity else None,
             "model_name": str(model) if model else None,
             "model_provider": PROVIDER,
             "finish_reason": self.finish_reason,
             "token_usage": dict(self.usage) if self.usage else None,
         }
-        return {
+        metadata = {
             **{key: value for key, value in self._top.items() if key not in _KNOWN_TOP},
             **self._other,
             **{key: value for key, value in known.items() if value is not None},
         }
+        return {key: _storable(value) for key, value in metadata.items()}
+
+
+def _storable(value: Any) -> Any:
+    """Return a value that can be stored: valid Unicode, and not nested too deeply."""
+    try:
+        return without_surrogates(value)
+    except RecursionError:
+        return "(nested too deeply)"
 
 
 def _add_logprobs(deltas: list[Delta], logprobs: object) -> None:
     """Attach log probabilities to the last delta, whose tokens they describe."""
     if not isinstance(logprobs, dict):
         return
-    kept = {key: value for key, value in logprobs.items() if value}
-    if deltas and kept:
-        deltas[-1] = deltas[-1]._replace(logprobs=kept)
-    elif kept:
-        deltas.append(Delta(logprobs=kept))
+    known = {key: value for key, value in logprobs.items() if value}
+    if deltas and known:
+        deltas[-1] = deltas[-1]._replace(logprobs=known)
+    elif known:
+        deltas.append(Delta(logprobs=known))
 
 
-class _ToolCalls:
-    """Assigns a stable index and ID to every tool call, however the server streams it."""
-
-    def __init__(self) -> None:
-        self._open: list[dict[str, Any]] = []  # {"key", "id", "name", "args"} by number
-
-    def read(
-        self, raw_calls: object, reply_id: str | None, *, whole: bool
-    ) -> Iterator[ToolCallChunk]:
-        if not isinstance(raw_calls, list):
-            what = "`tool_calls` is not a list"
-            raise MalformedError(what)
-        for raw in raw_calls:
-            function = raw.get("function") if isinstance(raw, dict) else None
-            if not isinstance(function, dict):
-                what = "a tool call has no `function` object"
-                raise MalformedError(what)
-            args = function.get("arguments")
-            if args is not None and not isinstance(args, str):
-                args = json.dumps(args)  # some servers send the parsed object
-            # Some servers write "null" or "" for a missing ID or name.
-            wire_id, name = (
-                None if value in (None, "", "null") else _string(value, "tool_calls")
-                for value in (raw.get("id"), function.get("name"))
-            )
-            number = None if whole else self._find(raw.get("index"), wire_id, name)
-            if number is None:
-                number = len(self._open)
-                call_id = wire_id or f"call_{reply_id or uuid4().hex}_{number}"
-                call = {"key": raw.get("index"), "wire_id": wire_id, "name": name}
-                self._open.append({**call, "args": [args or ""]})
-                yield tool_call_chunk(
-                    name=name, args=args or "", id=call_id, index=number
-                )
-                continue
-            call = self._open[number]
-            call["args"].append(args or "")
-            # Sent only once: langchain-core concatenates repeated names and IDs.
-            late_name = name if call["name"] is None else None
-            call["name"] = call["name"] or name
-            yield tool_call_chunk(name=late_name, args=args, id=None, index=number)
-
-    def _find(self, key: object, wire_id: str | None, name: str | None) -> int | None:
-        """Return the number of the open call that a fragment belongs to, if any."""
-        for number in range(len(self._open) - 1, -1, -1):
-            call = self._open[number]
-            if wire_id and (key is None or call["wire_id"]):
-                if wire_id != call["wire_id"]:
-                    continue
-            elif key is not None and call["key"] != key:
-                continue
-            elif name and self._is_next(call, name):
-                return None
-            return number
-        return None
-
-    @staticmethod
-    def _is_next(call: Mapping[str, Any], name: str) -> bool:
-        """Whether a fragment with a name but no ID begins another call."""
-        if call["name"] is None:
-            return False
-        if call["name"] != name:
-            return True
-        raw = "".join(call["args"])
-        if not raw.rstrip().endswith("}"):
-            return False
-        try:
-            json.loads(raw, strict=False)
-        except (ValueError, RecursionError):
-            return False
-        return True
-
-
-def _string(value: object, field: str) -> str:
+def _string(value: object, field_name: str) -> str:
     if not isinstance(value, str):
-        what = f"`{field}` is not a string"
+        what = f"`{field_name}` is not a string"
         raise MalformedError(what)
     return value
 
@@ -249,18 +331,15 @@ def _content(content: object) -> Iterable[Delta]:
     if not isinstance(content, list):
         what = "`content` is neither a string nor a list"
         raise MalformedError(what)
-    return _content_parts(content)
+    return map(_content_part, content)
 
 
-def _content_parts(content: list[Any]) -> Iterator[Delta]:
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "text":
-            yield Delta(text=_string(part.get("text"), "content"))
-        elif kind in {"thinking", "reasoning"}:
-            inner = part.get(kind)
-            inner = inner if isinstance(inner, list) else [{"text": inner}]
-            text = "".join(_string(item.get("text"), "content") for item in inner)
-            yield Delta(reasoning=text)
-        else:
-            yield Delta(text=part if isinstance(part, str) else json.dumps(part))
+def _content_part(part: object) -> Delta:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if isinstance(part, Mapping) and kind in ("thinking", "reasoning"):
+        inner = part.get(kind)
+        items = inner if isinstance(inner, list) else [{"text": inner}]
+        return Delta(reasoning="".join(_string(i.get("text"), "content") for i in items))
+    if isinstance(part, Mapping) and kind == "text":
+        return Delta(_string(part.get("text"), "content"))
+    return Delta(part if isinstance(part, str) else json.dumps(part))

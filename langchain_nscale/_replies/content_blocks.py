@@ -46,6 +46,8 @@ def _text_blocks(message: AIMessage) -> list[ContentBlock]:
         blocks.append({"type": "reasoning", "reasoning": reasoning})
     if message.content:
         blocks.append({"type": "text", "text": message.content})
+    if refusal := message.additional_kwargs.get("refusal"):
+        blocks.append({"type": "refusal", "refusal": refusal})
     return cast("list[ContentBlock]", blocks)
 
 

@@ -11,8 +11,8 @@ from langchain_nscale._replies.messages import (
     Delta,
     build_message,
     join_tool_calls,
-    parse_tool_calls,
 )
+from langchain_nscale._replies.tool_calls import parse_tool_calls
 from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale._replies.writer import BlockNumbers
 
@@ -28,15 +28,21 @@ Event = dict[str, Any]  # one of langchain-protocol's `MessagesData`
 class EventWriter:
     """Writes a reply as langchain-protocol events."""
 
-    def __init__(self) -> None:
+    def __init__(self, message_id: str = "") -> None:
+        """Start a reply whose message has this ID."""
+        self._id = message_id
         self._deltas: list[Delta] = []
         self._blocks = BlockNumbers()
 
-    def write(self, reply: Reply, deltas: Sequence[Delta]) -> list[Event]:
+    def write(
+        self,
+        reply: Reply,  # noqa: ARG002  # interface
+        deltas: Sequence[Delta],
+    ) -> list[Event]:
         """Return the events for deltas: the start of each new block, and its growth."""
         if not deltas:
             return []
-        events = [] if self._deltas else [_start(reply)]
+        events = [] if self._deltas else [self._start()]
         self._deltas += deltas
         for delta in deltas:
             text, reasoning, _, call, _ = delta
@@ -66,10 +72,18 @@ class EventWriter:
             )
         return events
 
+    def _start(self) -> Event:
+        return {
+            "event": "message-start",
+            "role": "ai",
+            "id": self._id,
+            "metadata": {"provider": PROVIDER},
+        }
+
     def finish(self, reply: Reply) -> list[Event]:
         """Return the end of each block, with its full content, and of the message."""
-        events = [] if self._deltas else [_start(reply)]
-        message = build_message(reply.id, self._deltas, reply.metadata())
+        events = [] if self._deltas else [self._start()]
+        message = build_message(self._deltas, reply.metadata())
         contents: dict[Any, Event] = {
             "text": {"type": "text", "text": message.content},
             "reasoning": {
@@ -77,9 +91,21 @@ class EventWriter:
                 "reasoning": message.additional_kwargs.get("reasoning_content"),
             },
         }
-        for index, call in join_tool_calls(self._deltas).items():
-            valid, invalid = parse_tool_calls([call])
+        calls = join_tool_calls(self._deltas)
+        for position, (index, call) in enumerate(calls.items()):
+            is_cut = position == len(calls) - 1 and reply.last_call_is_untrusted(
+                has_arguments=bool((call["args"] or "").strip())
+            )
+            valid, invalid = parse_tool_calls([call], {0} if is_cut else ())
             contents[index] = cast("Event", [*valid, *invalid][0])
+        if refusal := message.additional_kwargs.get("refusal"):
+            # The protocol has no delta for refusals, so the block begins here.
+            contents["refusal"] = {"type": "refusal", "refusal": refusal}
+            start = {"type": "refusal", "refusal": ""}
+            number = self._blocks.number("refusal")
+            events.append(
+                {"event": "content-block-start", "index": number, "content": start}
+            )
         events += [
             {"event": "content-block-finish", "index": number, "content": contents[key]}
             for key, number in self._blocks.items()
@@ -93,16 +119,11 @@ class EventWriter:
 
     def partial(self, reply: Reply) -> AIMessage | None:
         """Return the deltas written so far as one message."""
-        return build_message(reply.id, self._deltas) if self._deltas else None
-
-
-def _start(reply: Reply) -> Event:
-    return {
-        "event": "message-start",
-        "role": "ai",
-        "id": reply.id or "",
-        "metadata": {"provider": PROVIDER},
-    }
+        if not self._deltas:
+            return None
+        return build_message(
+            self._deltas, last_call_is_untrusted=reply.finish_reason is None
+        )
 
 
 class Both(NamedTuple):
@@ -115,9 +136,10 @@ class Both(NamedTuple):
 class ChunkAndEventWriter:
     """Writes chunks and events side by side, for callers whose handlers need chunks."""
 
-    def __init__(self) -> None:
+    def __init__(self, message_id: str = "") -> None:
+        """Start a reply whose message has this ID."""
         self._chunks = ChunkWriter()
-        self._events = EventWriter()
+        self._events = EventWriter(message_id)
 
     def write(self, reply: Reply, deltas: Sequence[Delta]) -> list[Both]:
         """Return the chunks and events for deltas."""

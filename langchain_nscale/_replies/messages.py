@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall, ToolCallChunk
+from langchain_core.messages import AIMessage, ToolCallChunk
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_nscale._provider import PROVIDER
+from langchain_nscale._replies.tool_calls import parse_tool_calls
 
 
 class Delta(NamedTuple):
@@ -24,13 +24,16 @@ class Delta(NamedTuple):
 
 
 def build_message(
-    message_id: str | None,
     deltas: Sequence[Delta],
     metadata: Mapping[str, Any] | None = None,
     usage: UsageMetadata | None = None,
+    *,
+    last_call_is_untrusted: bool = False,
 ) -> AIMessage:
     """Build the message that a complete sequence of deltas adds up to."""
-    valid, invalid = parse_tool_calls(list(join_tool_calls(deltas).values()))
+    calls = list(join_tool_calls(deltas).values())
+    untrusted = {len(calls) - 1} if last_call_is_untrusted else set()
+    valid, invalid = parse_tool_calls(calls, untrusted)
     extra = {
         "reasoning_content": "".join(delta.reasoning for delta in deltas),
         "refusal": "".join(delta.refusal for delta in deltas),
@@ -38,7 +41,6 @@ def build_message(
     logprobs = join_logprobs(delta.logprobs for delta in deltas)
     return AIMessage(
         content="".join(delta.text for delta in deltas),
-        id=message_id,
         additional_kwargs={key: value for key, value in extra.items() if value},
         response_metadata={
             **(metadata or {"model_provider": PROVIDER}),
@@ -65,39 +67,6 @@ def join_tool_calls(deltas: Sequence[Delta]) -> dict[int | None, ToolCallChunk]:
         )
         for index, parts in fragments.items()
     }
-
-
-def parse_tool_calls(
-    calls: list[ToolCallChunk],
-) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """Separate calls that can be executed from those that can't.
-
-    Args:
-        calls: Calls with complete `args`. An empty string or `null` means no arguments;
-            anything else must be a JSON object.
-    """
-    valid = []
-    invalid = []
-    for call in calls:
-        raw = call["args"] or ""
-        problem = None
-        args: Any = {}
-        try:
-            # Models write raw newlines into strings; strict=False accepts them.
-            args = (json.loads(raw, strict=False) if raw.strip() else {}) or {}
-        except (ValueError, RecursionError) as error:
-            problem = f"The arguments are not valid JSON: {error}"
-        if problem is None and not isinstance(args, dict):
-            problem = "The arguments are not a JSON object."
-        if problem is None:
-            valid.append(tool_call(name=call["name"] or "", args=args, id=call["id"]))
-        else:
-            invalid.append(
-                invalid_tool_call(
-                    name=call["name"], args=raw, id=call["id"], error=problem
-                )
-            )
-    return valid, invalid
 
 
 def join_logprobs(parts: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:

@@ -1,33 +1,42 @@
-"""Reads HTTP responses, complete or streamed, through a writer."""
+"""Reads HTTP responses, complete or streamed, through a writer.
+
+The body decides what a response is, not its content type: events labeled as text or
+JSON, a whole reply where a stream was requested, and the reverse are all understood.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import jiter
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from langchain_nscale._error_bodies import error_object
+from langchain_nscale._error_bodies import error_object, reports_error
 from langchain_nscale._failures import (
+    abandoned_reply,
     interrupted_stream,
     malformed_response,
     reported_error,
     stalled_stream,
 )
+from langchain_nscale._json import decode
 from langchain_nscale._lazy import errors
 from langchain_nscale._replies.chunks import ChunkWriter, merge
-from langchain_nscale._replies.completion import MalformedError, Reply
+from langchain_nscale._replies.completion import (
+    ABANDONED,
+    MalformedError,
+    Reply,
+    ReplyOptions,
+)
 from langchain_nscale._replies.messages import (
     Delta,
     build_message,
     generation_info,
+    join_tool_calls,
 )
-from langchain_nscale._replies.sse import SSEDecoder
-from langchain_nscale._replies.think_tags import ThinkTags
+from langchain_nscale._replies.sse import ErrorEvent, SSEDecoder
 from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale._replies.writer import Writer
 
@@ -36,24 +45,10 @@ if TYPE_CHECKING:
     from langchain_nscale.errors import NscaleError
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ReplyOptions:
-    """How a reply is read.
-
-    Attributes:
-        retries: Number of retries, reported in the metadata if there were any.
-        with_headers: Whether `response_metadata` includes the response headers.
-        think_tags: Whether the text begins with reasoning between tags.
-    """
-
-    retries: int = 0
-    with_headers: bool = False
-    think_tags: ThinkTags = "off"
-
-
 _DEFAULT = ReplyOptions()
+_BLANK = b" \t\r\n\xef\xbb\xbf"
+_DONE = b"[DONE]"
+_GRACE = 2.0  # seconds to wait for usage after the finish reason
 
 
 def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatResult:
@@ -68,15 +63,11 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
         NscaleError: The body is an error object, or not a chat completion.
     """
     content = response.content
-    kind = response.headers.get("content-type", "event-stream")
-    if "event-stream" in kind and content.lstrip()[:1] not in (b"{", b"["):
-        reader = StreamReader(response, ChunkWriter(), options=options)
-        chunks = [*reader.feed(content), *reader.flush()]
-        message = merge([chunk.message for chunk in chunks])
-        info = chunks[-1].generation_info
-        return ChatResult(
-            generations=[ChatGeneration(message=message, generation_info=info)]
-        )
+    if content.lstrip(_BLANK)[:1] not in (b"{", b"["):
+        if _looks_like_events(content):
+            return _result_of_stream(response, content, options)
+        problem = "the body is not JSON"
+        raise malformed_response(problem, response, content)
     completion = _completion(response)
     generations = []
     for number, choice in enumerate(completion["choices"]):
@@ -88,7 +79,7 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
         if number:
             metadata.pop("token_usage", None)
         usage = None if number else usage_metadata(reply.usage)
-        message = build_message(reply.id, deltas, metadata, usage)
+        message = _message(reply, deltas, metadata, usage)
         info = generation_info(message.response_metadata)
         generations.append(ChatGeneration(message=message, generation_info=info))
     first = generations[0].message.response_metadata
@@ -99,51 +90,77 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
     )
 
 
-def write_whole(
-    response: Response, writer: Writer[T], options: ReplyOptions = _DEFAULT
-) -> Iterator[T]:
-    """Write a complete reply to a request for a stream as if it had been streamed.
+def _looks_like_events(content: bytes) -> bool:
+    start = content.lstrip(_BLANK)[:6]
+    return start.startswith((b"data:", b"event:", b":", b"id:", b"retry:", b"error:"))
 
-    Raises:
-        NscaleError: The body is an error object, or not a chat completion.
-    """
-    completion = _completion(response)
-    reply, deltas = _read_whole(response, completion, options)
-    yield from writer.write(reply, deltas)
-    yield from writer.finish(reply)
+
+def _result_of_stream(
+    response: Response, content: bytes, options: ReplyOptions
+) -> ChatResult:
+    reader = StreamReader(response, ChunkWriter(), options=options)
+    chunks = [*reader.feed(content), *reader.flush()]
+    message = merge([chunk.message for chunk in chunks])
+    info = chunks[-1].generation_info
+    return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
 
 
 def _completion(response: Response) -> dict[str, Any]:
     """Return the chat completion in a response's body, with at least one choice."""
     content = response.content
     try:
-        completion = jiter.from_json(content, cache_mode="keys")
+        completion = decode(content.lstrip(_BLANK))
     except ValueError:
         problem = "the body is not JSON"
         raise malformed_response(problem, response, content) from None
     if not isinstance(completion, dict):
         problem = "the body is not a JSON object"
         raise malformed_response(problem, response, content)
-    if error_object(completion):
-        raise reported_error(completion, response)
-    choices = completion.get("choices")
-    if not choices or not isinstance(choices, list):
+    found = completion.get("choices")
+    choices = [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []
+    if reports_error(completion) or (not choices and error_object(completion)):
+        partial = None
+        if choices:
+            reply = _start(response, _DEFAULT)
+            partial = _message(reply, reply.feed({**completion, "choices": choices[:1]}))
+        raise reported_error(completion, response, partial)
+    if not choices:
         problem = "`choices` is missing or empty"
         raise malformed_response(problem, response, content)
-    return completion
+    return {**completion, "choices": choices}
 
 
 def _read_whole(
     response: Response, completion: Mapping[str, Any], options: ReplyOptions
 ) -> tuple[Reply, list[Delta]]:
-    reply = _reply(response, options)
+    reply = _start(response, options)
     try:
-        return reply, [*reply.feed(completion), *reply.flush()]
+        deltas = [*reply.feed(completion), *reply.flush()]
     except MalformedError as problem:
         raise malformed_response(str(problem), response, response.content) from None
+    if _is_abandoned(reply):
+        partial = _message(reply, deltas, reply.metadata())
+        raise abandoned_reply(response, str(reply.finish_reason), partial)
+    return reply, deltas
 
 
-def _reply(response: Response, options: ReplyOptions) -> Reply:
+def _message(
+    reply: Reply,
+    deltas: Sequence[Delta],
+    metadata: Mapping[str, Any] | None = None,
+    usage: Any = None,
+) -> AIMessage:
+    calls = list(join_tool_calls(deltas).values())
+    has_arguments = bool(calls and (calls[-1]["args"] or "").strip())
+    is_cut = bool(calls) and reply.last_call_is_untrusted(has_arguments=has_arguments)
+    return build_message(deltas, metadata, usage, last_call_is_untrusted=is_cut)
+
+
+def _is_abandoned(reply: Reply) -> bool:
+    return (reply.finish_reason or "").lower() in ABANDONED
+
+
+def _start(response: Response, options: ReplyOptions) -> Reply:
     """Start a reply with what the HTTP response says about it."""
     headers = response.headers
     facts = {
@@ -152,7 +169,7 @@ def _reply(response: Response, options: ReplyOptions) -> Reply:
         "headers": dict(headers) if options.with_headers else None,
     }
     extra = {key: value for key, value in facts.items() if value}
-    return Reply(extra, options.think_tags)
+    return Reply(extra, options)
 
 
 class StreamReader(Generic[T]):
@@ -176,30 +193,65 @@ class StreamReader(Generic[T]):
         self.done = False
         self.stall_after = stall_after
         self._decoder = SSEDecoder()
-        self._reply = _reply(response, options)
+        self._reply = _start(response, options)
         self._response = response
         self._writer = writer
-        self._idle = (
-            0.0  # seconds spent waiting for an event, without the consumer's own time
-        )
+        self._start = b""  # the beginning of the body, until its kind is known
+        self._whole: list[bytes] | None = None  # the pieces of a body that is not events
+        self._has_kind = False
+        self._idle = 0.0  # seconds spent waiting for an event, without the consumer's own
         self._waiting_since = monotonic()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the model has finished, so that at most usage is still to come."""
+        return self._reply.finish_reason is not None
+
+    @property
+    def grace(self) -> float:
+        """Seconds to wait for usage after the model has finished."""
+        return _GRACE
 
     def feed(self, data: bytes) -> Iterator[T]:
         """Take the next bytes; yield the items that they complete.
 
         Raises:
-            NscaleError: The service reported an error, or sent something other than a
-                chunk. Everything before it has been yielded and is in `partial`.
+            NscaleError: The service reported an error, gave up the reply, or sent
+                something that can't be part of a reply. Everything before it has been
+                yielded and is in `partial`.
         """
-        events = self._decoder.feed(data)
+        if not self._has_kind:
+            data = self._detect(data)
+        if self._whole is not None:
+            self._whole.append(data)
+            return
+        events = self._decoder.feed(data) if data else []
         if events:
             self._idle = 0.0
             yield from self._read(events)
         else:
             self._idle += monotonic() - self._waiting_since
-            if self.stall_after and self._idle > self.stall_after and not self.done:
+            if self.is_ending and self._idle > _GRACE:
+                yield from self._finish()
+            elif self.stall_after and self._idle > self.stall_after and not self.done:
                 raise self._stalled(None)
         self._waiting_since = monotonic()
+
+    def _detect(self, data: bytes) -> bytes:
+        """Decide by the first bytes whether the body consists of events."""
+        self._start += data
+        start = self._start.lstrip(_BLANK)
+        if not start:
+            return b""
+        line, end, _ = start.partition(b"\n")
+        if start[:1] in b"{[<":
+            if start[:1] == b"{" and not end:
+                return b""  # JSON lines, or a whole reply: the first line decides
+            is_lines = line.rstrip().endswith(b"}") and _is_json(line)
+            self._whole = None if is_lines else []
+        self._has_kind = True
+        data, self._start = self._start, b""
+        return data
 
     def flush(self, cause: NscaleError | None = None) -> Iterator[T]:
         """Finish the stream: yield what is still buffered, or raise if it ended early.
@@ -211,57 +263,106 @@ class StreamReader(Generic[T]):
             NscaleStalledStreamError: The fault was a timeout.
             NscaleInterruptedStreamError: The model had not finished.
         """
-        if cause is None:
-            yield from self._read(self._decoder.flush())
         if self.done:
             return
-        if self._reply.finish_reason:
+        if cause is None:
+            body = self._start if self._whole is None else b"".join(self._whole)
+            if body.strip(_BLANK):
+                yield from self._read_body(body)
+            else:
+                yield from self._read(self._decoder.flush())
+        if self.done:
+            return
+        if self.is_ending:
             yield from self._finish()
             return
         if cause is not None and isinstance(cause, errors.NscaleTimeoutError):
             raise self._stalled(cause)
         raise interrupted_stream(self._response, self.partial(), cause)
 
+    def _read_body(self, body: bytes) -> Iterator[T]:
+        """Read a whole reply, or an error object, that was sent instead of events."""
+        try:
+            completion = decode(body.lstrip(_BLANK))
+        except ValueError:
+            problem = "the body is neither a stream of events nor JSON"
+            raise malformed_response(problem, self._response, body) from None
+        if not isinstance(completion, dict):
+            problem = "the body is not a JSON object"
+            raise malformed_response(problem, self._response, body)
+        if reports_error(completion) or error_object(completion):
+            raise reported_error(completion, self._response, self.partial())
+        yield from self._take(completion, body)
+        if not self._reply.has_begun:
+            problem = "`choices` is missing or empty"
+            raise malformed_response(problem, self._response, body)
+        yield from self._finish()
+
+    def _read(self, events: list[bytes]) -> Iterator[T]:
+        for event in events:
+            if self.done:
+                return
+            if event.strip() == _DONE:
+                yield from self._read_done()
+                return
+            completion = self._parse(event)
+            if completion is not None:
+                yield from self._take(completion, event)
+
+    def _read_done(self) -> Iterator[T]:
+        if not self._reply.has_begun:
+            problem = "the stream has no chunk"
+            raise malformed_response(problem, self._response, b"data: [DONE]")
+        yield from self._finish()
+
+    def _take(self, completion: Mapping[str, Any], data: bytes) -> Iterator[T]:
+        reply = self._reply
+        try:
+            deltas = reply.feed(completion)
+        except MalformedError as problem:
+            raise self._malformed(str(problem), data) from None
+        yield from self._writer.write(reply, deltas)
+        if _is_abandoned(reply):
+            reason = str(reply.finish_reason)
+            raise abandoned_reply(self._response, reason, self.partial())
+
+    def _parse(self, event: bytes) -> dict[str, Any] | None:
+        """Decode an event; return `None` for events that are not part of the reply."""
+        is_error = isinstance(event, ErrorEvent)
+        try:
+            completion = decode(event)
+        except ValueError as error:
+            if is_error:
+                completion = event.decode("utf-8", "replace")
+            elif event[:1] not in (b"{", b"[") and event.isascii():
+                return None  # a ping or a note
+            else:
+                problem = f"an event is not JSON ({error})"
+                raise self._malformed(problem, event) from None
+        if is_error and not (isinstance(completion, dict) and "error" in completion):
+            completion = {"error": completion}
+        if isinstance(completion, list):
+            problem = "an event is not a JSON object"
+            raise self._malformed(problem, event)
+        if not isinstance(completion, dict):
+            return None
+        if reports_error(completion):
+            reply = self._reply
+            with_choices = {**completion, "finish_reason": None}
+            reply.feed(with_choices)
+            raise reported_error(completion, self._response, self.partial())
+        return completion
+
     def _stalled(self, cause: NscaleError | None) -> NscaleError:
         return stalled_stream(self._response, self.stall_after, self.partial(), cause)
+
+    def _malformed(self, problem: str, event: bytes) -> NscaleError:
+        return malformed_response(problem, self._response, event, self.partial())
 
     def partial(self) -> AIMessage | None:
         """Return the message received so far, or `None` before the first token."""
         self._release()
         return self._writer.partial(self._reply)
-
-    def _read(self, events: list[bytes]) -> Iterator[T]:
-        reply = self._reply
-        for event in events:
-            if self.done:
-                return
-            if event == b"[DONE]":
-                if reply.finish_reason:
-                    yield from self._finish()
-                return
-            if not event:
-                continue
-            try:
-                deltas = reply.feed(self._parse(event))
-            except MalformedError as problem:
-                raise self._malformed(str(problem), event) from None
-            yield from self._writer.write(reply, deltas)
-
-    def _parse(self, event: bytes) -> dict[str, Any]:
-        try:
-            completion = jiter.from_json(event, cache_mode="keys")
-        except ValueError as error:
-            problem = f"an event is not JSON ({error})"
-            raise self._malformed(problem, event) from None
-        if not isinstance(completion, dict):
-            problem = "an event is not a JSON object"
-            raise self._malformed(problem, event)
-        if "choices" not in completion and error_object(completion):
-            raise reported_error(completion, self._response, self.partial())
-        return completion
-
-    def _malformed(self, problem: str, event: bytes) -> NscaleError:
-        return malformed_response(problem, self._response, event, self.partial())
 
     def _finish(self) -> Sequence[T]:
         self.done = True
@@ -270,3 +371,11 @@ class StreamReader(Generic[T]):
     def _release(self) -> Sequence[T]:
         """Write what the reply has held back."""
         return self._writer.write(self._reply, self._reply.flush())
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        decode(line)
+    except ValueError:
+        return False
+    return True

@@ -1,8 +1,9 @@
 """Server-sent events: bytes in, the data of complete events out.
 
 Follows the WHATWG specification: lines end in LF, CRLF or CR; a leading BOM, comments
-and unknown fields are ignored; several data lines form one event. Only `data` is
-returned, because Chat Completions uses no other field.
+and unknown fields are ignored; several data lines form one event. Beyond it, JSON
+objects on lines of their own are events too, because some servers send newline-delimited
+JSON, or an error after a stream, without `data:`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from __future__ import annotations
 _BOM = b"\xef\xbb\xbf"
 
 
+class ErrorEvent(bytes):
+    """The data of an event that the server marked as an error."""
+
+
 class SSEDecoder:
     """Incremental decoder. Cost is linear in the bytes, however they are split."""
 
-    __slots__ = ("_data", "_line", "_started")
+    __slots__ = ("_data", "_is_error", "_line", "_started")
 
     def __init__(self) -> None:
         self._line: list[bytes] = []  # pieces of a line whose end has not arrived
         self._data: list[bytes] = []  # data lines of an event whose end has not arrived
+        self._is_error = False  # whether that event is an error
         self._started = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -48,14 +54,23 @@ class SSEDecoder:
         return self._events([*rest.splitlines(keepends=True), b"\n"])
 
     def _events(self, lines: list[bytes]) -> list[bytes]:
-        events = []
+        events: list[bytes] = []
         data = self._data
         for line in lines:
             if line.startswith(b"data:"):
                 data.append(line[5:])
-            elif data and line in (b"\n", b"\r\n", b"\r"):
-                events.append(_value(data[0]) if len(data) == 1 else _join(data))
-                data.clear()
+            elif line in (b"\n", b"\r\n", b"\r"):
+                if data:
+                    event = _value(data[0]) if len(data) == 1 else _join(data)
+                    events.append(ErrorEvent(event) if self._is_error else event)
+                    data.clear()
+                self._is_error = False
+            elif line.startswith(b"{"):
+                events.append(line.strip())
+            elif line.startswith(b"error:"):
+                events.append(ErrorEvent(line[6:].strip()))
+            elif line.startswith(b"event:"):
+                self._is_error = line[6:].strip() == b"error"
         return events
 
 

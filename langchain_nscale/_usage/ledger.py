@@ -213,7 +213,7 @@ class Ledger:
             on_end: Called with each call that ends and its usage.
         """
         self._lock = threading.Lock()
-        self._in_progress: dict[Hashable, Call] = {}
+        self._under_way: dict[Hashable, Call] = {}
         self._entries: dict[str, ModelUsage] = {}
         self._requested: dict[str, str] = {}  # requested ID by the ID in the reply
         self._price_of = price_of
@@ -221,11 +221,11 @@ class Ledger:
 
     def begin(self, key: Hashable, call: Call) -> None:
         """Record the start of a call. Idempotent."""
-        self._in_progress.setdefault(key, call)
+        self._under_way.setdefault(key, call)
 
     def first_token(self, key: Hashable) -> None:
         """Record the first token of a call. Later tokens are ignored."""
-        call = self._in_progress.get(key)
+        call = self._under_way.get(key)
         if call is not None and call.first_token is None:
             call.first_token = perf_counter()
 
@@ -247,7 +247,7 @@ class Ledger:
             retries: Number of retries; an `NscaleError` has its own.
             error: The error that ended the call, if any.
         """
-        call = self._in_progress.pop(key, None)
+        call = self._under_way.pop(key, None)
         if call is None:
             return
         if call.seconds is None:
@@ -291,6 +291,6 @@ class Ledger:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a pickle, without `on_end`."""
         self._lock = threading.Lock()
-        self._in_progress = {}
+        self._under_way = {}
         self._on_end = None
         self.__dict__.update(state)

@@ -14,11 +14,12 @@ import atheris
 with atheris.instrument_imports(include=["langchain_nscale"]):
     from langchain_nscale._failures import status_error
     from langchain_nscale._replies.chunks import ChunkWriter
+    from langchain_nscale._replies.completion import ReplyOptions
     from langchain_nscale._replies.events import EventWriter
-    from langchain_nscale._replies.reader import ReplyOptions, StreamReader, chat_result
+    from langchain_nscale._replies.reader import StreamReader, chat_result
     from langchain_nscale._replies.sse import SSEDecoder
     from langchain_nscale.errors import NscaleError
-    from tests.unit.wire import FINISH, chunk, response
+    from tests.unit.replies import FINISH, chunk, response
 
 # What the fuzzer splices: a byte of it alone would seldom make a chunk.
 PARTS = [

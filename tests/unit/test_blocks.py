@@ -4,7 +4,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_nscale._replies.content_blocks import content_blocks
-from tests.unit.wire import DONE, FINISH, chunk, invoked, read, streamed
+from tests.unit.replies import DONE, FINISH, chunk, invoked, read, streamed
 
 CALLS = [
     {"id": "x", "function": {"name": "f", "arguments": '{"a": 1}'}},

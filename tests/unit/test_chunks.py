@@ -1,23 +1,34 @@
 from __future__ import annotations
 
+import functools
+import itertools
+import json
+import operator
 import pickle
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.load import dumpd
-from langchain_core.messages import AIMessageChunk, message_chunk_to_message
+from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
+from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from langchain_nscale._replies.chunks import NscaleMessageChunk, make_chunk
-from langchain_nscale._replies.messages import parse_tool_calls
+from langchain_nscale._replies.chunks import make_chunk
+from langchain_nscale._replies.tool_calls import (
+    breaker,
+    original_arguments,
+    parse_tool_calls,
+)
 
 
 def test_a_fast_chunk_equals_a_validated_one() -> None:
-    fast = make_chunk("id-1", text="hi", additional_kwargs={"reasoning_content": "r"})
+    fast = make_chunk(text="hi", additional_kwargs={"reasoning_content": "r"})
     slow = ChatGenerationChunk(
-        message=NscaleMessageChunk(
+        message=AIMessageChunk(
             content="hi",
-            id="id-1",
             additional_kwargs={"reasoning_content": "r"},
         )
     )
@@ -31,11 +42,11 @@ def test_a_fast_chunk_equals_a_validated_one() -> None:
 
 
 def test_fast_chunks_share_nothing_that_can_change() -> None:
-    one, two = make_chunk("a", text="1"), make_chunk("a", text="2")
+    one, two = make_chunk(text="1"), make_chunk(text="2")
     one.message.additional_kwargs["x"] = 1
     one.message.response_metadata["x"] = 1
     one.message.name = "x"
-    assert two == make_chunk("a", text="2")
+    assert two == make_chunk(text="2")
     assert two.message.name is None
 
 
@@ -58,7 +69,20 @@ def test_arguments_that_can_be_executed(raw: str, args: dict[str, object]) -> No
 
 
 @pytest.mark.parametrize(
-    "raw", ['{"a": 1', '{"a": "x', "[1]", '"text"', "3", "{'a': 1}", "[" * 100_000]
+    "raw",
+    [
+        '{"a": 1',
+        '{"a": "x',
+        "[1]",
+        '"text"',
+        "3",
+        "{'a': 1}",
+        "[" * 100_000,
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": 1e999}',
+        r'{"a": "\ud83d"}',
+    ],
 )
 def test_arguments_that_cannot_be_executed(raw: str) -> None:
     valid, invalid = parse_tool_calls([tool_call_chunk(name="f", args=raw, id="1")])
@@ -70,9 +94,9 @@ def test_arguments_that_cannot_be_executed(raw: str) -> None:
 
 
 def call_chunks(*fragments: str) -> list[AIMessageChunk]:
-    first = make_chunk("i", tool_call_chunk=tool_call_chunk(name="f", id="1", index=0))
+    first = make_chunk(call_chunk=tool_call_chunk(name="f", id="1", index=0))
     rest = [
-        make_chunk("i", tool_call_chunk=tool_call_chunk(args=fragment, index=0))
+        make_chunk(call_chunk=tool_call_chunk(args=fragment, index=0))
         for fragment in fragments
     ]
     messages = [chunk.message for chunk in [first, *rest]]
@@ -86,20 +110,46 @@ def test_partial_arguments_are_readable_while_they_arrive() -> None:
     assert (first + second).tool_calls[0]["args"] == {"a": 1}
 
 
-def test_cut_off_arguments_are_no_call_once_the_stream_has_ended() -> None:
-    chunks = call_chunks('{"path": ', '"/')
-    last = NscaleMessageChunk(content="", chunk_position="last")
-    one_by_one = chunks[0] + chunks[1] + chunks[2] + last
-    at_once = chunks[0] + [*chunks[1:], last]
-    for merged in (one_by_one, at_once):
-        assert type(merged) is AIMessageChunk
-        assert merged.tool_calls == []
-        assert merged.invalid_tool_calls[0]["args"] == '{"path": "/'
-        message = message_chunk_to_message(merged)
-        assert message.type == "ai"
-        assert message.invalid_tool_calls == merged.invalid_tool_calls  # type: ignore[attr-defined]
+ARGUMENTS = st.one_of(
+    st.text(alphabet='{}[]"\\\n:,a1 ', max_size=30),
+    st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.text())).map(
+        json.dumps
+    ),
+)
 
 
-def test_merging_with_another_class_of_message_is_left_to_the_base() -> None:
-    with pytest.raises(TypeError):
-        NscaleMessageChunk(content="") + 3
+@given(raw=ARGUMENTS, places=st.lists(st.integers(min_value=0), max_size=5))
+def test_a_call_with_a_breaker_is_never_executable(raw: str, places: list[int]) -> None:
+    """However the chunks are added up, and wherever the arguments are split."""
+    pieces = cut_text(raw, places)
+    end = tool_call_chunk(name=None, args=breaker(raw), id=None, index=0)
+    last = AIMessageChunk(content="", tool_call_chunks=[end], chunk_position="last")
+    chunks = [*call_chunks(*pieces), last]
+    sums = [
+        functools.reduce(operator.add, chunks),
+        functools.reduce(operator.add, chunks, AIMessageChunk(content="")),
+        chunks[0] + chunks[1:],
+        add_ai_message_chunks(*chunks),
+    ]
+    for total in sums:
+        assert total.tool_calls == []
+        message: Any = message_chunk_to_message(total)
+        assert type(message) is AIMessage
+        (call,) = message.invalid_tool_calls
+        assert original_arguments(call["args"] or "") == raw
+
+
+def test_other_arguments_are_left_as_they_are() -> None:
+    for args in ("", "]", '{"a": 1}', "] [not executable] ", "x [not executable]"):
+        assert original_arguments(args) == args
+
+
+def test_every_chunk_is_langchains_own() -> None:
+    for chunk in call_chunks('{"a": 1}'):
+        assert type(chunk) is AIMessageChunk
+        assert type(message_chunk_to_message(chunk)) is AIMessage
+
+
+def cut_text(text: str, places: list[int]) -> list[str]:
+    marks = sorted({place % (len(text) + 1) for place in places})
+    return [text[a:b] for a, b in itertools.pairwise([0, *marks, len(text)]) if b > a]

@@ -16,7 +16,7 @@ import langchain_nscale.errors as ours
 from langchain_nscale._error_bodies import retry_after
 from langchain_nscale._failures import status_error
 from langchain_nscale.errors import NscaleError
-from tests.unit.wire import response
+from tests.unit.replies import response
 
 GUIDE_429 = {
     "error": {

@@ -57,7 +57,7 @@ def test_without_source_everything_is_imported_at_once(tmp_path: Path) -> None:
     done = subprocess.run(  # noqa: S603  # our own code
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,

@@ -18,7 +18,7 @@ from langchain_core.messages import (
 
 from langchain_nscale._json import encode
 from langchain_nscale._requests.messages import convert_messages
-from tests.unit.wire import invoked
+from tests.unit.replies import invoked
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SAID = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)

@@ -136,7 +136,7 @@ def test_users_headers_cannot_replace_the_token(call: Any) -> None:
 )
 def test_passing_faults_are_repeated(call: Any, answer: Any) -> None:
     service = Service(answer, answer, ok)
-    response, retries, _ = call(service)
+    response, retries = call(service)
     assert response.status_code == 200
     assert retries == 2
     assert len(service.requests) == 3

@@ -317,9 +317,9 @@ class TestBlocks:
         run_id = uuid4()
         usage.on_chat_model_start({}, [[]], run_id=run_id)
         usage.on_stream_event({"event": "message-start"}, run_id=run_id)
-        assert usage.ledger._in_progress[run_id].first_token is None
+        assert usage.ledger._under_way[run_id].first_token is None
         usage.on_stream_event({"event": "content-block-start"}, run_id=run_id)
-        assert usage.ledger._in_progress[run_id].first_token is not None
+        assert usage.ledger._under_way[run_id].first_token is not None
 
 
 class TestRendering:

@@ -19,7 +19,7 @@ from langchain_nscale._requests.texts import (
     instructed_query,
     split_texts,
 )
-from tests.unit.wire import response
+from tests.unit.replies import response
 
 
 def base64_of(vector: list[float]) -> str:

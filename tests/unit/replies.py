@@ -12,8 +12,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_
 from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_nscale._replies.chunks import ChunkWriter
+from langchain_nscale._replies.completion import ReplyOptions
 from langchain_nscale._replies.events import EventWriter
-from langchain_nscale._replies.reader import ReplyOptions, StreamReader, chat_result
+from langchain_nscale._replies.reader import StreamReader, chat_result
+from langchain_nscale._replies.tool_calls import original_arguments
 
 REQUEST = httpx2.Request("POST", "https://inference.api.nscale.com/v1/chat/completions")
 
@@ -89,6 +91,19 @@ def merge(chunks: Sequence[AIMessageChunk]) -> AIMessage:
     message = message_chunk_to_message(merged)
     assert type(message) is AIMessage
     return message
+
+
+def comparable(message: AIMessage) -> dict[str, Any]:
+    """What whole and streamed replies have in common.
+
+    A stream can only mark a call as invalid by what it appends to the arguments.
+    """
+    fields = message.model_dump()
+    calls = [
+        (call["name"], call["id"], original_arguments(call["args"] or ""))
+        for call in fields.pop("invalid_tool_calls")
+    ]
+    return {**fields, "tool_calls": (fields["tool_calls"], calls)}
 
 
 def streamed(*pieces: bytes) -> AIMessage:

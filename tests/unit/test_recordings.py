@@ -1,0 +1,135 @@
+"""What ChatNscale makes of every reply that the real engine was recorded with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage
+from syrupy.assertion import SnapshotAssertion
+
+from langchain_nscale import NscaleError
+from langchain_nscale._failures import status_error
+from langchain_nscale._replies.chunks import ChunkWriter
+from langchain_nscale._replies.completion import ReplyOptions
+from langchain_nscale._replies.reader import StreamReader, chat_result
+from langchain_nscale._replies.vectors import read_vectors
+from langchain_nscale.models import parse_models
+from tests.unit.recordings import CHAT, Recording, recordings
+from tests.unit.replies import comparable, merge
+
+ALL = recordings()
+CHATS = {n: r for n, r in ALL.items() if r.path == CHAT and r.status == 200}
+ERRORS = {n: r for n, r in ALL.items() if r.status >= 400}
+
+
+def options(recording: Recording) -> ReplyOptions:
+    body = recording.request if isinstance(recording.request, dict) else {}
+    limit = body.get("max_completion_tokens", body.get("max_tokens"))
+    return ReplyOptions(max_tokens=limit if isinstance(limit, int) else None)
+
+
+def message_of(recording: Recording) -> AIMessage:
+    """The message that `invoke`, or adding up the chunks of `stream`, returns."""
+    if not recording.request.get("stream"):
+        result = chat_result(recording.response(), options(recording))
+        message = result.generations[0].message
+        assert isinstance(message, AIMessage)
+        return message
+    reader = StreamReader(recording.response(), ChunkWriter(), options=options(recording))
+    chunks = [*reader.feed(recording.body), *reader.flush()]
+    return merge([chunk.message for chunk in chunks])  # type: ignore[misc]  # AI
+
+
+def outcome(recording: Recording) -> dict[str, Any]:
+    """What a user sees of a reply, without the metadata that vLLM varies."""
+    try:
+        message = message_of(recording)
+    except NscaleError as error:
+        partial = error.partial
+        return {
+            "error": type(error).__name__,
+            "message": str(error),
+            "partial": partial and partial.text,
+        }
+    calls, invalid = comparable(message)["tool_calls"]
+    result = {
+        "text": message.text,
+        "reasoning": message.additional_kwargs.get("reasoning_content"),
+        "calls": [(call["name"], call["args"]) for call in calls],
+        "invalid": [(name, args) for name, _, args in invalid],
+        "finish_reason": message.response_metadata.get("finish_reason"),
+        "usage": message.usage_metadata,
+    }
+    return {key: value for key, value in result.items() if value}
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_a_reply(name: str, snapshot: SnapshotAssertion) -> None:
+    assert outcome(CHATS[name]) == snapshot
+
+
+# Whole replies that vLLM words otherwise than their streams.
+TWINS = {
+    name: name.replace("/stream_", "/")
+    for name in CHATS
+    if "/stream_" in name and name.replace("/stream_", "/") in CHATS
+}
+DIFFERENT = {
+    # Streamed, a call that `max_tokens` cuts is a name only; whole, it is text.
+    *(name for name in TWINS if "_cut" in name),
+    # The random model goes on until `max_tokens` in one of the two.
+    "0.21.0/stream_tools_strict",
+    "0.32.0/stream_tools_required",
+    "0.32.0/stream_tools_strict",
+    # Streamed, an unreadable call is a call; whole, it is text.
+    "0.21.0/stream_tools_malformed_call",
+    "0.32.0/stream_tools_malformed_call",
+    # White space and text around calls depend on the parser.
+    "0.21.0-parsers/glm45/stream_two",
+    "0.21.0-parsers/llama3_json/stream_text_before",
+    "0.32.0-parsers/qwen3_coder/stream_text_before",
+    # What counts as reasoning depends on the parser.
+    "0.21.0-reasoning-deepseek_r1/stream_reasoning_sent_back",
+    "0.21.0-reasoning-deepseek_r1/stream_reasoning_excluded",
+    "0.21.0-reasoning-qwen3/stream_reasoning_excluded",
+    "0.32.0-reasoning-qwen3/stream_reasoning_budget",
+}
+
+
+@pytest.mark.parametrize("name", sorted(TWINS.keys() - DIFFERENT))
+def test_a_streamed_reply_equals_its_whole_twin(name: str) -> None:
+    streamed, whole = outcome(CHATS[name]), outcome(CHATS[TWINS[name]])
+    for each in (streamed, whole):
+        each.pop("usage", None)  # not requested in every stream
+    if streamed != whole:
+        pytest.fail(f"{streamed}\n{whole}")
+
+
+CUT = [name for name in CHATS if "cut" in name and "tools" in name]
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_truncated_call_is_never_executable(name: str) -> None:
+    assert message_of(CHATS[name]).tool_calls == []
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error(name: str, snapshot: SnapshotAssertion) -> None:
+    recording = ERRORS[name]
+    error = status_error(recording.response(), recording.body)
+    assert {
+        "class": type(error).__name__,
+        "message": str(error),
+        "retryable": error.is_retryable,
+    } == snapshot
+    assert len(str(error)) < 1200
+    assert "/vllm/" not in str(error)
+
+
+def test_vectors_and_models() -> None:
+    vectors = read_vectors(ALL["0.21.0/embed_two"].response(), 2)
+    assert len(vectors.vectors) == 2
+    assert vectors.usage is not None
+    (model, *_) = parse_models(ALL["0.21.0/models"].response().json())
+    assert model.id
