@@ -20,11 +20,22 @@ _PROBLEM = re.compile(
 )
 _TRACEBACK = re.compile(r'\s*File "[^"]*", line \d+, in .*', re.DOTALL)
 
-# Phrases with which vLLM and common proxies report an overlong prompt.
+# Phrases with which vLLM, SGLang, TGI, llama.cpp, TensorRT, LM Studio, Ollama and common
+# proxies report an overlong prompt.
 _OVERFLOW = re.compile(
-    r"maximum context length|context_length_exceeded|exceeds? the (?:model's )?"
-    r"(?:maximum )?context|max_model_len|maximum model length|prompt is too long",
-    re.IGNORECASE,
+    r"""maximum\ (context|model|input)\ length
+    | context_length_exceeded | exceed_context_size
+    | max_model_len
+    | exceeds?\ (the\ )?(model's\ |available\ )?(maximum\ )?(context|input\ length)
+    | (longer|greater|larger)\ than\ the\ (model's\ )?(maximum\ )?context
+    | model's\ context\ length\ is\ only
+    | max_tokens\ must\ be\ at\ least\ 1,\ got\ -\d\d
+    | inputs?`?\ (tokens\ )?\+\ `?max_new_tokens | must\ have\ less\ than\ \d+\ tokens
+    | (prompt|input|request)\ (is\ )?too\ (long|large|many\ tokens)
+    | (prompt|input)\ exceeds | context\ (size|window|length)\ (is\ )?exceeded
+    | (exceeds|exceeded|overflows?)\ (the\ )?(\w+\ )?context\ (window|size|length)
+    | greater\ than\ the\ context\ length | context\ the\ overflows""",
+    re.IGNORECASE | re.VERBOSE,
 )
 
 

@@ -6,6 +6,7 @@ headers, and the tracebacks of HTTP libraries, whose frames hold the token, are 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -33,16 +34,36 @@ if TYPE_CHECKING:
     from langchain_nscale.errors import NscaleError
 
 _CLIENT_ERRORS, _SERVER_ERRORS = 400, 500  # the first status of each kind
+_PROXY_AUTHENTICATION = 407
 
-# Advice by the request field that the service rejected.
-_ADVICE_BY_FIELD = {
-    "tool_choice": (
+_PROXY_ADVICE = (
+    "The proxy requires authentication: check HTTPS_PROXY, or pass your own "
+    "`http_client` and `http_async_client`."
+)
+# Advice by what the message of a rejected request says; the first match counts.
+_ADVICE_BY_MESSAGE = {
+    re.compile(r"tool-call-parser"): (
+        "This model can't call tools on this service. Choose another model, or use "
+        "method='json_schema' for structured output (in agents, ProviderStrategy)."
+    ),
+    re.compile(r"Grammar error", re.IGNORECASE): (
+        "The service can't enforce this schema: use method='prompt', or simplify it."
+    ),
+    re.compile(
+        r"tool_choice.*(invalid value|must be set|does not match)", re.IGNORECASE
+    ): ("Fix `tool_choice`, or pass the tool that it names."),
+    re.compile(
+        r"(invalid value|must be set|does not match).*tool_choice", re.IGNORECASE
+    ): ("Fix `tool_choice`, or pass the tool that it names."),
+    re.compile(r"tool_choice"): (
         "This model can't be forced to call a tool. Omit `tool_choice` or use 'auto'. "
         "For structured output use method='json_schema' (in agents, ProviderStrategy)."
     ),
-    "response_format": (
+    re.compile(r"response_format.*must be provided"): "Fix `response_format`.",
+    re.compile(r"response_format"): (
         "To get structured output without `response_format`, use method='prompt'."
     ),
+    re.compile(r"parameter=max_tokens|max_tokens=\d+ cannot be"): "Lower `max_tokens`.",
 }
 
 
@@ -69,7 +90,7 @@ def status_error(response: Response, content: bytes, retries: int = 0) -> Nscale
         cls: type[NscaleError] = errors.NscaleInvalidRequestError
     else:
         cls = _class_for(status, error, message)
-        advice = _advice_for(cls, message)
+        advice = _advice_for(cls, status, message, str(response.request.url))
     kind = error_kind(error)
     label = f"{status}, {kind}" if kind else f"{status}"
     return cls(
@@ -149,10 +170,16 @@ def _subclasses(cls: type[NscaleError]) -> Iterator[type[NscaleError]]:
         yield from _subclasses(subclass)
 
 
-def _advice_for(cls: type[NscaleError], message: str) -> str:
+def _advice_for(cls: type[NscaleError], status: int, message: str, url: str) -> str:
+    if status == _PROXY_AUTHENTICATION:
+        return _PROXY_ADVICE
+    if cls is errors.NscaleModelNotFoundError and message == "Not Found":
+        return "This path does not exist: `base_url` usually ends in /v1."
+    if cls is errors.NscaleContextOverflowError and "/embeddings" in url:
+        return "Split the text with a text splitter."
     if cls in (errors.NscaleInvalidRequestError, errors.NscaleUnprocessableError):
-        for field, advice in _ADVICE_BY_FIELD.items():
-            if field in message:
+        for pattern, advice in _ADVICE_BY_MESSAGE.items():
+            if pattern.search(message):
                 return advice
     return cls.advice
 
@@ -238,17 +265,42 @@ def network_error(error: Exception, request: Any, retries: int = 0) -> NscaleErr
     detail = f"{type(error).__name__}: {error}".rstrip(": .")
     host = request.url.host
     cls: type[NscaleError]
+    is_untrusted = "CERTIFICATE_VERIFY_FAILED" in detail
     if "Timeout" in type(error).__name__:
         cls = errors.NscaleTimeoutError
         message = f"No answer from {host} in time ({detail})."
     else:
         cls = errors.NscaleConnectionError
         message = f"The connection to {host} failed ({detail})."
-    failure = cls(
-        f"{message} {cls.advice}", request=public_request(request), retries=retries
-    )
+    advice = cls.advice
+    if is_untrusted:
+        advice = (
+            "The server's certificate is not trusted: set SSL_CERT_FILE to the file of "
+            "its certificate authority."
+        )
+    elif "407" in detail:
+        advice = _PROXY_ADVICE
+    failure = cls(f"{message} {advice}", request=public_request(request), retries=retries)
+    if is_untrusted:
+        failure.is_retryable = failure.is_retried = False  # type: ignore[misc]  # of this error
     failure.__cause__ = error
     return failure
+
+
+def unusable_client(fault: RuntimeError, is_users: bool) -> Exception:
+    """Return the error for an HTTP client that can't send a request."""
+    text = str(fault)
+    if not is_users:
+        return fault
+    if "closed" in text and "loop" not in text:
+        return ValueError("The HTTP client passed to the model has been closed.")
+    if "loop" in text:
+        msg = (
+            "The `http_async_client` passed to the model belongs to another event loop: "
+            f"create a client for each loop ({text})."
+        )
+        return ValueError(msg)
+    return fault
 
 
 def _forget_token(error: BaseException | None) -> None:

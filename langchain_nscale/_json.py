@@ -6,24 +6,82 @@ is read leniently: half of an emoji, deep nesting and invalid UTF-8 don't lose a
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from math import isfinite
 from typing import Any
 
 import jiter
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import to_json
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
     """Encode a request body as JSON.
 
     Raises:
-        ValueError: A value has no JSON form, or a text has a lone surrogate.
+        ValueError: A value has no JSON form; the error says where it is.
+    """
+    with suppress(ValueError, TypeError, RecursionError):
+        return to_json(body, inf_nan_mode="null")
+    try:
+        return json.dumps(_plain(body, "", strict=True), ensure_ascii=False).encode()
+    except RecursionError:
+        msg = "The request can't be encoded as JSON: it is nested too deeply."
+        raise ValueError(msg) from None
+
+
+def to_json_text(value: Any, where: str | None = None) -> str:
+    """Return any value as JSON: objects without a JSON form become text.
+
+    Args:
+        value: The value.
+        where: If set, such objects are an error that names this place.
+
+    Raises:
+        ValueError: `where` is set, and a value has no JSON form.
     """
     try:
-        return to_json(body)
-    except (PydanticSerializationError, UnicodeEncodeError) as error:
-        msg = f"The request can't be encoded as JSON: {error}"
+        plain = _plain(value, where or "", strict=where is not None)
+        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        return json.dumps("(nested too deeply)")
+
+
+def _plain(value: Any, path: str, *, strict: bool) -> Any:  # noqa: PLR0911  # a case each
+    """Return a value as JSON has it: no NaN, infinity, surrogates, bytes or objects."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, str):
+        return join_surrogates(value) if has_surrogates(value) else str(value)
+    if isinstance(value, Mapping):
+        return {
+            _plain(str(key), path, strict=strict): _plain(
+                item, f"{path}.{key}".lstrip("."), strict=strict
+            )
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [
+            _plain(item, f"{path}[{number}]", strict=strict)
+            for number, item in enumerate(value)
+        ]
+    if isinstance(value, (bytes, bytearray)):
+        return base64.b64encode(bytes(value)).decode()
+    try:
+        return _plain(
+            json.loads(to_json(value, inf_nan_mode="null")), path, strict=strict
+        )
+    except ValueError:
+        if not strict:
+            return str(value)
+        msg = (
+            f"The request can't be encoded as JSON: {path} is of type "
+            f"{type(value).__name__}."
+        )
         raise ValueError(msg) from None
 
 

@@ -31,6 +31,11 @@ def find_profile(model: str) -> ModelProfile | None:
     return None if profile is None else cast("ModelProfile", dict(profile))
 
 
+def is_known_profile(profile: ModelProfile) -> bool:
+    """Whether a profile is exactly that of a known model."""
+    return any(profile == known for known in _BY_ID.values())
+
+
 def thinks_in_text(model: str) -> bool:
     """Whether a model writes its reasoning into the text, before a `</think>` tag."""
     return model.lower() in _THINKING_IN_TEXT

@@ -39,6 +39,7 @@ from langchain_nscale._http.transport import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
     Transport,
+    merge_headers,
 )
 from langchain_nscale._lazy import errors
 from langchain_nscale._model_list import (
@@ -148,14 +149,18 @@ class NscaleSettings(BaseModel):
         if token is None:
             raise ValueError(NO_CREDENTIALS)
         self.service_token = token
-        self.base_url = _base_url(self.base_url, insecure=self.allow_insecure_http)
+        url, query = _base_url(self.base_url, insecure=self.allow_insecure_http)
+        self.base_url = url
+        if query:
+            self.default_query = {**query, **(self.default_query or {})}
         _timeouts(self.request_timeout)
         if self.max_retries < 0:
             msg = f"`max_retries` is {self.max_retries}: it can't be negative."
             raise ValueError(msg)
-        for client in (self.http_client, self.http_async_client):
-            if client is not None:
-                library(client)
+        if self.default_headers is not None:
+            check_headers(self.default_headers, "default_headers")
+        check_client(self.http_client, "Client", "http_client")
+        check_client(self.http_async_client, "AsyncClient", "http_async_client")
         return self
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -197,7 +202,8 @@ class NscaleSettings(BaseModel):
             by_alias, ref_template, schema_generator, mode, union_format=union_format
         )
 
-    def _transport(self) -> Transport:
+    def _transport(self, call: Mapping[str, Any] | None = None) -> Transport:
+        """Return the transport of a call, whose own settings take precedence."""
         if self.service_token is None:
             msg = (
                 f"This {type(self).__name__} was unpickled where NSCALE_SERVICE_TOKEN "
@@ -205,13 +211,16 @@ class NscaleSettings(BaseModel):
                 "`service_token`."
             )
             raise ValueError(msg)
+        call = call or {}
+        headers = merge_headers(self.default_headers, call.get("extra_headers"))
+        query = {**(self.default_query or {}), **(call.get("extra_query") or {})}
         return Transport(
             base_url=self.base_url,
             token=self.service_token,
-            timeout=_timeouts(self.request_timeout),
-            max_retries=self.max_retries,
-            headers=self.default_headers,
-            query=self.default_query,
+            timeout=_timeouts(call.get("timeout", self.request_timeout)),
+            max_retries=self._max_retries(call),
+            headers=headers or None,
+            query=query or None,
             client=self.http_client,
             async_client=self.http_async_client,
         )
@@ -223,9 +232,10 @@ class NscaleSettings(BaseModel):
         *,
         stream: bool = False,
         first_attempt: int = 0,
+        call: Mapping[str, Any] | None = None,
     ) -> Sent:
         """POST a body; if the model is unknown, the error suggests similar ones."""
-        transport = self._transport()
+        transport = self._transport(call)
         try:
             return transport.send(path, body, stream=stream, first_attempt=first_attempt)
         except errors.NscaleModelNotFoundError as error:
@@ -241,9 +251,10 @@ class NscaleSettings(BaseModel):
         *,
         stream: bool = False,
         first_attempt: int = 0,
+        call: Mapping[str, Any] | None = None,
     ) -> Sent:
         """Async version of `_send`."""
-        transport = self._transport()
+        transport = self._transport(call)
         try:
             return await transport.asend(
                 path, body, stream=stream, first_attempt=first_attempt
@@ -253,6 +264,10 @@ class NscaleSettings(BaseModel):
                 models = await afetch_models(for_hint(transport), refresh=False)
                 add_suggestions(error, body["model"], models)
             raise
+
+    def _max_retries(self, call: Mapping[str, Any]) -> int:
+        limit = call.get("max_retries")
+        return self.max_retries if limit is None else int(limit)
 
     def list_models(self, *, refresh: bool = False) -> list[NscaleModel]:
         """Return the models that the service lists, with prices.
@@ -324,19 +339,60 @@ def _aliases(field: FieldInfo) -> set[str]:
     return {choice for choice in (field.alias, *choices) if isinstance(choice, str)}
 
 
-def _base_url(value: str, *, insecure: bool) -> str:
-    """Return the checked address: the argument, the environment's, or Nscale's."""
+def check_headers(headers: Mapping[str, str], setting: str) -> None:
+    """Reject headers that would replace the service token.
+
+    Raises:
+        ValueError: `Authorization` is among them.
+    """
+    for name in headers:
+        if name.lower() == "authorization":
+            msg = f"`{setting}` has {name!r}: pass the token as `service_token` instead."
+            raise ValueError(msg)
+
+
+def check_client(client: object, kind: str, setting: str) -> None:
+    """Reject clients of the wrong kind, or with their own authentication.
+
+    Raises:
+        TypeError: The client is not an httpx2 or httpx client of this kind.
+        ValueError: The client has its own `auth`, which would replace the token.
+    """
+    if client is None:
+        return
+    origin = library(client)
+    if not isinstance(client, getattr(origin, kind)):
+        msg = f"`{setting}` takes a {kind}, not {type(client).__name__}."
+        raise TypeError(msg)
+    if getattr(client, "auth", None) is not None:
+        msg = (
+            f"`{setting}` has its own `auth`, which would replace the service token: "
+            "create the client without it."
+        )
+        raise ValueError(msg)
+
+
+def _base_url(value: str, *, insecure: bool) -> tuple[str, dict[str, str]]:
+    """Return the checked address and its query: an argument, a variable, or Nscale's."""
     source = "`base_url`"
     if not value:
         value, source = DEFAULT_BASE_URL, "the default"
         for variable in reversed(_BASE_URL_VARIABLES):
             if from_environment := os.environ.get(variable):
                 value, source = from_environment, variable
+    value = value.strip()
     try:
-        url = httpx2.URL(value.strip())
-    except httpx2.InvalidURL as error:
+        url = httpx2.URL(value)
+        url.host.encode("idna")
+    except (httpx2.InvalidURL, UnicodeError) as error:
         msg = f"{source} is {value!r}, which is not a valid URL: {error}."
         raise ValueError(msg) from None
+    if url.userinfo:
+        msg = (
+            f"{source} contains a user name or password for {url.host}, which would "
+            "replace the service token: remove it."
+        )
+        raise ValueError(msg)
     if url.scheme not in ("http", "https") or not url.host:
         msg = (
             f"{source} is {value!r}: it must begin with https:// (or http://) and a "
@@ -349,7 +405,12 @@ def _base_url(value: str, *, insecure: bool) -> str:
             "text. Use https://, or allow_insecure_http=True."
         )
         raise ValueError(msg)
-    return value.strip().rstrip("/")
+    address = value.partition("?")[0].partition("#")[0].rstrip("/")
+    if url.fragment or address.endswith("/chat/completions"):
+        address = address.removesuffix("/chat/completions")
+        msg = f"{source} is {value!r}: use {address!r}, without a path to an endpoint."
+        raise ValueError(msg)
+    return address, dict(url.params)
 
 
 def _timeouts(value: Any) -> tuple[float | None, ...]:

@@ -32,7 +32,6 @@ from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.utils import LC_ID_PREFIX
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
@@ -40,7 +39,11 @@ from typing_extensions import Self, Unpack
 from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.streams import aread_stream, read_stream
 from langchain_nscale._lazy import errors
-from langchain_nscale._model_facts import find_profile, thinks_in_text
+from langchain_nscale._model_facts import (
+    find_profile,
+    is_known_profile,
+    thinks_in_text,
+)
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.chunks import ChunkWriter
 from langchain_nscale._replies.completion import ReplyOptions
@@ -62,7 +65,11 @@ from langchain_nscale._requests.tokens import (
     encoder,
 )
 from langchain_nscale._requests.tools import (
+    api_name,
+    check_tool_choice,
     convert_tool_choice,
+    format_tools,
+    schema_of_response_format,
     tool_names,
     with_title,
 )
@@ -273,6 +280,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             msg = f"{cls.__name__} has no setting `{name}`: {_ALTERNATIVES[name]}."
             raise ValueError(msg)
         values = check_names(cls, values)
+        values = _without_derived_profile(values)
         # `None` means "not set", which `_check_settings` reports in our own words.
         return {
             name: value
@@ -360,7 +368,24 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field, and discard the cached description used in caches and traces."""
         self.__dict__.pop("_serialized", None)
+        follows = name == "model_name" and self._has_derived_profile()
         super().__setattr__(name, value)
+        if follows:
+            self.profile = find_profile(value)
+
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> Self:
+        """Copy the model; a profile that was not set follows the model's ID."""
+        update = dict(update or {})
+        if "model_name" in update and self._has_derived_profile():
+            update.setdefault("profile", find_profile(update["model_name"]))
+        return super().model_copy(update=update, deep=deep)
+
+    def _has_derived_profile(self) -> bool:
+        """Whether the profile is what is known about the model, not a setting."""
+        name = self.__dict__.get("model_name", "")
+        return self.__dict__.get("profile") == find_profile(name)
 
     @property
     def _parameters(self) -> dict[str, Any]:
@@ -436,8 +461,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        sent = self._send(_PATH, body)
-        return chat_result(sent.response, self._reply_options(sent, body))
+        sent = self._send(_PATH, body, call=kwargs)
+        return chat_result(sent.response, self._reply_options(sent, body, kwargs))
 
     async def _agenerate(
         self,
@@ -447,8 +472,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        sent = await self._asend(_PATH, body)
-        return chat_result(sent.response, self._reply_options(sent, body))
+        sent = await self._asend(_PATH, body, call=kwargs)
+        return chat_result(sent.response, self._reply_options(sent, body, kwargs))
 
     def _stream(
         self,
@@ -536,11 +561,13 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         A stream that fails before its first item is requested again.
         """
         body = self._body(messages, stop, kwargs, stream=True)
-        retries = Retries(self.max_retries)
+        retries = Retries(self._max_retries(kwargs))
         attempt = 0
         while True:
-            sent = self._send(_PATH, body, stream=True, first_attempt=attempt)
-            reader = self._reader(sent, body, new_writer())
+            sent = self._send(
+                _PATH, body, stream=True, first_attempt=attempt, call=kwargs
+            )
+            reader = self._reader(sent, body, kwargs, new_writer())
             has_begun = False
             try:
                 for item in read_stream(sent.response, reader):
@@ -565,11 +592,13 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> AsyncGenerator[T, None]:
         """Async version of `_receive`."""
         body = self._body(messages, stop, kwargs, stream=True)
-        retries = Retries(self.max_retries)
+        retries = Retries(self._max_retries(kwargs))
         attempt = 0
         while True:
-            sent = await self._asend(_PATH, body, stream=True, first_attempt=attempt)
-            reader = self._reader(sent, body, new_writer())
+            sent = await self._asend(
+                _PATH, body, stream=True, first_attempt=attempt, call=kwargs
+            )
+            reader = self._reader(sent, body, kwargs, new_writer())
             has_begun = False
             try:
                 async with aclosing(aread_stream(sent.response, reader)) as items:
@@ -587,25 +616,29 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             await asyncio.sleep(delay)
 
     def _reader(
-        self, sent: Sent, body: Mapping[str, Any], writer: Writer[T]
+        self,
+        sent: Sent,
+        body: Mapping[str, Any],
+        call: Mapping[str, Any],
+        writer: Writer[T],
     ) -> StreamReader[T]:
-        options = self._reply_options(sent, body)
+        options = self._reply_options(sent, body, call)
         return StreamReader(sent.response, writer, self.stream_chunk_timeout, options)
 
-    def _reply_options(self, sent: Sent, body: Mapping[str, Any]) -> ReplyOptions:
+    def _reply_options(
+        self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]
+    ) -> ReplyOptions:
         """Tell the reader what it has to know about the request."""
         default: ThinkTags = "closing" if thinks_in_text(body["model"]) else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
-        profile = find_profile(body["model"]) or {}
+        profile = self._profile_of(body["model"])
         return ReplyOptions(
             retries=sent.retries,
             with_headers=self.include_response_headers,
             think_tags=self.think_tags or default,
             max_tokens=limit if isinstance(limit, int) else None,
             context_length=profile.get("max_input_tokens"),
-            tool_names=[
-                tool.get("function", {}).get("name") for tool in body.get("tools") or ()
-            ],
+            tool_names={api_name(name): name for name in _tool_names(call, body)},
             used_call_ids=call_ids(body["messages"]),
         )
 
@@ -618,6 +651,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         stream: bool = False,
     ) -> dict[str, Any]:
         """Build the request body; see `request_body` for the order of precedence."""
+        profile = self._profile_of(call.get("model") or self.model_name)
         settings = BodySettings(
             parameters=self._parameters,
             model_kwargs=self.model_kwargs,
@@ -626,6 +660,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             stream_usage=self.stream_usage,
             reasoning_history=self.reasoning_history,
             merge_system_messages=self.merge_system_messages,
+            text_only=profile.get("image_inputs") is False,
         )
         return request_body(settings, messages, call, stop=stop, stream=stream)
 
@@ -658,16 +693,18 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         Raises:
             ValueError: The API would reject a tool's name, or the choice names no tool.
         """
-        formatted = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        formatted = format_tools(tools, strict=strict)
+        if not formatted:
+            check_tool_choice(tool_choice or None, has_tools=False)
         choice = convert_tool_choice(tool_choice, tool_names(formatted))
-        if choice is not None:
-            kwargs["tool_choice"] = choice
-        if parallel_tool_calls is not None:
-            kwargs["parallel_tool_calls"] = parallel_tool_calls
-        if response_format is not None:
-            kwargs["response_format"] = to_response_format(response_format, strict=strict)
         if formatted:
             kwargs["tools"] = formatted
+            if choice is not None:
+                kwargs["tool_choice"] = choice
+            if parallel_tool_calls is not None:
+                kwargs["parallel_tool_calls"] = parallel_tool_calls
+        if response_format is not None:
+            kwargs["response_format"] = to_response_format(response_format, strict=strict)
         return cast("Runnable[LanguageModelInput, AIMessage]", self.bind(**kwargs))
 
     @overload
@@ -725,16 +762,20 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             ValueError: The arguments are incompatible with each other.
         """
         schema = with_title(schema)
-        method = method or self._default_method(schema)
+        if method not in (None, "json_schema"):
+            schema = schema_of_response_format(schema)
+        method = method or self._default_method(schema, kwargs.get("model"))
         check_arguments(schema, method, strict=strict)
         trace = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
         kwargs = {"ls_structured_output_format": trace, **kwargs}
         target: Any = schema
         model: Runnable[LanguageModelInput, AIMessage]
         if method == "function_calling":
-            name = convert_to_openai_tool(target)["function"]["name"]
-            kwargs.setdefault("tool_choice", name)
-            model = self.bind_tools([target, *(tools or [])], strict=strict, **kwargs)
+            # Newer versions of vLLM only follow the schema of a strict tool.
+            (tool,) = format_tools([target], strict=strict)
+            tool["function"] = {"strict": True, **tool["function"]}
+            kwargs.setdefault("tool_choice", tool["function"]["name"])
+            model = self.bind_tools([tool, *(tools or [])], strict=strict, **kwargs)
         elif method == "prompt":
             ask = RunnableLambda(partial(add_instructions, schema), name="instruct")
             model = ask | self.bind_tools(tools or [], **kwargs)
@@ -747,9 +788,15 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             )
         return pipeline(model, parser_for(schema, method), include_raw=include_raw)
 
-    def _default_method(self, schema: object) -> Method:
-        unsupported = (self.profile or {}).get("structured_output") is False
+    def _default_method(self, schema: object, model: str | None = None) -> Method:
+        profile = self._profile_of(model or self.model_name)
+        unsupported = profile.get("structured_output") is False
         return "prompt" if unsupported and schema is not None else "json_schema"
+
+    def _profile_of(self, model: str) -> ModelProfile:
+        """Return the profile of this model, or of the model of a single call."""
+        profile = self.profile if model == self.model_name else find_profile(model)
+        return profile or {}
 
     # --- token counts -----------------------------------------------------------------
 
@@ -789,8 +836,29 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         token_ids = self._token_ids()
         if token_ids is None:
             return count_tokens_approximately(messages, tools=cast("list[Any]", tools))
-        formatted = [convert_to_openai_tool(tool) for tool in tools or []]
+        formatted = format_tools(tools or ())
         return count_messages(messages, formatted, lambda text: len(token_ids(text)))
+
+
+def _tool_names(call: Mapping[str, Any], body: Mapping[str, Any]) -> list[str]:
+    """Return the names of a call's tools as the user knows them."""
+    tools = call.get("tools") or body.get("tools") or ()
+    return tool_names(format_tools(tools)) if tools else []
+
+
+def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:
+    """Drop the profile of another model, so that the model gets its own.
+
+    langchain-core passes all settings of the first model when `configurable_fields`
+    changes its ID, including a profile that was derived from the ID.
+    """
+    name = values.get("model") or values.get("model_name") or ""
+    profile = values.get("profile")
+    if profile is None or not is_known_profile(profile):
+        return values
+    if find_profile(str(name)) == profile:
+        return values
+    return {key: value for key, value in values.items() if key != "profile"}
 
 
 def _add_counts(total: Any, value: Any) -> Any:

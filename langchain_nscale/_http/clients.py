@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 
 import httpx2
 
-from langchain_nscale._http.pools import LIMITS, make_async_client
+from langchain_nscale._http.pools import make_async_client, make_client
 
 
 class _Clients:
@@ -41,18 +41,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_clients)
 
 
-def shared_client() -> httpx2.Client:
-    """Return the process's client, creating it on first use."""
+def shared_client(base_url: str = "") -> httpx2.Client:
+    """Return the process's client, creating it on first use.
+
+    Raises:
+        ValueError: A variable of the environment prevents it; the error names it.
+    """
     client = _clients.sync
     if client is None or client.is_closed:
         with _clients.lock:
             client = _clients.sync
             if client is None or client.is_closed:
-                client = _clients.sync = httpx2.Client(limits=LIMITS)
+                client = _clients.sync = make_client(base_url)
     return client
 
 
-async def shared_async_client() -> httpx2.AsyncClient:
+async def shared_async_client(base_url: str = "") -> httpx2.AsyncClient:
     """Return the running loop's client; a client is never used on another loop."""
     loop = asyncio.get_running_loop()
     entry = _clients.by_loop.get(loop)
@@ -60,7 +64,7 @@ async def shared_async_client() -> httpx2.AsyncClient:
         for other in list(_clients.by_loop):
             if other.is_closed():  # a loop that was stopped without being shut down
                 _clients.by_loop.pop(other, None)
-        client = make_async_client()
+        client = make_async_client(base_url)
         closer = _close_with_loop(client)
         _clients.by_loop[loop] = entry = (client, closer)
         await anext(closer)

@@ -7,8 +7,9 @@ call; with the load spread over 32 pools the cost becomes negligible.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
@@ -72,11 +73,58 @@ class _Released(httpx2.AsyncByteStream):
         await self._stream.aclose()  # type: ignore[attr-defined]  # an async stream
 
 
-def make_async_client() -> httpx2.AsyncClient:
+def make_client(base_url: str) -> httpx2.Client:
+    """Create a sync client.
+
+    Raises:
+        ValueError: A variable of the environment prevents it; the error names it.
+    """
+    try:
+        return httpx2.Client(limits=LIMITS)
+    except (OSError, ValueError, ImportError) as error:
+        proxy = usable_proxy(base_url, error)
+        return httpx2.Client(limits=LIMITS, trust_env=False, proxy=proxy)
+
+
+def make_async_client(base_url: str = "") -> httpx2.AsyncClient:
     """Create an async client.
 
     Behind a proxy, it uses httpx2's own transport, which reads the proxy variables.
+
+    Raises:
+        ValueError: A variable of the environment prevents it; the error names it.
     """
-    if {"http", "https", "all"} & getproxies().keys():
-        return httpx2.AsyncClient(limits=LIMITS)
-    return httpx2.AsyncClient(transport=PooledTransport())
+    try:
+        if {"http", "https", "all"} & getproxies().keys():
+            return httpx2.AsyncClient(limits=LIMITS)
+        return httpx2.AsyncClient(transport=PooledTransport())
+    except (OSError, ValueError, ImportError) as error:
+        proxy = usable_proxy(base_url, error)
+        return httpx2.AsyncClient(limits=LIMITS, trust_env=False, proxy=proxy)
+
+
+def usable_proxy(base_url: str, error: Exception) -> str | None:
+    """Return the proxy for an address if only other variables are unusable.
+
+    Raises:
+        ValueError: The variable that applies to the address is unusable.
+    """
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        path = os.environ.get(name)
+        if path and isinstance(error, OSError):  # includes ssl.SSLError
+            msg = f"{name} is {path!r}, which can't be used: {error}."
+            raise ValueError(msg) from None
+    url = httpx2.URL(base_url)
+    proxies = getproxies()
+    kind = url.scheme if url.scheme in proxies else "all"
+    proxy = proxies.get(kind)
+    if proxy is None or proxy_bypass(url.host):
+        return None
+    scheme = proxy.partition("://")[0]
+    if scheme in ("http", "https"):
+        return proxy
+    hint = "install the extra `socks`: pip install 'langchain-nscale[socks]'"
+    if scheme == "socks" or not isinstance(error, ImportError):
+        hint = "use http://, https:// or socks5://"
+    msg = f"{kind.upper()}_PROXY has a proxy of the kind {scheme}://: {hint}."
+    raise ValueError(msg) from None

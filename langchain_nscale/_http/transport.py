@@ -13,7 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_nscale._failures import http_errors, network_error, status_error
+from langchain_nscale._failures import (
+    http_errors,
+    network_error,
+    status_error,
+    unusable_client,
+)
 from langchain_nscale._http.clients import shared_async_client, shared_client
 from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import Token, aresolve_token, resolve_token
@@ -75,7 +80,7 @@ class Transport:
             ValueError: The body has no JSON form.
             NscaleError: The service answered with an error or not at all.
         """
-        client = self.client or shared_client()
+        client = self.client or shared_client(self.base_url)
         content = None if body is None else encode(body)
         retries = Retries(self.max_retries, first_attempt)
         for attempt in retries:
@@ -91,6 +96,8 @@ class Transport:
                 error = status_error(response, data, attempt)
             except http_errors(client) as fault:
                 error = network_error(fault, request, attempt)
+            except RuntimeError as fault:  # a client that is closed, or of another loop
+                raise unusable_client(fault, self.client is not None) from None
             delay = retries.delay(error)
             if delay is None:
                 raise error
@@ -106,7 +113,7 @@ class Transport:
         first_attempt: int = 0,
     ) -> Sent:
         """Async version of `send`; `token` can also be an async callable."""
-        client = self.async_client or await shared_async_client()
+        client = self.async_client or await shared_async_client(self.base_url)
         content = None if body is None else encode(body)
         retries = Retries(self.max_retries, first_attempt)
         for attempt in retries:
@@ -122,6 +129,8 @@ class Transport:
                 error = status_error(response, data, attempt)
             except http_errors(client) as fault:
                 error = network_error(fault, request, attempt)
+            except RuntimeError as fault:  # a client that is closed, or of another loop
+                raise unusable_client(fault, self.async_client is not None) from None
             delay = retries.delay(error)
             if delay is None:
                 raise error
@@ -143,11 +152,22 @@ class Transport:
             content=content,
             params=self.query,
             timeout=self.timeout,
-            headers={
-                "User-Agent": USER_AGENT,
-                "Accept": "text/event-stream" if stream else "application/json",
-                **({} if content is None else {"Content-Type": "application/json"}),
-                **(self.headers or {}),
-                "Authorization": f"Bearer {token.get_secret_value()}",
-            },
+            headers=merge_headers(
+                {
+                    "User-Agent": USER_AGENT,
+                    "Accept": "text/event-stream" if stream else "application/json",
+                    **({} if content is None else {"Content-Type": "application/json"}),
+                },
+                self.headers,
+                {"Authorization": f"Bearer {token.get_secret_value()}"},
+            ),
         )
+
+
+def merge_headers(*sources: Mapping[str, str] | None) -> dict[str, str]:
+    """Merge headers; later ones replace earlier ones, whatever their letter case."""
+    merged: dict[str, tuple[str, str]] = {}
+    for source in sources:
+        for name, value in (source or {}).items():
+            merged[name.lower()] = (name, value)
+    return dict(merged.values())

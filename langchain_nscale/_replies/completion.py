@@ -62,7 +62,7 @@ class ReplyOptions:
         think_tags: Whether the text begins with reasoning between tags.
         max_tokens: The request's limit of generated tokens, if any.
         context_length: The model's limit of all tokens, if known.
-        tool_names: The names of the request's tools.
+        tool_names: The names of the request's tools, by the names that the API knows.
         used_call_ids: The IDs of the conversation's earlier tool calls.
     """
 
@@ -71,7 +71,7 @@ class ReplyOptions:
     think_tags: ThinkTags = "off"
     max_tokens: int | None = None
     context_length: int | None = None
-    tool_names: Collection[str] = field(default=())
+    tool_names: Mapping[str, str] = field(default_factory=dict)
     used_call_ids: Collection[str] = field(default=())
 
 

@@ -178,17 +178,19 @@ class ToolCallReader:
     """Assigns a stable index and ID to every tool call, however the server streams it."""
 
     def __init__(
-        self, tool_names: Collection[str] = (), used_ids: Collection[str] = ()
+        self,
+        tool_names: Mapping[str, str] | None = None,
+        used_ids: Collection[str] = (),
     ) -> None:
         """Start a reply.
 
         Args:
-            tool_names: The names of the request's tools.
+            tool_names: The names of the request's tools, by the names that the API knows.
             used_ids: The IDs of the conversation's earlier calls. A server that uses one
                 again gets a new one, because results are matched to calls by ID.
         """
         self._calls: list[_Call] = []
-        self._tool_names = tool_names
+        self._tool_names = tool_names or {}
         self._ids = set(used_ids)
 
     def feed(
@@ -231,7 +233,8 @@ class ToolCallReader:
             call_id = f"{call_id}_{uuid4().hex[:8]}"
         self._ids.add(call_id)
         shown = self._add_arguments(call, args)
-        return tool_call_chunk(name=call.name, args=shown, id=call_id, index=number)
+        name = self._tool_names.get(call.name or "", call.name)
+        return tool_call_chunk(name=name, args=shown, id=call_id, index=number)
 
     def _extend(
         self, number: int, name: str | None, args: str | None
@@ -243,6 +246,7 @@ class ToolCallReader:
             known = call.name or ""
             addition = name.removeprefix(known) if name.startswith(known) else name
             call.name = known + addition
+            addition = self._tool_names.get(addition, addition) if not known else addition
         shown = self._add_arguments(call, args or "")
         if addition or shown:
             yield tool_call_chunk(name=addition, args=shown, id=None, index=number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -11,14 +12,117 @@ from langchain_core.messages import BaseMessage
 from langchain_nscale._model_facts import system_first
 from langchain_nscale._requests.messages import (
     ReasoningHistory,
+    answer_every_call,
     convert_messages,
     merge_system_messages,
 )
-from langchain_nscale._requests.tools import response_format
+from langchain_nscale._requests.tools import (
+    api_name,
+    check_tool_choice,
+    convert_tool_choice,
+    format_tools,
+    response_format,
+    tool_names,
+    with_api_names,
+)
 
 ONE_STREAM = (
     "`n` must be 1 when streaming: LangChain merges a stream into one message. Use "
     "`invoke`, or `disable_streaming=True`."
+)
+# Arguments of a call that change how it is sent, not what.
+CALL_SETTINGS = {"extra_headers", "extra_query", "max_retries", "timeout"}
+# Arguments that are never fields of the request.
+_NOT_SENT = {
+    "extra_body",
+    "ls_structured_output_format",
+    "stream",
+    "stream_options",
+    "stream_usage",
+}
+# Fields of the Chat Completions API, vLLM's own included.
+_API_FIELDS = frozenset(
+    {
+        "add_generation_prompt",
+        "add_special_tokens",
+        "allowed_token_ids",
+        "audio",
+        "bad_words",
+        "cache_salt",
+        "chat_template",
+        "chat_template_kwargs",
+        "continue_final_message",
+        "detokenize",
+        "documents",
+        "echo",
+        "enable_thinking",
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "guided_choice",
+        "guided_decoding_backend",
+        "guided_grammar",
+        "guided_json",
+        "guided_regex",
+        "guided_whitespace_pattern",
+        "ignore_eos",
+        "include_reasoning",
+        "include_stop_str_in_output",
+        "kv_transfer_params",
+        "length_penalty",
+        "logit_bias",
+        "logits_processors",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "media_io_kwargs",
+        "metadata",
+        "min_p",
+        "min_tokens",
+        "mm_processor_kwargs",
+        "modalities",
+        "model",
+        "n",
+        "parallel_tool_calls",
+        "prediction",
+        "presence_penalty",
+        "priority",
+        "prompt_cache_key",
+        "prompt_logprobs",
+        "reasoning",
+        "reasoning_effort",
+        "repetition_penalty",
+        "request_id",
+        "response_format",
+        "return_token_ids",
+        "return_tokens_as_token_ids",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "skip_special_tokens",
+        "spaces_between_special_tokens",
+        "stop",
+        "stop_token_ids",
+        "store",
+        "stream",
+        "stream_options",
+        "structural_tag",
+        "structured_outputs",
+        "temperature",
+        "thinking",
+        "thinking_token_budget",
+        "tool_choice",
+        "tools",
+        "top_k",
+        "top_logprobs",
+        "top_p",
+        "truncate_prompt_tokens",
+        "use_beam_search",
+        "user",
+        "verbosity",
+        "vllm_xargs",
+        "web_search_options",
+    }
 )
 
 
@@ -35,6 +139,7 @@ class BodySettings:
         reasoning_history: Which assistant turns are sent with their reasoning.
         merge_system_messages: Whether to send all system messages as one, at the
             beginning; `None` to decide by the model.
+        text_only: Whether the model does not accept images.
     """
 
     parameters: Mapping[str, Any]
@@ -44,6 +149,7 @@ class BodySettings:
     stream_usage: bool = True
     reasoning_history: ReasoningHistory = "never"
     merge_system_messages: bool | None = None
+    text_only: bool = False
 
 
 def request_body(
@@ -70,45 +176,99 @@ def request_body(
         stream: Whether the reply is streamed.
 
     Raises:
-        ValueError: A message can't be sent, `model` is `None`, or `n` is above 1 in a
-            request for a stream.
+        ValueError: A message can't be sent, an argument of the call is not a field of
+            the API, `model` is `None`, or `n` is above 1 in a request for a stream.
     """
+    check_call(call)
+    extra = {**(settings.extra_body or {}), **(call.get("extra_body") or {})}
     fields = {**settings.parameters, **settings.model_kwargs, **call}
-    stream_options = _stream_options(settings, call)
-    for name in ("stream", "stream_options", "stream_usage", "extra_body"):
-        fields.pop(name, None)
     if fields.get("model") is None:
         msg = "`model` is None: pass the ID of a model, or omit the argument."
         raise ValueError(msg)
     fields = {name: value for name, value in fields.items() if value is not None}
-    stops = merge_stop(
+    fields["stop"] = merge_stop(
         settings.stop, settings.model_kwargs.get("stop"), call.get("stop"), stop
     )
-    if stops:
-        fields["stop"] = stops
     if "max_completion_tokens" in fields:
         fields.pop("max_tokens", None)
     if schema := fields.get("response_format"):
         fields["response_format"] = response_format(schema)
     body = {
-        "messages": _messages(settings, messages, fields["model"]),
-        **fields,
-        **(settings.extra_body or {}),
-        **(call.get("extra_body") or {}),
+        "messages": _messages(settings, messages, str({**fields, **extra}["model"])),
+        **_with_tools(fields),
+        **extra,
     }
+    options = _stream_options(settings, call, extra)
+    for name in _NOT_SENT | CALL_SETTINGS:
+        body.pop(name, None)
+    _complete(body)
     if stream:
         if (body.get("n") or 1) > 1:
             raise ValueError(ONE_STREAM)
         body["stream"] = True
-        if stream_options:
-            body["stream_options"] = stream_options
+        if options:
+            body["stream_options"] = options
     return body
 
 
-def _stream_options(settings: BodySettings, call: Mapping[str, Any]) -> dict[str, Any]:
+def check_call(call: Mapping[str, Any]) -> None:
+    """Reject arguments of a call that neither the API nor LangChain knows.
+
+    Raises:
+        ValueError: An argument is unknown; the error suggests a similar one.
+    """
+    known = _API_FIELDS | CALL_SETTINGS | _NOT_SENT
+    for name in call:
+        if name not in known:
+            similar = get_close_matches(name, known, n=1)
+            hint = f" Did you mean `{similar[0]}`?" if similar else ""
+            msg = (
+                f"`{name}` is not a field of Nscale's API.{hint} To send it as is, pass "
+                "it in `extra_body`."
+            )
+            raise ValueError(msg)
+
+
+def _with_tools(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert tools and their options, and omit the options if there are no tools."""
+    result = dict(fields)
+    tools = format_tools(result.pop("tools", None) or ())
+    choice = result.pop("tool_choice", None)
+    if not tools:
+        check_tool_choice(choice, has_tools=False)
+        result.pop("parallel_tool_calls", None)
+        return result
+    choice = convert_tool_choice(choice, tool_names(tools))
+    if isinstance(choice, dict):
+        name = api_name(choice["function"]["name"])
+        choice = {"type": "function", "function": {"name": name}}
+    if choice is not None:
+        result["tool_choice"] = choice
+    result["tools"] = with_api_names(tools)
+    return result
+
+
+def _complete(body: dict[str, Any]) -> None:
+    """Send options that depend on each other together, or not at all."""
+    if "top_logprobs" in body:
+        if body.get("logprobs") is False or body["top_logprobs"] is None:
+            body.pop("top_logprobs")
+        else:
+            body["logprobs"] = True
+    if not body.get("stop"):
+        body.pop("stop", None)
+    if not body.get("tools"):
+        for name in ("tools", "tool_choice", "parallel_tool_calls"):
+            body.pop(name, None)
+
+
+def _stream_options(
+    settings: BodySettings, call: Mapping[str, Any], extra: Mapping[str, Any]
+) -> dict[str, Any]:
     options = {
         **(settings.model_kwargs.get("stream_options") or {}),
         **(call.get("stream_options") or {}),
+        **(extra.get("stream_options") or {}),
     }
     usage = call.get("stream_usage")
     if settings.stream_usage if usage is None else usage:
@@ -119,7 +279,13 @@ def _stream_options(settings: BodySettings, call: Mapping[str, Any]) -> dict[str
 def _messages(
     settings: BodySettings, messages: Sequence[BaseMessage], model: str
 ) -> list[dict[str, Any]]:
-    converted = convert_messages(messages, reasoning_history=settings.reasoning_history)
+    converted = convert_messages(
+        messages,
+        reasoning_history=settings.reasoning_history,
+        text_only_model=model if settings.text_only else None,
+        tool_name=api_name,
+    )
+    converted = answer_every_call(converted)
     merge = settings.merge_system_messages
     if system_first(model) if merge is None else merge:
         converted = merge_system_messages(converted)
@@ -131,5 +297,6 @@ def merge_stop(*sources: str | Iterable[str] | None) -> list[str] | None:
     merged: dict[str, None] = {}
     for source in sources:
         for sequence in [source] if isinstance(source, str) else source or []:
-            merged[sequence] = None
+            if sequence:
+                merged[sequence] = None
     return list(merged) or None

@@ -1,9 +1,13 @@
-"""Converts LangChain messages to the `messages` of a chat request."""
+"""Converts LangChain messages to the `messages` of a chat request.
+
+A user's own message is checked strictly: what can't be sent is an early error. Anything
+else in a history, from tools and from other providers' models, always gets through: the
+user did not write it and can't fix it, so what can't be sent is described in words.
+"""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from langchain_core.messages import (
@@ -14,38 +18,35 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from pydantic_core import to_json
+
+from langchain_nscale._json import to_json_text
+from langchain_nscale._replies.tool_calls import original_arguments
+from langchain_nscale._requests.blocks import (
+    as_image,
+    as_text,
+    describe,
+    is_image,
+    is_text,
+    reasoning_text,
+)
 
 ReasoningHistory = Literal["never", "tool_turns", "always"]
 
-# The types under which providers send text. Of such a block only the text is sent.
-_TEXT_TYPES = {"text", "input_text", "output_text", "text-plain"}
 _REASONING_TYPES = {"reasoning", "thinking", "redacted_thinking", "reasoning_content"}
-_CALL_TYPES = {"tool_call", "tool_call_chunk", "tool_use", "function_call"}
-# Provider-specific blocks that are dropped, because the next model can neither use nor
-# parse them: calls that a provider executed itself (their results are in the text), and
-# truncated calls.
-_DROPPED_TYPES = {
-    "code_execution_tool_result",
-    "code_interpreter_call",
-    "computer_call",
-    "file_search_call",
-    "image_generation_call",
+# `tool_calls` and `invalid_tool_calls` decide which calls a message has. Middleware edits
+# those and leaves the blocks alone.
+_CALL_TYPES = {
+    "function_call",
     "input_json_delta",
     "invalid_tool_call",
-    "mcp_call",
-    "mcp_list_tools",
-    "server_tool_call",
-    "server_tool_call_chunk",
-    "server_tool_result",
-    "server_tool_use",
-    "web_search_call",
-    "web_search_result",
-    "web_search_tool_result",
+    "tool_call",
+    "tool_call_chunk",
+    "tool_use",
 }
 # Parts that are already in the API's form.
 _WIRE_TYPES = {"audio_url", "input_audio", "video_url"}
-_IMAGE_KEYS = ("image", "image_url", "inline_data")
+_NO_RESULT = "[No result: the call was not executed.]"
+_TEXT_ONLY_NOTE = "[image omitted: this model only reads text]"
 
 
 def convert_messages(
@@ -53,6 +54,8 @@ def convert_messages(
     *,
     reasoning_history: ReasoningHistory = "never",
     tool_images: bool = False,
+    text_only_model: str | None = None,
+    tool_name: Callable[[str], str] = str,
 ) -> list[dict[str, Any]]:
     """Convert LangChain messages to the `messages` of a request.
 
@@ -62,32 +65,37 @@ def convert_messages(
         reasoning_history: Which assistant turns are sent with their reasoning.
         tool_images: Whether the model accepts images in tool messages. If not, they
             follow the tool messages in a user message.
+        text_only_model: ID of the model, if it does not accept images.
+        tool_name: Returns the name under which the API knows a tool.
 
     Raises:
-        ValueError: There are no messages, or one has a block that can't be sent; the
-            error names the block and the message's position.
+        ValueError: There are no messages, or the user's message has a block that can't
+            be sent; the error names the block and the message's position.
     """
     if not messages:
         msg = "The list of messages is empty: pass at least one."
         raise ValueError(msg)
+    newest = max(
+        (n for n, m in enumerate(messages) if isinstance(m, HumanMessage)), default=-1
+    )
     converted: list[dict[str, Any]] = []
-    images: list[dict[str, Any]] = []  # from the preceding tool messages
     for position, message in enumerate(messages):
-        if images and not isinstance(message, ToolMessage):
-            converted.append({"role": "user", "content": images})
-            images = []
         where = f"messages[{position}] ({type(message).__name__})"
         if isinstance(message, AIMessage):
-            converted.append(_assistant(message, where, reasoning_history))
+            converted.append(_assistant(message, where, reasoning_history, tool_name))
         elif isinstance(message, ToolMessage):
-            tool, extra = _tool(message, where, tool_images=tool_images)
-            converted.append(tool)
-            images += extra
+            converted.append(_tool(message))
         else:
             converted += _other(message, where)
-    if images:
-        converted.append({"role": "user", "content": images})
-    return converted
+        if text_only_model and position == newest and _has_images(converted[-1]):
+            msg = (
+                f"{where} has an image, but the model {text_only_model} only reads text. "
+                "Use a vision model, or pass `profile` if this one accepts images."
+            )
+            raise ValueError(msg)
+    if text_only_model:
+        return [_without_images(message) for message in converted]
+    return converted if tool_images else _images_after_tools(converted)
 
 
 def merge_system_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -115,6 +123,9 @@ def merge_system_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]
     return [{"role": "system", "content": merged}, *rest]
 
 
+# --- users and system -------------------------------------------------------------------
+
+
 def _other(message: BaseMessage, where: str) -> list[dict[str, Any]]:
     """Convert a message of the user, the system or any other role.
 
@@ -124,15 +135,16 @@ def _other(message: BaseMessage, where: str) -> list[dict[str, Any]]:
     content: Any = message.content
     converted: list[dict[str, Any]] = []
     if isinstance(content, list):
-        for number, block in enumerate(content):
+        for block in content:
             if isinstance(block, dict) and block.get("type") == "tool_result":
-                result = _content(block.get("content") or "", f"{where}, block {number}")
-                call_id = block.get("tool_use_id")
-                entry = {"role": "tool", "tool_call_id": call_id, "content": result}
-                converted.append(entry)
+                result = _tool_content(block.get("content") or "")
+                call_id = str(block.get("tool_use_id") or "")
+                converted.append(
+                    {"role": "tool", "tool_call_id": call_id, "content": result}
+                )
         if converted and len(converted) == len(content):
             return converted
-    entry = {"role": role, "content": _content(content, where)}
+    entry = {"role": role, "content": _user_content(content, where)}
     name = message.name or message.additional_kwargs.get("name")
     return [*converted, {**entry, "name": name} if name else entry]
 
@@ -151,41 +163,36 @@ def _role(message: BaseMessage, where: str) -> str:
     raise ValueError(msg)
 
 
-def _content(content: Any, where: str) -> str | list[dict[str, Any]]:
-    """Convert content: text becomes a string, which every template accepts."""
+def _user_content(content: Any, where: str) -> str | list[dict[str, Any]]:
+    """Convert content strictly: text becomes a string, which every template accepts."""
     if isinstance(content, str):
         return content
     parts = [
-        _part(block, f"{where}, block {number}")
+        _user_part(block, f"{where}, block {number}")
         for number, block in enumerate(content)
         if not (isinstance(block, dict) and block.get("type") == "tool_result")
     ]
+    return _joined(parts)
+
+
+def _joined(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     if all(part["type"] == "text" for part in parts):
         return "\n".join(part["text"] for part in parts)
     return parts
 
 
-def _part(block: Any, where: str) -> dict[str, Any]:
+def _user_part(block: Any, where: str) -> dict[str, Any]:
     """Convert a content block to the API's form."""
-    if isinstance(block, str):
-        return {"type": "text", "text": block}
-    kind = block.get("type")
-    if kind == "non_standard" and isinstance(block.get("value"), dict):
-        return _part(block["value"], where)
-    if kind in _TEXT_TYPES or (kind is None and isinstance(block.get("text"), str)):
-        return {"type": "text", "text": block.get("text") or ""}
+    if isinstance(block, dict) and block.get("type") == "non_standard":
+        block = block.get("value") or {}
+    if is_text(block):
+        return {"type": "text", "text": as_text(block)}
+    kind = block.get("type") if isinstance(block, dict) else None
     if kind in _WIRE_TYPES:
         return dict(block)
-    if kind in {"image", "image_url", "input_image", "media"} or (
-        kind is None and any(key in block for key in _IMAGE_KEYS)
-    ):
-        if url := _image_url(block):
-            detail = block.get("detail")
-            inner = block.get("image_url")
-            if isinstance(inner, dict):
-                detail = inner.get("detail", detail)
-            image = {"url": url, "detail": detail} if detail else {"url": url}
-            return {"type": "image_url", "image_url": image}
+    if is_image(block):
+        if image := as_image(block):
+            return image
         msg = (
             f"{where}: this image can't be sent. Use an http(s) or data URL, or base64 "
             "data with a `mime_type` such as image/png. Keys: "
@@ -199,139 +206,181 @@ def _part(block: Any, where: str) -> dict[str, Any]:
     raise ValueError(msg)
 
 
-def _image_url(block: Mapping[str, Any]) -> str | None:
-    """Return the URL of an image block in any provider's form, or `None`."""
-    wire = block.get("image_url")
-    if wire is not None:
-        url = wire.get("url") if isinstance(wire, Mapping) else wire
-        return url if _is_image_url(url) else None
-    # "source" is Anthropic's key, "image" Bedrock's, "inline_data" Gemini's.
-    for key in ("source", "image", "inline_data"):
-        inner = block.get(key)
-        if isinstance(inner, Mapping):
-            return _image_url({"format": block.get("format"), **inner})
-    if "url" in block:
-        return block["url"] if _is_image_url(block["url"]) else None
-    data = block.get("base64") or block.get("data") or block.get("bytes")
-    mime = block.get("mime_type") or block.get("media_type")
-    if mime is None and isinstance(block.get("format"), str):
-        mime = f"image/{block['format']}"
-    if not data or not isinstance(mime, str) or not mime.startswith("image/"):
-        return None
-    if isinstance(data, bytes):
-        data = base64.b64encode(data).decode()
-    return f"data:{mime};base64,{data}" if isinstance(data, str) else None
-
-
-def _is_image_url(url: object) -> bool:
-    if not isinstance(url, str):
-        return False
-    if url.startswith("data:"):
-        return url.startswith("data:image/") and ";base64," in url[:100]
-    return url.startswith(("http://", "https://"))
+# --- assistants -------------------------------------------------------------------------
 
 
 def _assistant(
-    message: AIMessage, where: str, reasoning_history: ReasoningHistory
+    message: AIMessage,
+    where: str,
+    reasoning_history: ReasoningHistory,
+    tool_name: Callable[[str], str],
 ) -> dict[str, Any]:
-    text, reasoning, block_calls = _assistant_content(message.content, where)
-    calls = [_call(call, _arguments(call["args"])) for call in message.tool_calls]
+    text, reasoning = _assistant_content(message.content)
+    calls = [
+        _call(call, to_json_text(call["args"] or {}, f"{where}, tool call"), tool_name)
+        for call in message.tool_calls
+    ]
     for bad in message.invalid_tool_calls:
         # Servers fail on invalid JSON in the history, so its text is sent as a value.
-        raw = _arguments({"invalid_json": bad.get("args")})
-        calls.append(_call(bad, raw))
-    known = {call["id"] for call in calls}
-    calls += [call for call in block_calls if call["id"] not in known]
+        raw = original_arguments(bad.get("args") or "")
+        calls.append(_call(bad, to_json_text({"invalid_json": raw}), tool_name))
     entry: dict[str, Any] = {"role": "assistant", "content": text}
     if calls:
         # Templates treat "" next to calls differently; the API itself returns null.
         entry["content"] = text or None
         entry["tool_calls"] = calls
-    reasoning = message.additional_kwargs.get("reasoning_content") or reasoning
+    stored = message.additional_kwargs.get("reasoning_content")
+    reasoning = stored if isinstance(stored, str) and stored else reasoning
     is_sent = reasoning_history == "always" or (
         reasoning_history == "tool_turns" and calls
     )
     if reasoning and is_sent:
-        entry["reasoning_content"] = reasoning
+        # vLLM 0.21 only reads `reasoning`; other servers and templates the longer name.
+        entry["reasoning"] = entry["reasoning_content"] = reasoning
     if message.name:
         entry["name"] = message.name
     return entry
 
 
-def _assistant_content(
-    content: str | list[str | dict[Any, Any]], where: str
-) -> tuple[str, str, list[dict[str, Any]]]:
-    """Extract text, reasoning and tool calls from an assistant's content."""
+def _assistant_content(content: str | list[str | dict[Any, Any]]) -> tuple[str, str]:
+    """Extract text and reasoning from an assistant's content, whoever wrote it."""
     if isinstance(content, str):
-        return content, "", []
+        return content, ""
     texts: list[str] = []
     thoughts: list[str] = []
-    calls: list[dict[str, Any]] = []
-    for number, item in enumerate(content):
+    omitted: list[str] = []
+    for item in content:
         block: Any = item
         if isinstance(block, dict) and block.get("type") == "non_standard":
             block = block.get("value") or {}
         kind = block.get("type") if isinstance(block, dict) else None
         if kind in _REASONING_TYPES:
-            thoughts.append(_reasoning_text(block))
-        elif kind in _CALL_TYPES:
-            args = block.get("args", block.get("input", block.get("arguments")))
-            call = {**block, "id": block.get("call_id") or block.get("id")}
-            calls.append(_call(call, _arguments(args)))
+            thoughts.append(reasoning_text(block))
         elif kind == "refusal":
-            texts.append(block.get("refusal") or "")
-        elif kind not in _DROPPED_TYPES:
-            part = _part(block, f"{where}, block {number}")
-            if part["type"] != "text":
-                msg = (
-                    f"{where}, block {number}: a block of type {kind!r} can't be sent in "
-                    "an assistant message; put it in a human message."
-                )
-                raise ValueError(msg)
-            texts.append(part["text"])
-    return "".join(texts), "".join(thoughts), calls
+            texts.append(str(block.get("refusal") or ""))
+        elif is_text(block):
+            texts.append(as_text(block))
+        elif kind not in _CALL_TYPES:
+            omitted.append(describe(block))
+    if not any(texts) and omitted:
+        texts = [" ".join(dict.fromkeys(omitted))]
+    return "".join(texts), "".join(thoughts)
 
 
-def _reasoning_text(block: Mapping[str, Any]) -> str:
-    for key in ("reasoning", "thinking", "text", "reasoning_content"):
-        value = block.get(key)
-        if isinstance(value, str):
-            return value
-        if isinstance(value, Mapping):  # Bedrock: {"reasoning_content": {"text": ...}}
-            return _reasoning_text(value)
-    summary = block.get("summary")  # OpenAI Responses: [{"text": ...}]
-    if isinstance(summary, list):
-        return "\n".join(str(item.get("text") or "") for item in summary)
-    return ""
-
-
-def _arguments(args: object) -> str:
-    if isinstance(args, str):
-        return args or "{}"
-    return to_json(args or {}).decode()
-
-
-def _call(call: Mapping[str, Any], arguments: str) -> dict[str, Any]:
+def _call(
+    call: Mapping[str, Any], arguments: str, tool_name: Callable[[str], str]
+) -> dict[str, Any]:
     return {
         "id": call.get("id") or "",
         "type": "function",
-        "function": {"name": call.get("name") or "", "arguments": arguments},
+        "function": {
+            "name": tool_name(call.get("name") or ""),
+            "arguments": arguments,
+        },
     }
 
 
-def _tool(
-    message: ToolMessage, where: str, *, tool_images: bool
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Convert a tool message; also return the images to send in a user message."""
-    content = _content(message.content, where)
-    entry = {"role": "tool", "tool_call_id": message.tool_call_id, "content": content}
-    if isinstance(content, str) or tool_images:
-        return entry, []
-    images = [part for part in content if part["type"] != "text"]
-    texts = [part["text"] for part in content if part["type"] == "text"]
-    label = f"Images returned by tool call {message.tool_call_id}:"
-    texts.append("[The images follow in the next user message.]")
-    return (
-        {**entry, "content": "\n".join(texts)},
-        [{"type": "text", "text": label}, *images],
-    )
+# --- tools ------------------------------------------------------------------------------
+
+
+def _tool(message: ToolMessage) -> dict[str, Any]:
+    return {
+        "role": "tool",
+        "tool_call_id": message.tool_call_id,
+        "content": _tool_content(message.content),
+    }
+
+
+def _tool_content(content: Any) -> str | list[dict[str, Any]]:
+    """Convert what a tool returned. Nothing raises: items may only look like blocks."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return to_json_text(content)
+    parts: list[dict[str, Any]] = []
+    for block in content:
+        image = as_image(block) if is_image(block) else None
+        if image is not None:
+            parts.append(image)
+        elif text := as_text(block) if is_text(block) else describe(block):
+            parts.append({"type": "text", "text": text})
+    return _joined(parts)
+
+
+def answer_every_call(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the answers of tool calls right after the calls, one for each.
+
+    A call without an answer gets one that says so. An answer without a call becomes a
+    user message.
+    """
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for message in messages:
+        if message["role"] == "tool":
+            answers.setdefault(message["tool_call_id"], []).append(message)
+    answered: set[int] = set()
+    result: list[dict[str, Any]] = []
+    for message in messages:
+        if message["role"] == "tool":
+            if id(message) not in answered:
+                result.append(_orphan(message))
+            continue
+        result.append(message)
+        for call in message.get("tool_calls") or ():
+            waiting = answers.get(call["id"]) or []
+            if waiting:
+                answer = waiting.pop(0)
+                answered.add(id(answer))
+            else:
+                answer = {
+                    "role": "tool",
+                    "tool_call_id": call["id"],
+                    "content": _NO_RESULT,
+                }
+            result.append(answer)
+    return result
+
+
+def _orphan(message: dict[str, Any]) -> dict[str, Any]:
+    label = f"Result of tool call {message['tool_call_id']}:"
+    content = message["content"]
+    if isinstance(content, str):
+        return {"role": "user", "content": f"{label}\n{content}"}
+    return {"role": "user", "content": [{"type": "text", "text": label}, *content]}
+
+
+def _images_after_tools(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Move the images of tool messages into a user message after them."""
+    result: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []  # from the preceding tool messages
+    for message in messages:
+        if images and message["role"] != "tool":
+            result.append({"role": "user", "content": images})
+            images = []
+        content = message["content"]
+        if message["role"] == "tool" and isinstance(content, list):
+            label = f"Images returned by tool call {message['tool_call_id']}:"
+            texts = [part["text"] for part in content if part["type"] == "text"]
+            texts.append("[The images follow in the next user message.]")
+            images.append({"type": "text", "text": label})
+            images += [part for part in content if part["type"] != "text"]
+            result.append({**message, "content": "\n".join(texts)})
+        else:
+            result.append(message)
+    if images:
+        result.append({"role": "user", "content": images})
+    return result
+
+
+def _has_images(message: dict[str, Any]) -> bool:
+    content = message["content"]
+    return isinstance(content, list) and any(p["type"] == "image_url" for p in content)
+
+
+def _without_images(message: dict[str, Any]) -> dict[str, Any]:
+    if not _has_images(message):
+        return message
+    parts = [
+        {"type": "text", "text": _TEXT_ONLY_NOTE} if p["type"] == "image_url" else p
+        for p in message["content"]
+    ]
+    return {**message, "content": _joined(parts)}

@@ -2,17 +2,137 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from langchain_core.utils.function_calling import convert_to_json_schema
-from pydantic import BaseModel
+from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.utils.function_calling import (
+    convert_to_json_schema,
+    convert_to_openai_tool,
+)
+from pydantic import BaseModel, TypeAdapter
+from typing_extensions import is_typeddict
 
 _MAX_NAME = 64  # characters
-_REFERENCE = re.compile(r'"\$ref": "#/\$defs/([^"]+)"')
+_REFERENCE = re.compile(r'"\$ref": "#/(?:\$defs|definitions)/([^"]+)"')
+_INVALID_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+# Keywords that vLLM's grammars reject. They only narrow a schema, so the answer is
+# validated without them.
+_UNSUPPORTED = {"uniqueItems", "propertyNames", "contains", "minContains", "maxContains"}
+_UNSUPPORTED_FORMATS = {"binary", "json-string"}
+_LOOK_AROUND = re.compile(r"\(\?<?[=!]")
+
+
+# --- tools ------------------------------------------------------------------------------
+
+
+def format_tools(tools: Iterable[Any], *, strict: bool | None = None) -> list[Any]:
+    """Convert tools to the API's form, with complete schemas.
+
+    Raises:
+        ValueError: A tool is not a function, or its schema is not that of an object.
+    """
+    return [_completed(_formatted(tool, strict)) for tool in tools]
+
+
+def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:
+    if isinstance(tool, Mapping) and tool.get("type") == "function":
+        return dict(tool)
+    formatted: dict[str, Any] = convert_to_openai_tool(tool, strict=strict)
+    # langchain-core truncates recursive schemas.
+    schema = _recursive_schema(tool)
+    if schema is not None and isinstance(formatted.get("function"), dict):
+        parameters = {
+            k: v for k, v in schema.items() if k not in ("title", "description")
+        }
+        formatted["function"] = {**formatted["function"], "parameters": parameters}
+    return formatted
+
+
+def _recursive_schema(tool: Any) -> dict[str, Any] | None:
+    """Return the JSON Schema of a tool's arguments if it refers to itself."""
+    schema: Any = None
+    with suppress(Exception):  # langchain-core's conversion has the last word
+        if isinstance(tool, BaseTool):
+            source = tool.tool_call_schema
+            schema = source if isinstance(source, dict) else _schema_of(source)
+        elif isinstance(tool, type):
+            schema = _schema_of(tool)
+        elif inspect.isfunction(tool):
+            source = StructuredTool.from_function(tool).tool_call_schema
+            schema = _schema_of(source)
+        elif isinstance(tool, Mapping) and "properties" in tool:
+            schema = dict(tool)
+    return schema if isinstance(schema, dict) and _is_recursive(schema) else None
+
+
+def _schema_of(source: Any) -> Any:
+    if isinstance(source, type) and issubclass(source, BaseModel):
+        return source.model_json_schema()
+    return TypeAdapter(source).json_schema()
+
+
+def _completed(tool: dict[str, Any]) -> dict[str, Any]:
+    """Complete a tool's schema: every API wants an object with properties."""
+    function = tool.get("function")
+    if not isinstance(function, Mapping):
+        msg = (
+            f"A tool of type {tool.get('type')!r} can't be sent: Nscale only accepts "
+            "functions."
+        )
+        raise ValueError(msg)  # noqa: TRY004  # like every other invalid setting
+    name = function.get("name")
+    if not isinstance(name, str) or not name:
+        msg = f"The tool name {name!r} can't be sent: it must be a text."
+        raise ValueError(msg)
+    parameters = function.get("parameters")
+    if parameters is None:
+        return tool
+    kind = parameters.get("type") if isinstance(parameters, Mapping) else "none"
+    if kind == "object":
+        completed = parameters
+    elif kind is None or (isinstance(kind, list) and "object" in kind):
+        completed = {**parameters, "type": "object"}
+        completed.setdefault("properties", {})
+    else:
+        msg = (
+            f"The parameters of the tool {name!r} can't be sent: they must be a "
+            'JSON Schema with "type": "object".'
+        )
+        raise ValueError(msg)
+    completed = without_unsupported(completed)
+    return {**tool, "function": {**function, "parameters": completed}}
+
+
+def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of tools in the API's form."""
+    return [tool["function"]["name"] for tool in tools]
+
+
+def api_name(name: str) -> str:
+    """Return the name under which the API knows a tool.
+
+    MCP servers publish names with dots, slashes and spaces, or of 80 characters. Such a
+    name is changed to valid characters and ends in a hash of the original.
+    """
+    if not _INVALID_IN_NAME.search(name) and len(name) <= _MAX_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{_INVALID_IN_NAME.sub('_', name)[: _MAX_NAME - 9]}_{digest}"
+
+
+def with_api_names(tools: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return tools under the names that the API accepts."""
+    return [
+        {**tool, "function": {**tool["function"], "name": api_name(name)}}
+        for tool, name in ((tool, tool["function"]["name"]) for tool in tools)
+    ]
 
 
 def convert_tool_choice(
@@ -49,52 +169,32 @@ def convert_tool_choice(
     return {"type": "function", "function": {"name": name}}
 
 
-def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of tools in the API's form.
+def check_tool_choice(choice: object, *, has_tools: bool) -> None:
+    """Reject a choice that demands a call if there are no tools.
 
     Raises:
-        ValueError: The API would reject a name or a schema.
+        ValueError: It can't be fulfilled.
     """
-    names: list[str] = []
-    for tool in tools:
-        function = tool.get("function")
-        if not isinstance(function, Mapping):
-            msg = (
-                f"A tool of type {tool.get('type')!r} can't be sent: Nscale only accepts "
-                "functions."
-            )
-            raise ValueError(msg)  # noqa: TRY004  # like every other invalid setting
-        name = function.get("name")
-        if not isinstance(name, str) or name != _schema_name(name):
-            msg = (
-                f"The tool name {name!r} can't be sent: use 1 to 64 letters, digits, "
-                "underscores and dashes."
-            )
-            raise ValueError(msg)
-        parameters = function.get("parameters") or {"type": "object"}
-        if not isinstance(parameters, Mapping) or parameters.get("type") != "object":
-            msg = (
-                f"The parameters of the tool {name!r} can't be sent: they must be a "
-                'JSON Schema with "type": "object".'
-            )
-            raise ValueError(msg)
-        names.append(name)
-    return names
+    if not has_tools and choice not in (None, "auto", "none"):
+        msg = f"tool_choice={choice!r} demands a tool call, but there are no tools."
+        raise ValueError(msg)
+
+
+# --- schemas ----------------------------------------------------------------------------
 
 
 def response_format(
     schema: dict[str, Any] | type, *, strict: bool | None = None
 ) -> dict[str, Any]:
     """Return the `response_format` for a schema, or `schema` itself if it is one."""
-    if isinstance(schema, dict) and schema.get("type") in (
-        "json_schema",
-        "json_object",
-        "text",
-    ):
-        return schema
+    if is_response_format(schema):
+        return schema  # type: ignore[return-value]  # a dict
     converted = json_schema(schema, strict=strict)
     name = converted.get("title") or "response"
-    inner: dict[str, Any] = {"name": _schema_name(name), "schema": converted}
+    inner: dict[str, Any] = {
+        "name": _INVALID_IN_NAME.sub("_", str(name))[:_MAX_NAME] or "response",
+        "schema": without_unsupported(converted),
+    }
     if description := converted.get("description"):
         inner["description"] = description
     if strict is not None:
@@ -102,13 +202,36 @@ def response_format(
     return {"type": "json_schema", "json_schema": inner}
 
 
+def is_response_format(schema: object) -> bool:
+    """Whether a dict is a `response_format` instead of a JSON Schema."""
+    kinds = ("json_schema", "json_object", "text")
+    return isinstance(schema, dict) and schema.get("type") in kinds
+
+
+def schema_of_response_format(schema: Any) -> Any:
+    """Return the JSON Schema in a `response_format`, or `schema` itself."""
+    if isinstance(schema, dict) and schema.get("type") == "json_schema":
+        inner = schema.get("json_schema")
+        if isinstance(inner, dict) and isinstance(inner.get("schema"), dict):
+            return {"title": inner.get("name") or "response", **inner["schema"]}
+    return schema
+
+
 def json_schema(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
     """Return the JSON Schema of a Pydantic class, TypedDict, dataclass or JSON Schema."""
+    schema = schema_of_response_format(schema)
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         converted = schema.model_json_schema()
         if _is_recursive(converted):
             # langchain-core would inline `$defs` and truncate recursive ones.
             return converted
+    elif is_typeddict(schema):
+        typed: dict[str, Any] = _schema_of(schema)
+        if _is_recursive(typed):
+            return typed
+    elif isinstance(schema, dict) and _is_recursive(schema):
+        titled: dict[str, Any] = with_title(schema)
+        return titled
     return convert_to_json_schema(with_title(schema), strict=strict)
 
 
@@ -119,22 +242,41 @@ def with_title(schema: Any) -> Any:
     return schema
 
 
+def without_unsupported(schema: Any) -> Any:
+    """Return a schema without the keywords that vLLM's grammars reject."""
+    if isinstance(schema, list):
+        return [without_unsupported(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    result = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
+            # These keys are names, not keywords.
+            result[key] = {name: without_unsupported(v) for name, v in value.items()}
+        elif key in ("default", "const", "enum", "examples"):
+            result[key] = value
+        elif not _is_unsupported(key, value):
+            result[key] = without_unsupported(value)
+    return result
+
+
+def _is_unsupported(key: str, value: object) -> bool:
+    return (
+        key in _UNSUPPORTED
+        or (key == "format" and value in _UNSUPPORTED_FORMATS)
+        or (key == "pattern" and bool(_LOOK_AROUND.search(str(value))))
+    )
+
+
 def _is_recursive(schema: Mapping[str, Any]) -> bool:
     """Whether a definition of a schema refers to itself, directly or indirectly."""
+    definitions = {**schema.get("$defs", {}), **schema.get("definitions", {})}
     references = {
         name: _REFERENCE.findall(json.dumps(definition))
-        for name, definition in schema.get("$defs", {}).items()
+        for name, definition in definitions.items()
     }
     try:
         TopologicalSorter(references).prepare()
     except CycleError:
         return True
-    return False
-
-
-def _schema_name(title: str) -> str:
-    """Replace the characters that the API does not accept in a name; limit its length."""
-    name = "".join(
-        c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in title
-    )
-    return name[:_MAX_NAME] or "response"
+    return '"$ref": "#"' in json.dumps(schema)

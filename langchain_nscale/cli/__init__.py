@@ -6,6 +6,7 @@ the time to first token.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     0 for success, 1 for an error of the API, 2 for a mistake in the command, 130 for
     Ctrl-C.
     """
+    _use_lenient_streams()
     try:
         result = cli.main(
             args=None if arguments is None else list(arguments),
@@ -54,6 +56,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"Error: {error_text(error)}", err=True)
         return code
     return result if isinstance(result, int) else 0
+
+
+def _use_lenient_streams() -> None:
+    """Replace characters that the terminal's encoding lacks, and skip a BOM in input."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper) and sys.stdin.encoding.lower() == "utf-8":
+        sys.stdin.reconfigure(encoding="utf-8-sig")
 
 
 # --- shared options ---------------------------------------------------------------------

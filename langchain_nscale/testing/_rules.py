@@ -11,6 +11,18 @@ from typing import Any
 
 from langchain_nscale.testing._script import ServerReply, ToolCallReply
 
+# Numbers, and the ranges that vLLM accepts.
+_RANGES = (
+    ("frequency_penalty", -2, 2),
+    ("max_completion_tokens", 1, 10_000_000),
+    ("max_tokens", 1, 10_000_000),
+    ("n", 1, 1000),
+    ("presence_penalty", -2, 2),
+    ("temperature", 0, 2),
+    ("top_logprobs", 0, 20),
+    ("top_p", 0.000001, 1),
+)
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ROLES = {"system", "user", "assistant", "tool"}
 _MAX_DEPTH = 6  # of generated values
 _MIN_WORD = 3  # letters; shorter words are ignored by embeddings
@@ -44,8 +56,60 @@ def _problems(body: Any) -> Iterator[tuple[str, str | None]]:
     for number, message in enumerate(messages or []):
         for problem in _message_problems(message, calls):
             yield problem, f"messages[{number}]"
-    if (body.get("n") or 1) < 1:
-        yield "`n` must be at least 1", "n"
+    yield from _unanswered(messages or [])
+    yield from _option_problems(body)
+
+
+def _unanswered(messages: list[Any]) -> Iterator[tuple[str, str | None]]:
+    """Yield the tool calls that have no answer."""
+    waiting: dict[str, int] = {}
+    for number, message in enumerate(messages):
+        if isinstance(message, dict):
+            for call in message.get("tool_calls") or []:
+                waiting[str(call.get("id"))] = number
+            waiting.pop(str(message.get("tool_call_id")), None)
+    for number in waiting.values():
+        yield "A tool call has no answer", f"messages[{number}]"
+
+
+def _option_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Yield the problems that vLLM reports about the options of a request."""
+    for name, low, high in _RANGES:
+        value = body.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            yield f"`{name}` must be a number, got {value!r}", name
+        elif value < low or value > high:
+            yield f"`{name}` must be from {low} to {high}, got {value}", name
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        yield "when using `top_logprobs`, `logprobs` must be set to true", "top_logprobs"
+    if body.get("stream_options") is not None and not body.get("stream"):
+        yield "Stream options can only be defined when `stream=True`", "stream_options"
+    stops = body.get("stop")
+    if stops == "" or (isinstance(stops, list) and "" in stops):
+        yield "stop cannot contain an empty string", "stop"
+    yield from _tool_problems(body)
+
+
+def _tool_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    tools, choice = body.get("tools"), body.get("tool_choice")
+    if tools is not None and (not isinstance(tools, list) or not tools):
+        yield "`tools` must not be an empty array", "tools"
+    if choice not in (None, "none") and not tools:
+        yield "When using `tool_choice`, `tools` must be set", "tool_choice"
+    names = []
+    for tool in tools or []:
+        function = tool.get("function") or {}
+        name = function.get("name")
+        names.append(name)
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            yield f"Invalid tool name {name!r}", "tools"
+        parameters = function.get("parameters")
+        if parameters is not None and parameters.get("type") != "object":
+            yield f"The parameters of {name!r} are not an object", "tools"
+    if isinstance(choice, dict) and choice.get("function", {}).get("name") not in names:
+        yield "The tool in `tool_choice` does not match any of `tools`", "tool_choice"
 
 
 def _message_problems(message: Any, calls: set[str]) -> Iterator[str]:

@@ -224,7 +224,7 @@ class NscaleServer:
         if rejection := await self._record(request):
             return rejection
         try:
-            body = json.loads(await request.body())
+            body = json.loads(await request.body(), parse_constant=_reject_constant)
         except ValueError:
             body = None
         reply = _rules.problem_with(body)
@@ -355,6 +355,10 @@ class _Server(uvicorn.Server):
         self.force_exit = True
         if self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
+
+
+def _reject_constant(constant: str) -> Any:
+    raise ValueError(constant)  # NaN and Infinity are not JSON
 
 
 class _CutError(Exception):

@@ -12,6 +12,7 @@ from langchain_nscale import ChatNscale
 from langchain_nscale.testing import NscaleServer
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+VISION_MODEL = "meta-llama/Llama-4-Scout-17B-16E-Instruct"
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from langchain_nscale.cli import cli, run
 from langchain_nscale.cli._doctor import masked
 from langchain_nscale.testing import NscaleServer, ServerReply
-from tests.integration.conftest import MODEL
+from tests.integration.conftest import MODEL, VISION_MODEL
 from tests.integration.terminal import COMMAND, Terminal
 from tests.integration.test_standard import PICTURE
 
@@ -133,7 +133,8 @@ class TestChat:
         picture = tmp_path / "picture.png"
         picture.write_bytes(PICTURE)
         url = "https://example.com/cat.jpg"
-        assert run(["chat", "What?", "--image", str(picture), "--image", url]) == 0
+        arguments = ["chat", "What?", "-m", VISION_MODEL, "--image", str(picture)]
+        assert run([*arguments, "--image", url]) == 0
         (message,) = server.requests[0].json["messages"]
         kinds = [part["type"] for part in message["content"]]
         assert kinds == ["text", "image_url", "image_url"]

@@ -15,7 +15,7 @@ from langchain_nscale import NscaleEmbeddings
 from langchain_nscale.testing import NscaleServer
 from tests.capabilities import Capabilities
 from tests.conftest import LIVE_TOKEN
-from tests.integration.conftest import MODEL
+from tests.integration.conftest import VISION_MODEL
 from tests.integration.responder import respond
 
 PICTURE = bytes.fromhex(
@@ -61,7 +61,7 @@ class TestStandIn(NscaleSuite):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"model": MODEL, **self.settings}
+        return {"model": VISION_MODEL, **self.settings}
 
 
 class EmbeddingsSuite(EmbeddingsIntegrationTests):
@@ -97,7 +97,7 @@ if LIVE_TOKEN:
 
         @property
         def chat_model_params(self) -> dict[str, Any]:
-            return {"model": MODEL, "service_token": LIVE_TOKEN}
+            return {"model": VISION_MODEL, "service_token": LIVE_TOKEN}
 
 else:
 

@@ -360,7 +360,7 @@ def test_bind_tools() -> None:
     assert make().bind_tools([]).kwargs == {}  # type: ignore[attr-defined]  # a binding
 
 
-@pytest.mark.parametrize("parameters", [{"type": "string"}, {"properties": {}}, "none"])
+@pytest.mark.parametrize("parameters", [{"type": "string"}, {"type": ["null"]}, "none"])
 def test_parameters_of_a_tool_are_an_object(parameters: Any) -> None:
     function = {"name": "f", "description": "x", "parameters": parameters}
     with pytest.raises(ValueError, match="parameters of the tool 'f'"):
