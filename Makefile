@@ -1,10 +1,18 @@
-# The commands that anyone has to know. Each makes .venv by itself.
+# The commands to know. Each creates .venv on first use; `make help` lists them.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint demo bench compare soak fuzz docs test-min test-real package format clean
+.PHONY: help test lint demo bench compare soak fuzz docs test-min test-real package format clean
+
+help:
+	@echo 'make test     run every test against the stand-in server'
+	@echo 'make lint     check style, types, spelling, layers, secrets, vulnerabilities'
+	@echo 'make demo     ask, stream and run an agent'
+	@echo 'make bench    compare CPU time with other integrations (slow)'
+	@echo 'make docs     build the documentation site in site/'
+	@echo 'also: compare soak fuzz test-min test-real package format clean'
 
 test: $(STAMP)
 	$(BIN)/coverage erase
@@ -20,7 +28,7 @@ lint: $(STAMP)
 	$(BIN)/pyright
 	$(BIN)/codespell
 	$(BIN)/lint-imports --no-cache
-	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook
+	git ls-files -z ':!tests/unit/wire' ':!*.ambr' | xargs -0 $(BIN)/detect-secrets-hook
 	.ci/audit $(BIN)
 
 demo: $(STAMP)
@@ -46,12 +54,12 @@ docs: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/mkdocs build --strict --quiet
 
-# The tests on software that isn't ours; builds llama.cpp, which takes some minutes.
+# Tests against third-party servers; builds llama.cpp, which takes a few minutes.
 test-real: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group real
 	$(BIN)/python -m pytest tests/real
 
-# Wheel and sdist, and the wheel used in an empty environment.
+# Build wheel and sdist, and exercise the wheel in a clean environment.
 package: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group package
 	.ci/package $(BIN)
@@ -60,7 +68,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The tests at the lower bounds of the dependencies, in an environment of their own.
+# Tests at the lower bounds of the dependencies, in a separate environment.
 test-min:
 	$(PYTHON) -m venv .venv-min
 	.venv-min/bin/python -m pip install --quiet 'pip>=25.1'

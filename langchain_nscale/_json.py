@@ -1,7 +1,7 @@
-"""JSON as it is sent and received.
+"""Encodes requests as valid JSON, and decodes responses leniently.
 
-What is sent is always valid: no NaN, no Infinity, no lone surrogates. What is received
-is read leniently: half of an emoji, deep nesting and invalid UTF-8 don't lose a reply.
+Requests contain no NaN, Infinity or lone surrogates. In responses, half of an emoji, deep
+nesting and invalid UTF-8 don't lose a reply.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def _complete_value(generation: Generation, message: BaseMessage | None) -> Any:
         OutputParserException: The answer is incomplete.
     """
     text = generation.text
-    # White space after an object, up to `max_tokens`, is all that was cut off.
+    # The model filled the rest of `max_tokens` with white space.
     is_padded = text.rstrip() != text
     try:
         value = complete_json(text)

@@ -85,8 +85,8 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
     """Maximum number of texts per request."""
 
     max_chunk_bytes: int = Field(default=1_000_000, ge=1)
-    """Maximum number of bytes of text (UTF-8) per request; a longer text is sent in a
-    request of its own."""
+    """Maximum number of bytes of text (UTF-8) per request; a longer text is sent
+    in a separate request."""
 
     max_concurrency: int = Field(default=4, ge=1)
     """Maximum number of concurrent requests."""

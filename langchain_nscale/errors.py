@@ -154,7 +154,7 @@ class NscalePermissionDeniedError(
 class NscaleInvalidRequestError(
     NscaleError, openai.BadRequestError, ModelInvalidRequestError
 ):
-    """400, or another 4xx without a class of its own: the request was rejected."""
+    """400, or another 4xx without a specific class: the request was rejected."""
 
     statuses = frozenset({400, 413})
     advice = "Fix the request as described in the message."
@@ -218,7 +218,7 @@ class NscaleInsufficientCreditError(
 
 
 class NscaleServerError(NscaleError, openai.InternalServerError, ModelAPIError):
-    """500, or another 5xx without a class of its own."""
+    """500, or another 5xx without a specific class."""
 
     statuses = frozenset({500})
     advice = "Try again; if the error persists, report the request ID to Nscale."

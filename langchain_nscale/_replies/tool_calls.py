@@ -16,9 +16,9 @@ from langchain_core.utils.json import parse_partial_json
 from langchain_nscale._json import has_surrogates
 
 TRUNCATED = "The call was cut off before its arguments were complete."
-# Appended to the arguments of a streamed call that must not be executed: whoever adds up
-# the chunks, langchain-core's lenient parser then rejects the call. It follows one of
-# `_BREAKERS`, which makes the text before it unparsable.
+# Appended to the arguments of a streamed call that must not be executed, so that
+# langchain-core's lenient parser rejects the call however the chunks are added up. It
+# follows one of `_BREAKERS`, which makes the text before it unparsable.
 _MARK = " [not executable]"
 _BREAKERS = ("]", "}", '"]', '"}', '\\"]', '\\"}')
 

@@ -243,7 +243,7 @@ def _assistant(
 
 
 def _assistant_content(content: str | list[str | dict[Any, Any]]) -> tuple[str, str]:
-    """Extract text and reasoning from an assistant's content, whoever wrote it."""
+    """Extract text and reasoning from an assistant's content in any provider's form."""
     if isinstance(content, str):
         return content, ""
     texts: list[str] = []

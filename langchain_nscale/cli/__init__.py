@@ -46,7 +46,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted.", err=True)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader is gone (`| head`), so there is nobody to tell
+    except (
+        BrokenPipeError
+    ):  # the reader is gone (`| head`), so there is nowhere to report to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return API_ERROR
     except Exception as error:
