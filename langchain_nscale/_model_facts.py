@@ -22,7 +22,15 @@ WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer t
 
 _IMAGE_MODELS = re.compile(r"flux|stable-diffusion|sdxl", re.IGNORECASE)
 
+_NOTHING: dict[str, object] = {}
 _BY_ID = {model.lower(): profile for model, profile in _PROFILES.items()}
+
+_NAMES = {profile.get("name") for profile in _PROFILES.values()}
+
+
+def known_profile(model: str) -> ModelProfile:
+    """Return the profile of a model, to read only; empty if unknown."""
+    return cast("ModelProfile", _BY_ID.get(model.lower(), _NOTHING))
 
 
 def find_profile(model: str) -> ModelProfile | None:
@@ -33,7 +41,9 @@ def find_profile(model: str) -> ModelProfile | None:
 
 def is_known_profile(profile: ModelProfile) -> bool:
     """Whether a profile is exactly that of a known model."""
-    return any(profile == known for known in _BY_ID.values())
+    return profile.get("name") in _NAMES and any(
+        profile == known for known in _BY_ID.values()
+    )
 
 
 def thinks_in_text(model: str) -> bool:

@@ -314,12 +314,12 @@ def check_names(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, An
         ValueError: A name is unknown; the error suggests a similar one.
     """
     names = setting_names(cls)
-    reject_unknown(cls, values, set(names))
-    own = {alias for field in cls.model_fields.values() for alias in _aliases(field)}
-    return {
-        name if name in own or name in cls.model_fields else names[name]: value
-        for name, value in values.items()
-    }
+    if not values.keys() <= names.keys():
+        reject_unknown(cls, values, set(names))
+    own = _own_names(cls)
+    if values.keys() <= own:
+        return dict(values)
+    return {name if name in own else names[name]: value for name, value in values.items()}
 
 
 @lru_cache(maxsize=128)
@@ -331,6 +331,15 @@ def setting_names(cls: type[BaseModel]) -> dict[str, str]:
             for name, field in base.model_fields.items():
                 names.update(dict.fromkeys((name, *_aliases(field)), name))
     return names
+
+
+@lru_cache(maxsize=128)
+def _own_names(cls: type[BaseModel]) -> frozenset[str]:
+    """Return the names that pydantic itself accepts for the fields of a class."""
+    names = set(cls.model_fields)
+    for field in cls.model_fields.values():
+        names |= _aliases(field)
+    return frozenset(names)
 
 
 def _aliases(field: FieldInfo) -> set[str]:
@@ -380,7 +389,13 @@ def _base_url(value: str, *, insecure: bool) -> tuple[str, dict[str, str]]:
         for variable in reversed(_BASE_URL_VARIABLES):
             if from_environment := os.environ.get(variable):
                 value, source = from_environment, variable
-    value = value.strip()
+    return _checked_url(value.strip(), source, insecure=insecure)
+
+
+@lru_cache(maxsize=128)
+def _checked_url(
+    value: str, source: str, *, insecure: bool
+) -> tuple[str, dict[str, str]]:
     try:
         url = httpx2.URL(value)
         url.host.encode("idna")

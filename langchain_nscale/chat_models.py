@@ -42,6 +42,7 @@ from langchain_nscale._lazy import errors
 from langchain_nscale._model_facts import (
     find_profile,
     is_known_profile,
+    known_profile,
     thinks_in_text,
 )
 from langchain_nscale._provider import PROVIDER
@@ -281,12 +282,11 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             raise ValueError(msg)
         values = check_names(cls, values)
         values = _without_derived_profile(values)
-        # `None` means "not set", which `_check_settings` reports in our own words.
-        return {
-            name: value
-            for name, value in values.items()
-            if value is not None or name not in ("model", "model_name")
-        }
+        for name in ("model", "model_name"):
+            # `None` means "not set", which `_check_settings` reports in our own words.
+            if values.get(name, "") is None:
+                del values[name]
+        return values
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
@@ -385,7 +385,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     def _has_derived_profile(self) -> bool:
         """Whether the profile is what is known about the model, not a setting."""
         name = self.__dict__.get("model_name", "")
-        return self.__dict__.get("profile") == find_profile(name)
+        return (self.__dict__.get("profile") or {}) == known_profile(name)
 
     @property
     def _parameters(self) -> dict[str, Any]:
@@ -795,8 +795,9 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     def _profile_of(self, model: str) -> ModelProfile:
         """Return the profile of this model, or of the model of a single call."""
-        profile = self.profile if model == self.model_name else find_profile(model)
-        return profile or {}
+        if model == self.model_name:
+            return self.profile or {}
+        return known_profile(model)
 
     # --- token counts -----------------------------------------------------------------
 
@@ -852,11 +853,11 @@ def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:
     langchain-core passes all settings of the first model when `configurable_fields`
     changes its ID, including a profile that was derived from the ID.
     """
-    name = values.get("model") or values.get("model_name") or ""
     profile = values.get("profile")
     if profile is None or not is_known_profile(profile):
         return values
-    if find_profile(str(name)) == profile:
+    name = values.get("model") or values.get("model_name") or ""
+    if known_profile(str(name)) == profile:
         return values
     return {key: value for key, value in values.items() if key != "profile"}
 

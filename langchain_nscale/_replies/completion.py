@@ -52,7 +52,7 @@ class MalformedError(ValueError):
     """A JSON object that is not a chat completion; the message says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: created for each call
 class ReplyOptions:
     """How to read a reply.
 
@@ -295,7 +295,14 @@ class Reply:
             **self._other,
             **{key: value for key, value in known.items() if value is not None},
         }
-        return {key: _storable(value) for key, value in metadata.items()}
+        return {
+            key: value if _is_plain(value) else _storable(value)
+            for key, value in metadata.items()
+        }
+
+
+def _is_plain(value: object) -> bool:
+    return (isinstance(value, str) and value.isascii()) or isinstance(value, (int, float))
 
 
 def _storable(value: Any) -> Any:

@@ -68,19 +68,25 @@ def usage_metadata(usage: object, *, has_output: bool = True) -> UsageMetadata |
 def _details(
     usage: Mapping[str, object], names: tuple[str, ...], keys: Mapping[str, str]
 ) -> dict[str, int]:
-    source = next((usage[n] for n in names if isinstance(usage.get(n), Mapping)), {})
-    assert isinstance(source, Mapping)  # noqa: S101  # for the type checker
+    source = next((usage[n] for n in names if isinstance(usage.get(n), Mapping)), None)
+    if not isinstance(source, Mapping):
+        return {}
     counts = {key: _first(source, (name, key)) for key, name in keys.items()}
     return {key: count for key, count in counts.items() if count is not None}
 
 
 def _first(source: Mapping[str, object], names: tuple[str, ...]) -> int | None:
-    counts = (_count(source.get(name)) for name in names)
-    return next((count for count in counts if count is not None), None)
+    for name in names:
+        count = _count(source.get(name))
+        if count is not None:
+            return count
+    return None
 
 
 def _count(value: object) -> int | None:
     """Return a number of tokens, or `None` if the value is not one."""
+    if type(value) is int and value >= 0:
+        return value
     if isinstance(value, str):
         try:
             value = float(value)

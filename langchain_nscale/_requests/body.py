@@ -40,6 +40,7 @@ _NOT_SENT = {
     "stream_options",
     "stream_usage",
 }
+_NEVER_FIELDS = _NOT_SENT | CALL_SETTINGS
 # Fields of the Chat Completions API, vLLM's own included.
 _API_FIELDS = frozenset(
     {
@@ -125,8 +126,10 @@ _API_FIELDS = frozenset(
     }
 )
 
+_KNOWN = _API_FIELDS | _NEVER_FIELDS
 
-@dataclass(frozen=True)
+
+@dataclass(slots=True)  # not frozen: created for each call
 class BodySettings:
     """The settings of a model that shape its requests.
 
@@ -199,8 +202,8 @@ def request_body(
         **extra,
     }
     options = _stream_options(settings, call, extra)
-    for name in _NOT_SENT | CALL_SETTINGS:
-        body.pop(name, None)
+    for name in _NEVER_FIELDS & body.keys():
+        del body[name]
     _complete(body)
     if stream:
         if (body.get("n") or 1) > 1:
@@ -217,10 +220,9 @@ def check_call(call: Mapping[str, Any]) -> None:
     Raises:
         ValueError: An argument is unknown; the error suggests a similar one.
     """
-    known = _API_FIELDS | CALL_SETTINGS | _NOT_SENT
     for name in call:
-        if name not in known:
-            similar = get_close_matches(name, known, n=1)
+        if name not in _KNOWN:
+            similar = get_close_matches(name, _KNOWN, n=1)
             hint = f" Did you mean `{similar[0]}`?" if similar else ""
             msg = (
                 f"`{name}` is not a field of Nscale's API.{hint} To send it as is, pass "
