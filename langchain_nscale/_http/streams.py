@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from langchain_nscale._failures import http_errors, network_error
+from langchain_nscale._http.watchdog import end_reads_after
 
 if TYPE_CHECKING:
     from langchain_nscale._response import Response
@@ -26,6 +27,14 @@ class Reader(Protocol[T_co]):
     def done(self) -> bool:
         """Whether the reply has ended, so that nothing more has to be read."""
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the model has finished, so that at most usage is still to come."""
+
+    @property
+    def grace(self) -> float:
+        """Seconds to wait for usage after the model has finished."""
+
     def feed(self, data: bytes) -> Iterator[T_co]:
         """Take the next bytes; yield the items that they complete."""
 
@@ -41,16 +50,21 @@ def read_stream(response: Response, reader: Reader[T]) -> Generator[T, None, Non
     """
     _limit_reads(response, reader)
     cause = None
+    cancel = None
     try:
         try:
             for data in response.iter_bytes():
                 yield from reader.feed(data)
                 if reader.done:
                     return
+                if cancel is None and reader.is_ending:
+                    cancel = end_reads_after(response, reader.grace)
         except http_errors(response) as fault:
             cause = network_error(fault, response.request)
         yield from reader.flush(cause)
     finally:
+        if cancel is not None:
+            cancel()
         response.close()
 
 
@@ -58,6 +72,7 @@ async def aread_stream(response: Response, reader: Reader[T]) -> AsyncGenerator[
     """Async version of `read_stream`, for a response of an async client."""
     _limit_reads(response, reader)
     cause = None
+    cancel = None
     try:
         try:
             async for data in response.aiter_bytes():
@@ -65,11 +80,15 @@ async def aread_stream(response: Response, reader: Reader[T]) -> AsyncGenerator[
                     yield item
                 if reader.done:
                     return
+                if cancel is None and reader.is_ending:
+                    cancel = end_reads_after(response, reader.grace)
         except http_errors(response) as fault:
             cause = network_error(fault, response.request)
         for item in reader.flush(cause):
             yield item
     finally:
+        if cancel is not None:
+            cancel()
         await response.aclose()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 from typing import Any
 
 import openai
@@ -609,3 +610,27 @@ def test_a_schema_without_a_title_beside_tools(make: Any, server: NscaleServer) 
     sent = server.requests[-1].json["response_format"]
     assert sent["json_schema"]["name"] == "response"
     assert sent["json_schema"]["schema"]["properties"] == schema["properties"]
+
+
+END_AND_DONE = END + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        ServerReply(sse=[GOOD + END_AND_DONE, b"more"], stall_after=1),
+        ServerReply(sse=[GOOD + END_AND_DONE, b"more"], stall_after=1, pause=0.05),
+        ServerReply(sse=[GOOD, END, b"more"], stall_after=2),
+        ServerReply(sse=[GOOD, END, b"more"], stall_after=2, pause=0.05),
+    ],
+    ids=["silence after DONE", "comments after DONE", "silence", "comments"],
+)
+async def test_a_stream_ends_when_the_reply_does(
+    make: Any, server: NscaleServer, way: str, reply: ServerReply
+) -> None:
+    server.add(reply)
+    began = time.monotonic()
+    message = await consume(make(timeout=60), "Hi", way)
+    assert message.content == "half"
+    assert time.monotonic() - began < 30  # not `timeout` or `stream_chunk_timeout`
