@@ -7,6 +7,7 @@ the time to first token.
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -121,6 +122,14 @@ _schema = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File with a JSON Schema for the answer.",
 )
+
+
+def _limit(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """Check an amount of money: `nan` would never be reached."""
+    if value is not None and not 0 <= value < math.inf:
+        msg = f"{value} is not an amount of US dollars."
+        raise click.BadParameter(msg)
+    return value
 
 
 # --- commands ---------------------------------------------------------------------------
@@ -281,7 +290,11 @@ def serve(port: int) -> int:
     "--as-completed", is_flag=True, help="Write results in order of completion."
 )
 @click.option(
-    "--max-spend", type=float, metavar="DOLLARS", help="Stop at this cost in US dollars."
+    "--max-spend",
+    type=float,
+    callback=_limit,
+    metavar="DOLLARS",
+    help="Stop at this cost in US dollars.",
 )
 @click.option("--retry-failed", is_flag=True, help="Retry the lines that failed.")
 def batch(**options: Any) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import (
     AIMessage,
     HumanMessage,
@@ -26,10 +25,11 @@ from langchain_nscale._usage.ledger import Call
 from langchain_nscale.cli._answer import error_object
 from langchain_nscale.cli._exits import API_ERROR
 from langchain_nscale.cli._inputs import BatchOptions, read_schema
-from langchain_nscale.cli._store import Store
+from langchain_nscale.cli._store import Store, output_paths
 from langchain_nscale.models import NscaleModel, Price
 
 _AHEAD = 16  # how far ahead of the slowest line to read, in multiples of the concurrency
+_MAX_REFUSED = 5  # 403 answers in a row; more are not about single lines
 _OVERRIDES = {
     "model",
     "temperature",
@@ -41,12 +41,20 @@ _OVERRIDES = {
     "extra_body",
 }
 _FIELDS = {"prompt", "messages", "system", "id", "metadata"} | _OVERRIDES
-_RESULT_FIELDS = {"line", "error"}  # in lines copied from a file of failed lines
+_RESULT_FIELDS = {
+    "line",
+    "input_hash",
+    "error",
+}  # in lines copied from a file of failed lines
 
 
 def main(options: BatchOptions) -> int:
     """Run `batch`; return the exit code."""
     schema = read_schema(options.schema) if options.schema else None
+    for path in output_paths(options.target):
+        if path.exists() and path.samefile(options.source):
+            msg = f"{path} is the input. Write the results to another file."
+            raise click.UsageError(msg)
     with options.settings() as settings:
         model = ChatNscale(
             model=options.model,
@@ -85,6 +93,8 @@ class Batch:
         self._prices: dict[str, Price] = {}
         self._usage = NscaleUsageCallbackHandler(metrics=False)
         self._stopped: str | None = None  # the reason
+        self._refused_in_a_row = 0
+        self._in_flight = 0
         self._room = asyncio.Condition()
         self._progress = Progress(options.source)
 
@@ -95,6 +105,7 @@ class Batch:
             key = ("earlier run", number)
             self._usage.ledger.begin(key, Call(record.get("model", "")))
             self._usage.ledger.end(key, record.get("usage"))
+        self._store.check_input(self._options.source)
         # Blocking reads are fine: one buffer takes microseconds.
         with self._options.source.open("rb") as file, self._progress:
             self._show()
@@ -134,9 +145,11 @@ class Batch:
                 continue
             async with self._room:
                 await self._room.wait_for(lambda: self._may_begin(number))  # noqa: B023  # awaited here
-            self._check_spend()
+                self._check_spend()
+                self._in_flight += not self._stopped
             if not self._stopped:
                 await self._line(number, raw)
+                self._in_flight -= 1
                 self._show()
             async with self._room:
                 self._room.notify_all()
@@ -146,7 +159,23 @@ class Batch:
     def _may_begin(self, number: int) -> bool:
         """Whether the next line may start, or the run has been stopped."""
         ahead = _AHEAD * self._options.concurrency
-        return self._stopped is not None or number < self._store.next + ahead
+        return self._stopped is not None or (
+            number < self._store.next + ahead and self._can_pay()
+        )
+
+    def _can_pay(self) -> bool:
+        """Whether the money is enough for the requests in flight, as far as is known.
+
+        Each of them is expected to cost as much as the earlier ones did on average.
+        """
+        limit, usage = self._options.max_spend, self._usage.total
+        if limit is None or not self._in_flight:
+            return True
+        finished = usage.calls - usage.unreported
+        if not finished:
+            return False  # the first one shows what a request costs
+        expected = float(usage.known_cost) * (1 + self._in_flight / finished)
+        return expected < limit
 
     def _check_spend(self) -> None:
         """Stop the run once it has cost as much as allowed."""
@@ -158,27 +187,34 @@ class Batch:
         """Send a line; store its result or its failure."""
         line: Any = None
         try:
-            line = json.loads(raw)
+            line = json.loads(raw, parse_constant=_reject_constant)
             record = await self._result(line)
         except (
             # Errors that would fail every other line too.
             errors.NscaleAuthenticationError,
             errors.NscaleInsufficientCreditError,
-            errors.NscalePermissionDeniedError,
         ) as error:
             self._stopped = error.message
-        except (
-            errors.NscaleError,
-            ValueError,
-            TypeError,
-            OutputParserException,
-        ) as error:
-            text = raw.decode("utf-8", "replace")
-            fields = line if isinstance(line, dict) else {"raw": text}
-            failure = {**fields, "line": number, "error": error_object(error)}
-            self._store.fail(number, failure)
+        except Exception as error:  # noqa: BLE001  # a line can contain anything
+            self._fail(number, raw, line, error)
         else:
-            self._store.add(number, record)
+            self._refused_in_a_row = 0
+            self._store.add(number, record, raw)
+
+    def _fail(self, number: int, raw: bytes, line: Any, error: Exception) -> None:
+        """Store the failure of a line; stop if the service refuses one after another."""
+        if isinstance(error, errors.NscalePermissionDeniedError):
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row > _MAX_REFUSED:
+                self._stopped = error.message
+                return
+        text = raw.decode("utf-8", "replace")
+        fields = line if isinstance(line, dict) else {"raw": text}
+        failure = {"error": error_object(error)}
+        try:
+            self._store.fail(number, {**fields, **failure}, raw)
+        except (ValueError, RecursionError):  # too deeply nested to be written again
+            self._store.fail(number, {"raw": text, **failure}, raw)
 
     async def _result(self, line: Any) -> dict[str, Any]:
         messages, settings = read_line(line, self._options.system)
@@ -249,6 +285,11 @@ def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]
     if system := line.get("system", system):
         messages.insert(0, SystemMessage(system))
     return messages, {key: line[key] for key in _OVERRIDES if key in line}
+
+
+def _reject_constant(name: str) -> None:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
 
 
 def _record(reply: AIMessage, model_id: str, parsed: Any) -> dict[str, Any]:

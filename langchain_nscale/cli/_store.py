@@ -3,12 +3,19 @@
 Every result is on disk before its slot is reused. `OUT.jsonl` and `OUT.jsonl.failed` have
 a line for each finished line of the input. If the order is kept, early results wait in
 `OUT.jsonl.journal`, which is empty at the end.
+
+Each record begins with the number and the hash of its input line. They show that a file
+is ours: one with other content is never opened for writing.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
+from array import array
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +26,11 @@ try:
     import fcntl
 except ImportError:  # not POSIX
     fcntl = None  # type: ignore[assignment]  # then there is no locking
+
+
+_HASH = 8  # hexadecimal digits; 4 bytes of memory per line
+_OURS = re.compile(rb'\{"line": [1-9]\d{0,8}, "input_hash": "[0-9a-f]{%d}"[,}]' % _HASH)
+_HEAD = b'{"line": 1, "input_hash": "%s",' % (b"0" * _HASH)
 
 
 class Bits:
@@ -48,57 +60,86 @@ class Store:
         """Open the files of an earlier run, or create new ones.
 
         Raises:
-            click.ClickException: Another run has them open, or they have another form.
+            click.UsageError: One of the files has content that `batch` did not write.
+            click.ClickException: Another run is writing the files.
         """
         self.next = 1  # the first unfinished line
         self.written = 0
         self.failed = 0
         self._ordered = ordered
         self._done = Bits()
+        self._hashes = array("I")  # of the input lines; 0 if unknown
         self._early: dict[int, bytes] = {}
-        self.failed_path = target.with_name(target.name + ".failed")
-        self._out = _open(target)
+        paths = output_paths(target)
+        self.failed_path = paths[1]
+        for path in paths:  # all of them before any is changed
+            _check_is_ours(path)
+        self._out, self._failed, self._journal = map(_open, paths)
         if retry_failed:
-            self.failed_path.unlink(missing_ok=True)
-        self._failed = _open(self.failed_path)
-        self._journal_path = target.with_name(target.name + ".journal")
-        self._journal = _open(self._journal_path)
+            self._failed.truncate(0)
 
     def load(self) -> Iterator[dict[str, Any]]:
         """Load the results of an earlier run, and yield them."""
         for number, record, _ in _records(self._out):
-            self._done.add(number)
+            self._finish(number, record)
             self.written += 1
             yield record
-        for number, _, _ in _records(self._failed):
-            self._done.add(number)
+        for number, record, _ in _records(self._failed):
+            self._finish(number, record)
             self.failed += 1
         for number, record, raw in _records(self._journal):
             if number not in self._done:
-                self._done.add(number)
+                self._finish(number, record)
                 self._early[number] = raw
                 yield record
         self._advance()
+
+    def _finish(self, number: int, record: Mapping[str, Any]) -> None:
+        self._done.add(number)
+        if number >= len(self._hashes):
+            missing = number + 1 - len(self._hashes)
+            self._hashes.frombytes(bytes(missing * self._hashes.itemsize))
+        self._hashes[number] = int(record["input_hash"], 16)
+
+    def check_input(self, source: Path) -> None:
+        """Check that the loaded results belong to the input.
+
+        Raises:
+            click.UsageError: A line has changed since its result was written.
+        """
+        if not self._hashes:
+            return
+        with source.open("rb") as file:
+            for known, (number, raw) in zip(
+                self._hashes[1:], enumerate(file, 1), strict=False
+            ):
+                if known and known != int(input_hash(raw), 16):
+                    msg = (
+                        f"Line {number} of {source} has changed since its result was "
+                        "written. Write the results of the changed input to another file."
+                    )
+                    raise click.UsageError(msg)
 
     def __contains__(self, number: int) -> bool:
         """Whether a line is finished."""
         return number in self._done
 
-    def add(self, number: int, record: Mapping[str, Any]) -> None:
-        """Store the result of a line."""
-        raw = _encoded(number, record)
-        self._done.add(number)
+    def add(self, number: int, record: Mapping[str, Any], line: bytes = b"") -> None:
+        """Store the result of an input line."""
+        raw = _encoded(number, record, line)
         if self._ordered and number != self.next:
-            self._journal.write(raw)
+            _append(self._journal, raw)
+            self._done.add(number)
             self._early[number] = raw
             return
-        self._out.write(raw)
+        _append(self._out, raw)
+        self._done.add(number)
         self.written += 1
         self._advance()
 
-    def fail(self, number: int, record: Mapping[str, Any]) -> None:
-        """Store the failure of a line."""
-        self._failed.write(_encoded(number, record))
+    def fail(self, number: int, record: Mapping[str, Any], line: bytes = b"") -> None:
+        """Store the failure of an input line."""
+        _append(self._failed, _encoded(number, record, line))
         self.failed += 1
         self.skip(number)
 
@@ -109,9 +150,10 @@ class Store:
 
     def _advance(self) -> None:
         while self.next in self._done:
-            raw = self._early.pop(self.next, None)
+            raw = self._early.get(self.next)
             if raw is not None:
-                self._out.write(raw)
+                _append(self._out, raw)
+                del self._early[self.next]
                 self.written += 1
             self.next += 1
         if not self._early and self._journal.tell():
@@ -127,9 +169,59 @@ class Store:
                 Path(file.name).unlink(missing_ok=True)
 
 
+def output_paths(target: Path) -> tuple[Path, Path, Path]:
+    """Return the files that a run writes: results, failures and early results."""
+    failed, journal = (
+        target.with_name(target.name + suffix) for suffix in (".failed", ".journal")
+    )
+    return target, failed, journal
+
+
+def input_hash(line: bytes) -> str:
+    """Return a short hash of an input line, without its line end; 0 if it is empty."""
+    content = line.rstrip(b"\r\n")
+    return sha256(content).hexdigest()[:_HASH] if content else "0" * _HASH
+
+
+def _check_is_ours(path: Path) -> None:
+    """Check, without opening it for writing, that a file is new or was written by us.
+
+    Raises:
+        click.UsageError: It was not.
+    """
+    if not path.exists():
+        return
+    if not path.is_file() or not _is_ours(path):
+        msg = f"{path} was not written by `batch`. Write the results to another file."
+        raise click.UsageError(msg)
+
+
+def _is_ours(path: Path) -> bool:
+    begins_line = True
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.readline(_STEP), b""):
+            if begins_line and not _OURS.match(piece) and not _is_cut_off(piece):
+                return False
+            begins_line = piece.endswith(b"\n")
+    return True
+
+
+def _is_cut_off(line: bytes) -> bool:
+    """Whether a line is the beginning of a record of ours, cut off in its first part."""
+    if line.endswith(b"\n") or len(line) > _LONGEST_HEAD:
+        return False
+    number = re.match(rb'\{"line": ([1-9]\d*)', line)
+    if number is None:
+        return _HEAD.startswith(line)
+    rest = re.sub(rb"[0-9a-f]", b"0", line[number.end() :])
+    return re.sub(rb"[0-9a-f]", b"0", _HEAD[len(b'{"line": 1') :]).startswith(rest)
+
+
 def _open(path: Path) -> FileIO:
-    """Open a file to append lines to, removing an incomplete last line."""
-    file = path.open("a+b", buffering=0)
+    """Open a file of ours to append lines to, removing an incomplete last line."""
+    # Prompts and answers are for the user alone.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    file = FileIO(path, "a+", opener=lambda name, _: os.open(name, flags, 0o600))
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +237,8 @@ def _open(path: Path) -> FileIO:
     return file
 
 
-_STEP = 65_536
+_STEP = 65_536  # bytes
+_LONGEST_HEAD = 60  # bytes; a number of any realistic length fits
 
 
 def _last_line_end(file: Any, end: int) -> int:
@@ -177,6 +270,23 @@ def _records(file: Any) -> Iterator[tuple[int, dict[str, Any], bytes]]:
     file.seek(0, 2)
 
 
-def _encoded(number: int, record: Mapping[str, Any]) -> bytes:
-    line = {"line": number, **record}
-    return json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+def _append(file: FileIO, line: bytes) -> None:
+    """Append a line completely, or not at all.
+
+    Raises:
+        OSError: The disk is full, for example.
+    """
+    start = file.seek(0, os.SEEK_END)
+    rest = memoryview(line)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except BaseException:
+        file.truncate(start)
+        raise
+
+
+def _encoded(number: int, record: Mapping[str, Any], line: bytes) -> bytes:
+    mark = {"line": number, "input_hash": input_hash(line)}
+    text = json.dumps({**mark, **record, **mark}, ensure_ascii=False)
+    return text.encode("utf-8", "replace") + b"\n"

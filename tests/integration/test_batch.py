@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -296,10 +298,140 @@ def test_what_no_line_survives_stops_it(
     assert [record["line"] for record in read(target)] == list(range(1, 101))
 
 
+MARK = '"input_hash": "00000000"'
+FOREIGN = {
+    "empty object": b'{"precious": 1}',
+    "text without a last line end": b"line one\nprecious",
+    "binary": bytes(range(256)) * 4,
+    "other JSON lines": b'{"a": 1}\n{"b": 2}\n',
+    "lines by number": b'{"line": 1, "text": "mine"}\n{"line": 2}',
+    "UTF-16": '{"line": 1}\n'.encode("utf-16"),
+    "ours, then something else": b'{"line": 1, %s}\nprecious' % MARK.encode(),
+    "nothing but a line end": b"\n",
+}
+
+
+class TestForeignFiles:
+    @pytest.mark.parametrize("suffix", ["", ".failed", ".journal"])
+    @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+    @pytest.mark.parametrize("more", [[], ["--retry-failed"]])
+    def test_they_are_not_changed(
+        self, tmp_path: Path, capsys: Any, suffix: str, content: bytes, more: list[str]
+    ) -> None:
+        source = write(tmp_path / "in.jsonl", ["1"])
+        target = tmp_path / "out"
+        foreign = tmp_path / f"out{suffix}"
+        foreign.write_bytes(content)
+        assert run(["batch", str(source), str(target), "--local", *more]) == 2
+        assert f"{foreign} was not written by `batch`" in capsys.readouterr().err
+        assert foreign.read_bytes() == content
+        assert sorted(tmp_path.iterdir()) == sorted([source, foreign])
+
+    @pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+    @pytest.mark.parametrize("suffix", ["", ".failed", ".journal"])
+    def test_the_input_is_not_the_output(
+        self, tmp_path: Path, capsys: Any, link: str | None, suffix: str
+    ) -> None:
+        source = target = tmp_path / f"out{suffix}"
+        source.write_text('"1"')
+        if link is not None:
+            source = source.rename(tmp_path / "in.jsonl")
+            getattr(target, link)(source)
+        assert run(["batch", str(source), str(tmp_path / "out"), "--local"]) == 2
+        assert "is the input" in capsys.readouterr().err
+        assert source.read_text() == '"1"'
+
+    def test_a_changed_input(self, tmp_path: Path, capsys: Any) -> None:
+        source = write(tmp_path / "in.jsonl", ["1", "2"])
+        command = ["batch", str(source), str(tmp_path / "out"), "--local"]
+        assert run(command) == 0
+        before = (tmp_path / "out").read_bytes()
+        write(source, ["0", "1", "2"])
+        assert run(command) == 2
+        assert f"Line 1 of {source} has changed" in capsys.readouterr().err
+        assert (tmp_path / "out").read_bytes() == before
+        write(source, ["1", "2", "3"])
+        assert run(command) == 0
+        assert len(read(tmp_path / "out")) == 3
+
+    @pytest.mark.skipif(os.name == "nt", reason="there are no modes on Windows")
+    def test_results_are_private(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "in.jsonl", ["1", {"prompt": 5}])
+        assert run(["batch", str(source), str(tmp_path / "out"), "--local"]) == 1
+        for name in ("out", "out.failed"):
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+ODD_LINES = {
+    "deep": b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "a number as message": b'{"messages": [5]}',
+    "tool message without id": b'{"messages": [{"role": "tool", "content": "x"}]}',
+    "null as model": b'{"prompt": "1", "model": null}',
+    "list as model": b'{"prompt": "1", "model": []}',
+    "number as prompt": b'{"prompt": 5}',
+    "number as messages": b'{"messages": 5}',
+    "number as system": b'{"prompt": "1", "system": 5}',
+    "stop of lists": b'{"prompt": "1", "stop": [[1]]}',
+    "UTF-16": '{"prompt": "1"}'.encode("utf-16"),
+    "NaN": b'{"prompt": "1", "temperature": NaN}',
+    "invalid UTF-8": b'{"prompt": "\xff"}',
+    "extra_body": b'{"prompt": "1", "extra_body": 5}',
+}
+
+
+@pytest.mark.usefixtures("batch_server")
+def test_no_line_stops_a_run(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    lines = [*ODD_LINES.values(), b'{"prompt": "1"}']
+    source.write_bytes(b"\n".join(lines))
+    assert run(["batch", str(source), str(tmp_path / "out")]) == 1
+    assert [record["content"] for record in read(tmp_path / "out")] == ["answer 1"]
+    failures = {record["line"]: record for record in read(tmp_path / "out.failed")}
+    assert sorted(failures) == list(range(1, len(ODD_LINES) + 1))
+    assert all(failure["error"]["message"] for failure in failures.values())
+
+
+@pytest.mark.usefixtures("to_server")
+def test_a_403_for_one_line(tmp_path: Path, server: NscaleServer, capsys: Any) -> None:
+    source = write(tmp_path / "in.jsonl", map(str, range(20)))
+    command = ["batch", str(source), str(tmp_path / "out"), "--concurrency", "1"]
+    server.add(ServerReply.error(403, "blocked"))
+    assert run(command) == 1
+    assert len(read(tmp_path / "out")) == 19
+    # If it isn't about single lines, the run stops.
+    server.add(*[ServerReply.error(403, "blocked")] * 20)
+    assert run([*command[:2], str(tmp_path / "other"), *command[3:]]) == 1
+    assert len(read(tmp_path / "other.failed")) == 5
+    assert "Run it again to continue" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("to_server")
+@pytest.mark.parametrize("concurrency", [1, 16, 64])
+def test_requests_in_flight_count_too(
+    tmp_path: Path, server: NscaleServer, concurrency: int
+) -> None:
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0}  # 6 cents
+    server.add(*[ServerReply(text="x", usage=usage)] * 100)
+    source = write(tmp_path / "in.jsonl", map(str, range(100)))
+    command = ["batch", str(source), str(tmp_path / "out"), "--max-spend", "0.5"]
+    assert run([*command, "--concurrency", str(concurrency)]) == 1
+    assert len(read(tmp_path / "out")) <= 9  # 54 cents
+
+
+@pytest.mark.parametrize("amount", ["nan", "inf", "-1"])
+def test_no_amount(tmp_path: Path, capsys: Any, amount: str) -> None:
+    source = write(tmp_path / "in.jsonl", ["1"])
+    command = ["batch", str(source), str(tmp_path / "out"), "--local"]
+    assert run([*command, "--max-spend", amount]) == 2
+    assert "--max-spend" in capsys.readouterr().err
+
+
 class TestStore:
     def test_a_line_that_was_cut_off(self, tmp_path: Path) -> None:
         target = tmp_path / "out"
-        target.write_bytes(b'{"line": 1, "content": "a"}\n{"line": 2, "con')
+        target.write_bytes(
+            b'{"line": 1, %s, "content": "a"}\n{"line": 2, "inp' % MARK.encode()
+        )
         store = Store(target, ordered=True)
         assert [record["line"] for record in store.load()] == [1]
         assert 2 not in store
@@ -309,7 +441,9 @@ class TestStore:
 
     def test_nothing_but_a_cut_line(self, tmp_path: Path) -> None:
         target = tmp_path / "out"
-        target.write_bytes(b'{"line": 1' + b"x" * 200_000)
+        target.write_bytes(
+            b'{"line": 1, %s, "content": "' % MARK.encode() + b"x" * 200_000
+        )
         store = Store(target, ordered=True)
         assert list(store.load()) == []
         store.close()
@@ -332,8 +466,10 @@ class TestStore:
         assert not target.with_name("out.journal").exists()
 
     def test_a_result_in_both_files_counts_once(self, tmp_path: Path) -> None:
-        (tmp_path / "out").write_text('{"line": 1}\n')
-        (tmp_path / "out.journal").write_text('{"line": 1}\n{"line": 2}\n')
+        (tmp_path / "out").write_text(f'{{"line": 1, {MARK}}}\n')
+        (tmp_path / "out.journal").write_text(
+            f'{{"line": 1, {MARK}}}\n{{"line": 2, {MARK}}}\n'
+        )
         store = Store(tmp_path / "out", ordered=True)
         assert [record["line"] for record in store.load()] == [1, 2]
         store.close()
@@ -347,10 +483,42 @@ class TestStore:
         store.close()
         assert run(arguments) == 0
 
-    def test_a_file_of_something_else(self, tmp_path: Path, capsys: Any) -> None:
-        (tmp_path / "in").write_text('"1"\n')
-        (tmp_path / "out").write_text('{"my": "data"}\n')
-        arguments = ["batch", str(tmp_path / "in"), str(tmp_path / "out"), "--local"]
-        assert run(arguments) == 1
-        assert "not written by `batch`" in capsys.readouterr().err
-        assert (tmp_path / "out").read_text() == '{"my": "data"}\n'
+    def test_a_record_cut_off_anywhere(self, tmp_path: Path) -> None:
+        store = Store(tmp_path / "whole", ordered=True)
+        store.add(1, {"content": "a"}, b'"1"')
+        store.add(2, {"content": "b"}, b'"2"')
+        store.close()
+        whole = (tmp_path / "whole").read_bytes()
+        start = whole.index(b"\n") + 1
+        for end in range(start, len(whole)):
+            target = tmp_path / str(end)
+            target.write_bytes(whole[:end])
+            store = Store(target, ordered=True)
+            assert [record["line"] for record in store.load()] == [1]
+            store.close()
+            assert target.read_bytes() == whole[:start]
+
+    def test_a_disk_that_is_full_for_a_while(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = tmp_path / "out"
+        store = Store(target, ordered=True)
+        store.add(1, {"content": "a"})
+        room = [7, 0]  # bytes that the next writes find room for
+
+        class Full(FileIO):
+            def write(self, data: Any) -> int:
+                size = room.pop(0) if room else len(data)
+                if not size:
+                    raise OSError(errno.ENOSPC, "full")
+                return super().write(bytes(data[:size]))
+
+        store._out.close()
+        monkeypatch.setattr(store, "_out", Full(target, "a+"))
+        with pytest.raises(OSError, match="full"):
+            store.add(2, {"content": "b"})
+        assert 2 not in store
+        room[:] = [7, 7]  # short, but not full
+        store.add(2, {"content": "b"})
+        store.close()
+        assert [record["content"] for record in read(target)] == ["a", "b"]
