@@ -22,6 +22,7 @@ from langchain_nscale.cli._exits import (
     error_text,
     exit_code,
 )
+from langchain_nscale.cli._terminal import echo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = exit_code(error)
         if code is None:
             raise
-        click.echo(f"Error: {error_text(error)}", err=True)
+        echo(f"Error: {error_text(error)}", err=True)
         return code
     return result if isinstance(result, int) else 0
 

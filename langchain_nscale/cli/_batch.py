@@ -26,6 +26,7 @@ from langchain_nscale.cli._answer import error_object
 from langchain_nscale.cli._exits import API_ERROR
 from langchain_nscale.cli._inputs import BatchOptions, read_schema
 from langchain_nscale.cli._store import Store, output_paths
+from langchain_nscale.cli._terminal import echo
 from langchain_nscale.models import NscaleModel, Price
 
 _AHEAD = 16  # how far ahead of the slowest line to read, in multiples of the concurrency
@@ -253,11 +254,11 @@ class Batch:
         if usage.cost is None:
             cost = f"at least {cost}" if usage.known_cost else "an unknown amount"
         counts = f"{store.written} done, {store.failed} failed"
-        click.echo(f"{counts}, {usage.total_tokens} tokens, {cost}.", err=True)
+        echo(f"{counts}, {usage.total_tokens} tokens, {cost}.", err=True)
         if store.failed:
-            click.echo(f"The failed lines are in {store.failed_path}.", err=True)
+            echo(f"The failed lines are in {store.failed_path}.", err=True)
         if self._stopped:
-            click.echo(f"Stopped: {self._stopped} Run it again to continue.", err=True)
+            echo(f"Stopped: {self._stopped} Run it again to continue.", err=True)
         return API_ERROR if self._stopped or store.failed else 0
 
 

@@ -22,6 +22,7 @@ from langchain_nscale.cli._inputs import (
     read_schema,
     user_message,
 )
+from langchain_nscale.cli._terminal import echo
 
 
 def main(options: ChatOptions) -> int:
@@ -69,10 +70,10 @@ def answer_once(
     except (errors.NscaleError, OutputParserException) as error:
         if not options.as_json:
             raise
-        click.echo(json.dumps({"error": error_object(error)}, ensure_ascii=False))
+        echo(json.dumps({"error": error_object(error)}, ensure_ascii=False))
         return API_ERROR
     if options.as_json:
-        click.echo(json.dumps(answer.as_dict(model), ensure_ascii=False))
+        echo(json.dumps(answer.as_dict(model), ensure_ascii=False))
     elif options.stats:
-        click.echo(json.dumps(answer.stats(model)), err=True)
+        echo(json.dumps(answer.stats(model)), err=True)
     return INTERRUPTED if answer.interrupted else 0

@@ -6,9 +6,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from langchain_nscale.cli._terminal import harmless, text_for
+
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.markdown import Markdown
+    from collections.abc import Iterator
+
+    from rich.console import Console, ConsoleOptions
+    from rich.segment import Segment
 
 _DIM, _NORMAL = "\x1b[2m", "\x1b[0m"
 _FRAMES = 12  # per second
@@ -31,14 +35,14 @@ class Display:
             return
         before = "" if self._thinking else self._marks[0]
         self._thinking = True
-        sys.stderr.write(before + piece)
+        sys.stderr.write(before + text_for(sys.stderr, piece))
         sys.stderr.flush()
 
     def text(self, piece: str) -> None:
         """Show more of the answer."""
         self._end_reasoning()
         self._ends_line = piece.endswith("\n")
-        sys.stdout.write(piece)
+        sys.stdout.write(text_for(sys.stdout, piece))
         sys.stdout.flush()
 
     def close(self) -> None:
@@ -82,7 +86,7 @@ class MarkdownDisplay(Display):
     def text(self, piece: str) -> None:
         """Show more of the answer."""
         self._end_reasoning()
-        self._tail += piece
+        self._tail += harmless(piece)
         if self._live is None:
             from rich.live import Live  # noqa: PLC0415  # slow to import
 
@@ -91,7 +95,7 @@ class MarkdownDisplay(Display):
             )
             self._live.start(refresh=True)
         if cut := complete_blocks(self._tail):
-            self._console.print(_markdown(self._tail[:cut]))
+            self._console.print(_Markdown(self._tail[:cut]))
             self._tail = self._tail[cut:]
 
     def close(self) -> None:
@@ -102,17 +106,27 @@ class MarkdownDisplay(Display):
             self._live.stop()
             self._live = None
             if tail.strip():
-                self._console.print(_markdown(tail))
+                self._console.print(_Markdown(tail))
 
-    def __rich__(self) -> Markdown:
+    def __rich__(self) -> _Markdown:
         """Return the block that is still growing."""
-        return _markdown(self._tail)
+        return _Markdown(self._tail)
 
 
-def _markdown(text: str) -> Markdown:
-    from rich.markdown import Markdown  # noqa: PLC0415  # slow to import
+class _Markdown:
+    """Markdown without control characters, which encoded links can contain too."""
 
-    return Markdown(text)
+    def __init__(self, text: str) -> None:
+        from rich.markdown import Markdown  # noqa: PLC0415  # slow to import
+
+        # A terminal's own links would hide the address.
+        self._markdown = Markdown(text, hyperlinks=False)
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[Segment]:
+        for segment in console.render(self._markdown, options):
+            yield segment._replace(text=harmless(segment.text))
 
 
 def complete_blocks(text: str) -> int:

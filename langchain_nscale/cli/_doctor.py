@@ -15,6 +15,7 @@ from langchain_nscale._http.token import NO_CREDENTIALS, TOKEN_VARIABLES
 from langchain_nscale._lazy import errors
 from langchain_nscale.cli._exits import API_ERROR, error_text
 from langchain_nscale.cli._inputs import DoctorOptions
+from langchain_nscale.cli._terminal import harmless
 
 _PACKAGES = ("langchain-nscale", "langchain-core", "langchain-openai", "openai", "httpx2")
 _VISIBLE = 4  # characters of the token shown at either end
@@ -38,7 +39,7 @@ def main(options: DoctorOptions) -> int:
                 if passed
                 else click.style("FAIL", fg="red")
             )
-            click.echo(f"{mark} {name}: {text}")
+            click.echo(f"{mark} {name}: {harmless(text)}")
     return API_ERROR if failed else 0
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from langchain_nscale import NscaleModel, list_models
 from langchain_nscale.cli._inputs import ModelsOptions
+from langchain_nscale.cli._terminal import text_for
 
 _FILE_WIDTH = 200  # characters; wide enough that nothing wraps outside a terminal
 _ID_WIDTH = 32  # characters; fits on any terminal
@@ -56,13 +59,18 @@ def models_table(models: Sequence[NscaleModel]) -> Table:
         values = _as_dict(model)
         context = values.get("context_length")
         table.add_row(
-            model.id,
-            model.kind or "?",
+            _plain(model.id),
+            _plain(model.kind or "?"),
             f"{context:,}" if context else "?",
             *(f"{values[key]:g}" if key in values else "?" for key in _PRICES),
             *(_YES_OR_NO.get(str(values.get(key)), "?") for key in _CAPABILITIES),
         )
     return table
+
+
+def _plain(text: str) -> Text:
+    """Return a text from the service without markup and control characters."""
+    return Text(text_for(sys.stdout, text))
 
 
 def _as_dict(model: NscaleModel) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from langchain_nscale.cli._answer import Answer, ask
 from langchain_nscale.cli._display import display_for
 from langchain_nscale.cli._exits import error_text
 from langchain_nscale.cli._inputs import ChatOptions, image_block, user_message
+from langchain_nscale.cli._terminal import echo
+
+_PRIVATE = 0o600  # conversations are for the user alone
 
 HELP = """\
 /model [ID]        show or change the model
@@ -154,17 +157,23 @@ class Session:
             "messages": convert_to_openai_messages(self.messages),
         }
         text = json.dumps(saved, ensure_ascii=False, indent=1)
-        Path(name).expanduser().write_text(text, encoding="utf-8")
+        path = Path(name).expanduser()
+        path.touch(mode=_PRIVATE)
+        path.write_text(text, encoding="utf-8")
         return f"Saved to {name}."
 
     def _load(self, name: str) -> str:
-        saved = json.loads(Path(name).expanduser().read_text(encoding="utf-8"))
+        data = Path(name).expanduser().read_bytes()
         try:
-            self.messages = convert_to_messages(saved["messages"])
-            self._change_model(saved["model"])
-        except (KeyError, TypeError, NotImplementedError) as error:
+            saved = json.loads(data)
+            model, messages = saved["model"], convert_to_messages(saved["messages"])
+            if not isinstance(model, str) or not isinstance(saved["messages"], list):
+                raise TypeError(saved.keys())  # noqa: TRY301  # one message for all problems
+        except Exception as error:  # noqa: BLE001  # a file can contain anything
             msg = f"{name} is not a saved conversation: {error!r}"
             raise ValueError(msg) from None
+        self.messages = messages
+        self._change_model(model)
         return f"Loaded {len(self.messages)} messages from {name}."
 
     def _stats(self) -> str:
@@ -174,7 +183,7 @@ class Session:
 
 
 def _print(text: str) -> None:
-    click.echo(text, err=True)
+    echo(text, err=True)
 
 
 def _reader(commands: list[str]) -> Callable[[], str]:
@@ -217,4 +226,6 @@ def _history_file() -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(state) / "langchain-nscale"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder / "history"
+    history = folder / "history"
+    history.touch(mode=_PRIVATE)
+    return history

@@ -516,3 +516,76 @@ def test_serve() -> None:
         assert done.stdout == "You said: Hi\n"
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 130
+
+
+EVIL = (
+    "A\x1b]52;c;ZXZpbA==\x07B\x1b]0;evil\x07C\x1b[2J\x1b[8mD\x9b31mE\x1bP+q\x1b\\F\rG\x08"
+)
+EVIL_MODEL = {"id": f"a/{EVIL}[bold]:smile:", "object": "model", "owned_by": EVIL}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reply"),
+    [
+        (["chat", "q"], ServerReply(text=EVIL)),
+        (["chat", "q"], ServerReply(text=f"```\n{EVIL}\n```\n")),
+        (["chat", "q"], ServerReply(text="ok", reasoning=EVIL)),
+        (["chat", "q"], ServerReply.error(400, EVIL)),
+        (["chat", "q"], ServerReply.error(404, EVIL)),
+        (["chat", "q", "--no-stream"], ServerReply(text=EVIL)),
+        (["chat", "q", "--json"], ServerReply(text=EVIL)),
+        (["chat", "q", "--stats"], ServerReply(text="ok", finish_reason=EVIL)),
+        (["models"], ServerReply()),
+        (["models", "--json"], ServerReply()),
+        (["doctor"], ServerReply(text=EVIL)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_nothing_controls_the_terminal(arguments: list[str], reply: ServerReply) -> None:
+    with NscaleServer(responder=lambda _: reply, models=[EVIL_MODEL]) as server:
+        terminal = Terminal(
+            *arguments,
+            NSCALE_BASE_URL=server.base_url,
+            NSCALE_SERVICE_TOKEN=server.token,
+        )
+        with terminal:
+            terminal.end()
+    assert terminal.raw
+    for sequence in (
+        "\x1b]52;",
+        "\x1b]0;evil",
+        "\x1b[2J",
+        "\x1b[8m",
+        "\x9b",
+        "\x1bP",
+        "\x08",
+    ):
+        assert sequence not in terminal.raw
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"5",
+        b"[1]",
+        b"no JSON",
+        b"\xff\xfe",
+        b'{"model": 5, "messages": []}',
+        b'{"model": "m", "messages": [5]}',
+        b'{"model": "m", "messages": {"a": 1}}',
+        b"[" * 100_000,
+    ],
+)
+def test_loading_a_broken_file(
+    server: NscaleServer, tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "saved.json"
+    path.write_bytes(content)
+    result = CliRunner().invoke(
+        cli,
+        ["chat", "-i", "--base-url", server.base_url, "--token", server.token],
+        input=f"/load {path}\nHi\n",
+    )
+    assert "is not a saved conversation" in result.output
+    assert "You said: Hi" in result.output
+    assert result.exit_code == 0
