@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypedDict
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
@@ -19,6 +21,27 @@ _POOLS = 32
 LIMITS = httpx2.Limits(
     max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0
 )
+_LOOPBACK = ("localhost", "*.localhost", "127.0.0.1", "[::1]")
+
+
+class _Arguments(TypedDict):
+    limits: httpx2.Limits
+    cookies: CookieJar
+    mounts: dict[str, None]
+
+
+def _arguments() -> _Arguments:
+    """Return the arguments of every client.
+
+    Clients are shared between tokens, so they keep no cookies. A proxy never gets what is
+    meant for this machine: it would see the token in clear text.
+    """
+    no_cookies = DefaultCookiePolicy(allowed_domains=[])
+    return {
+        "limits": LIMITS,
+        "cookies": CookieJar(no_cookies),
+        "mounts": {f"all://{host}": None for host in _LOOPBACK},
+    }
 
 
 class PooledTransport(httpx2.AsyncBaseTransport):
@@ -80,10 +103,10 @@ def make_client(base_url: str) -> httpx2.Client:
         ValueError: A variable of the environment prevents it; the error names it.
     """
     try:
-        return httpx2.Client(limits=LIMITS)
+        return httpx2.Client(**_arguments())
     except (OSError, ValueError, ImportError) as error:
         proxy = usable_proxy(base_url, error)
-        return httpx2.Client(limits=LIMITS, trust_env=False, proxy=proxy)
+        return httpx2.Client(**_arguments(), trust_env=False, proxy=proxy)
 
 
 def make_async_client(base_url: str = "") -> httpx2.AsyncClient:
@@ -96,11 +119,11 @@ def make_async_client(base_url: str = "") -> httpx2.AsyncClient:
     """
     try:
         if {"http", "https", "all"} & getproxies().keys():
-            return httpx2.AsyncClient(limits=LIMITS)
-        return httpx2.AsyncClient(transport=PooledTransport())
+            return httpx2.AsyncClient(**_arguments())
+        return httpx2.AsyncClient(**_arguments(), transport=PooledTransport())
     except (OSError, ValueError, ImportError) as error:
         proxy = usable_proxy(base_url, error)
-        return httpx2.AsyncClient(limits=LIMITS, trust_env=False, proxy=proxy)
+        return httpx2.AsyncClient(**_arguments(), trust_env=False, proxy=proxy)
 
 
 def usable_proxy(base_url: str, error: Exception) -> str | None:
@@ -118,7 +141,7 @@ def usable_proxy(base_url: str, error: Exception) -> str | None:
     proxies = getproxies()
     kind = url.scheme if url.scheme in proxies else "all"
     proxy = proxies.get(kind)
-    if proxy is None or proxy_bypass(url.host):
+    if proxy is None or proxy_bypass(url.host) or url.host in _LOOPBACK:
         return None
     scheme = proxy.partition("://")[0]
     if scheme in ("http", "https"):

@@ -14,9 +14,15 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tracers import BaseTracer
 from langchain_core.tracers.schemas import Run
 
-from langchain_nscale import NscaleError
+from langchain_nscale import (
+    ChatNscale,
+    NscaleError,
+    aclose_connections,
+    close_connections,
+)
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.conditions import ROWS, Condition
+from tests.integration.conftest import MODEL
 from tests.integration.test_chat import WAYS, consume
 
 LOOKS_SERIALISED = {"lc": 1, "type": "secret", "id": ["NSCALE_SERVICE_TOKEN"]}
@@ -112,3 +118,39 @@ async def test_content_that_looks_serialised_is_data(
     assert message.text == text
     assert server.requests[0].json["messages"][0]["content"] == text
     assert "must-not-be-read" not in server.requests[0].body.decode() + repr(message)
+
+
+@WAYS
+async def test_cookies_are_not_kept(server: NscaleServer, way: str) -> None:
+    """The connections are shared, and a cookie may identify the owner of a token."""
+    server.add(ServerReply(text="a", headers={"set-cookie": "session=secret; Path=/"}))
+    for _ in range(2):
+        model = ChatNscale(model=MODEL, **server.settings)
+        await consume(model, "Hi", way)
+    assert len(server.requests) == 2
+    assert all("cookie" not in request.headers for request in server.requests)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY", "http_proxy"])
+@pytest.mark.parametrize("way", ["invoke", "astream"])
+async def test_a_proxy_gets_nothing_for_this_machine(
+    server: NscaleServer,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    variable: str,
+    way: str,
+) -> None:
+    with NscaleServer() as proxy:
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv(variable, proxy.base_url.removesuffix("/v1"))
+        base_url = server.base_url.replace("127.0.0.1", host)
+        close_connections()
+        await aclose_connections()
+        model = ChatNscale(model=MODEL, base_url=base_url, service_token=server.token)
+        await consume(model, "Hi", way)
+        assert len(server.requests) == 1
+        assert proxy.requests == []
+    close_connections()
+    await aclose_connections()
