@@ -49,6 +49,7 @@ class EmbeddingArguments(SettingsArguments, total=False):
     max_chunk_bytes: int
     max_concurrency: int
     encoding_format: EncodingFormat | None
+    empty_text: str | None
     show_progress_bar: bool
     extra_body: Mapping[str, Any] | None
     callbacks: list[NscaleUsageCallbackHandler]
@@ -94,6 +95,10 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
     encoding_format: EncodingFormat | None = None
     """Transfer format of vectors. base64 costs a fraction of float, and both are exact.
     Defaults to base64, and to float once the service has rejected it."""
+
+    empty_text: str | None = Field(default=None, min_length=1)
+    """Text to embed in place of an empty one, for example `" "`. By default an empty text
+    raises a ValueError, because services reject it."""
 
     show_progress_bar: bool = False
     """Whether to show a progress bar (tqdm) on standard error."""
@@ -144,7 +149,7 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
 
         Raises:
             TypeError: `texts` is not a list of strings.
-            ValueError: A text is empty.
+            ValueError: A text is empty, and `empty_text` is not set.
             NscaleError: A request failed. Requests in progress are completed and no new
                 ones are sent; `partial_embeddings` has the vectors that succeeded.
         """
@@ -186,7 +191,7 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
 
         Raises:
             TypeError: `text` is not a string.
-            ValueError: The text is empty.
+            ValueError: The text is empty, and `empty_text` is not set.
             NscaleError: The request failed.
         """
         return self._embed([self._query(text)])[0]
@@ -196,11 +201,11 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
         return (await self._aembed([self._query(text)]))[0]
 
     def _query(self, text: str) -> str:
-        check_text(text)
-        return instructed_query(self.model, self.query_instruction, text)
+        checked = check_text(text, instead_of_empty=self.empty_text)
+        return instructed_query(self.model, self.query_instruction, checked)
 
     def _job(self, texts: Sequence[str]) -> _Job:
-        checked = check_texts(texts)
+        checked = check_texts(texts, self.empty_text)
         batches = split_texts(checked, self.chunk_size, self.max_chunk_bytes)
         return _Job(checked, batches, show_progress=self.show_progress_bar)
 

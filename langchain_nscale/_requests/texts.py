@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from langchain_nscale._model_facts import default_query_instruction
 
 
-def check_texts(texts: Iterable[str]) -> list[str]:
-    """Return texts as a list.
+def check_texts(texts: Iterable[str], instead_of_empty: str | None = None) -> list[str]:
+    """Return texts as a list, with another text in place of empty ones if given.
 
     Raises:
         TypeError: A text is not a string, or `texts` is a single string.
@@ -20,18 +20,22 @@ def check_texts(texts: Iterable[str]) -> list[str]:
     checked = list(texts)
     for number, text in enumerate(checked):
         if not text or not isinstance(text, str):
-            check_text(text, f"texts[{number}]")
+            checked[number] = check_text(text, f"texts[{number}]", instead_of_empty)
     return checked
 
 
-def check_text(text: str, name: str = "text") -> None:
-    """Reject a text that can't be embedded; raises the same errors as `check_texts`."""
+def check_text(text: str, name: str = "text", instead_of_empty: str | None = None) -> str:
+    """Return a text that can be embedded; raises the same errors as `check_texts`."""
     if not isinstance(text, str):
         msg = f"`{name}` is of type {type(text).__name__}: it must be a string."
         raise TypeError(msg)
-    if not text:
-        msg = f"`{name}` is empty: there is nothing to embed. Leave it out."
+    if not (text or instead_of_empty):
+        msg = (
+            f"`{name}` is empty: there is nothing to embed. Leave it out, or set "
+            "`empty_text`, the text to embed instead."
+        )
         raise ValueError(msg)
+    return text or instead_of_empty or ""
 
 
 def split_texts(texts: Sequence[str], max_count: int, max_bytes: int) -> list[range]:

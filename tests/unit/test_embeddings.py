@@ -121,6 +121,19 @@ async def test_bad_texts_are_refused_before_any_request(way: str) -> None:
         await documents(embedder(None), way, "abc")
 
 
+@WAYS
+async def test_a_text_in_place_of_empty_ones(way: str) -> None:
+    embeddings = embedder(empty_text="--", query_instruction="")
+    texts = ["a", "", "abc"]
+    assert await documents(embeddings, way, texts) == [[1.0, 1.0], [2.0, 1.0], [3.0, 1.0]]
+    assert texts == ["a", "", "abc"]
+    assert embeddings.embed_query("") == [2.0, 1.0]
+    with pytest.raises(ValueError, match="empty_text"):
+        embedder(empty_text="")
+    with pytest.raises(TypeError, match=r"texts\[0\]"):
+        await documents(embeddings, way, [None])
+
+
 async def test_bad_queries() -> None:
     with pytest.raises(ValueError, match="`text` is empty"):
         embedder(None).embed_query("")
