@@ -31,6 +31,7 @@ from langchain_nscale.models import NscaleModel, Price
 
 _AHEAD = 16  # how far ahead of the slowest line to read, in multiples of the concurrency
 _MAX_REFUSED = 5  # 403 answers in a row; more are not about single lines
+_MAX_UNREPORTED = 3  # requests without usage before any with usage, under --max-spend
 _OVERRIDES = {
     "model",
     "temperature",
@@ -167,22 +168,35 @@ class Batch:
     def _can_pay(self) -> bool:
         """Whether the money is enough for the requests in flight, as far as is known.
 
-        Each of them is expected to cost as much as the earlier ones did on average.
+        Requests before the first one whose cost is known are sent one by one.
         """
-        limit, usage = self._options.max_spend, self._usage.total
+        limit = self._options.max_spend
         if limit is None or not self._in_flight:
             return True
-        finished = usage.calls - usage.unreported
-        if not finished:
-            return False  # the first one shows what a request costs
-        expected = float(usage.known_cost) * (1 + self._in_flight / finished)
-        return expected < limit
+        cost = self._expected_cost(self._in_flight)
+        return cost is not None and cost < limit
+
+    def _expected_cost(self, in_flight: int = 0) -> float | None:
+        """Return the cost in US dollars, or `None` if no request has a known cost.
+
+        Requests in flight, and those whose usage the service did not report, are expected
+        to cost as much as the others did on average.
+        """
+        usage = self._usage.total
+        known = usage.calls - usage.unreported
+        if not known:
+            return None
+        return float(usage.known_cost) * (1 + (in_flight + usage.unreported) / known)
 
     def _check_spend(self) -> None:
         """Stop the run once it has cost as much as allowed."""
-        limit, cost = self._options.max_spend, self._usage.total.known_cost
-        if limit is not None and float(cost) >= limit and not self._stopped:
+        limit, cost = self._options.max_spend, self._expected_cost() or 0.0
+        if limit is None or self._stopped:
+            return
+        if cost >= limit:
             self._stopped = f"${cost:.6f} spent (--max-spend)."
+        elif not cost and self._usage.total.unreported >= _MAX_UNREPORTED:
+            self._stopped = "The service does not report usage, but --max-spend needs it."
 
     async def _line(self, number: int, raw: bytes) -> None:
         """Send a line; store its result or its failure."""

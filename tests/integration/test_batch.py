@@ -418,6 +418,20 @@ def test_requests_in_flight_count_too(
     assert len(read(tmp_path / "out")) <= 9  # 54 cents
 
 
+@pytest.mark.usefixtures("to_server")
+@pytest.mark.parametrize(("with_usage", "most"), [(0, 3), (1, 9)])
+def test_requests_without_usage_count_too(
+    tmp_path: Path, server: NscaleServer, with_usage: int, most: int
+) -> None:
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0}  # 6 cents
+    server.add(*[ServerReply(text="x", usage=usage)] * with_usage)
+    server.add(*[ServerReply(text="x", usage=False)] * 50)
+    source = write(tmp_path / "in.jsonl", map(str, range(50)))
+    command = ["batch", str(source), str(tmp_path / "out"), "--max-spend", "0.5"]
+    assert run([*command, "--concurrency", "8"]) == 1
+    assert len(read(tmp_path / "out")) <= most
+
+
 @pytest.mark.parametrize("amount", ["nan", "inf", "-1"])
 def test_no_amount(tmp_path: Path, capsys: Any, amount: str) -> None:
     source = write(tmp_path / "in.jsonl", ["1"])
