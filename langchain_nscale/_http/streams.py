@@ -25,7 +25,7 @@ class Reader(Protocol[T_co]):
 
     @property
     def done(self) -> bool:
-        """Whether the reply has ended, so that nothing more has to be read."""
+        """Whether the reply has ended, so that there is nothing more to read."""
 
     @property
     def is_ending(self) -> bool:

@@ -1,4 +1,4 @@
-"""Ends reads that nobody needs any more.
+"""Ends reads of a response whose reply has ended.
 
 Some servers keep the connection open after the reply has ended. Once the model has
 finished, at most usage is still to come, so a read that takes longer is ended by shutting
@@ -21,21 +21,32 @@ if TYPE_CHECKING:
     from langchain_nscale._response import Response
 
 
+class _Timer:
+    """A function to call later, or `None` once it is canceled."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.function: Callable[[], None] | None = function
+
+    def cancel(self) -> None:
+        """Do not call the function."""
+        self.function = None
+
+
 class _Watchdog:
     """Calls functions at their time, in one thread for the whole process."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._cancelled: set[int] = set()
+        self._queue: list[tuple[float, int, _Timer]] = []
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
 
-    def schedule(self, seconds: float, function: Callable[[], None]) -> int:
-        """Call a function after some seconds; return a number to cancel it."""
+    def schedule(self, seconds: float, function: Callable[[], None]) -> _Timer:
+        """Call a function after some seconds, unless its timer is canceled."""
+        timer = _Timer(function)
         with self._condition:
             number = next(self._numbers)
-            heapq.heappush(self._queue, (time.monotonic() + seconds, number, function))
+            heapq.heappush(self._queue, (time.monotonic() + seconds, number, timer))
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._run, name="nscale-watchdog", daemon=True
@@ -43,12 +54,7 @@ class _Watchdog:
                 self._thread.start()
             elif self._queue[0][1] == number:
                 self._condition.notify()
-            return number
-
-    def cancel(self, number: int) -> None:
-        """Cancel a function that has not been called."""
-        with self._condition:
-            self._cancelled.add(number)
+        return timer
 
     def _run(self) -> None:
         while True:
@@ -56,16 +62,14 @@ class _Watchdog:
                 if not self._queue:
                     self._thread = None
                     return
-                due, number, function = self._queue[0]
+                due, _, timer = self._queue[0]
                 wait = due - time.monotonic()
-                if number in self._cancelled or wait <= 0:
-                    heapq.heappop(self._queue)
-                    is_cancelled = number in self._cancelled
-                    self._cancelled.discard(number)
-                else:
+                if wait > 0 and timer.function is not None:
                     self._condition.wait(wait)
                     continue
-            if not is_cancelled:
+                heapq.heappop(self._queue)
+                function = timer.function
+            if function is not None:
                 function()
 
 
@@ -85,13 +89,10 @@ def end_reads_after(response: Response, seconds: float) -> Callable[[], None]:
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
 
-    with suppress(RuntimeError):
-        handle = asyncio.get_running_loop().call_later(seconds, shut_down)
-        if _is_async(response):
-            return handle.cancel
-        handle.cancel()
-    number = _watchdog.schedule(seconds, shut_down)
-    return lambda: _watchdog.cancel(number)
+    if _is_async(response):
+        with suppress(RuntimeError):  # an event loop that is not asyncio's
+            return asyncio.get_running_loop().call_later(seconds, shut_down).cancel
+    return _watchdog.schedule(seconds, shut_down).cancel
 
 
 def _socket_of(response: Any) -> Any:

@@ -166,7 +166,7 @@ class Batch:
         )
 
     def _can_pay(self) -> bool:
-        """Whether the money is enough for the requests in flight, as far as is known.
+        """Whether another request is likely to stay below `--max-spend`.
 
         Requests before the first one whose cost is known are sent one by one.
         """
