@@ -32,11 +32,20 @@ PARTS = [
     b"data: [DONE]\n\n",
     b"\r\n",
     b"\xef\xbb\xbf",
+    # Loose forms: pings, nulls, halves of an emoji, a whole reply, nesting.
+    b": ping\n\ndata: {}\n\ndata: null\n\nevent: ping\n\n",
+    chunk({"content": None, "tool_calls": [{"index": None, "function": None}, None]}),
+    b'data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": "\\ude00"}}]}\n\n',
+    b'{"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}',
+    b'data: {"choices": [{"finish_reason": "abort"}], "usage": {"prompt_tokens": "NaN"}}\n\n',
+    b"[" * 300,
 ]
+TYPES = ("text/event-stream", "application/json", "text/plain")
 
 
 def built(data: bytes) -> list[bytes]:
-    """Pieces of a stream: each byte below 16 stands for a part, the rest for itself."""
+    """Pieces of a stream: a low byte stands for a part, any other for itself."""
     pieces = []
     text = bytearray()
     for byte in data:
@@ -61,7 +70,8 @@ def test_one(data: bytes) -> None:
     if decoded(pieces) != decoded([whole]) and whole:
         msg = "how a stream is cut changes its events"
         raise AssertionError(msg)
-    got = response(b"", content_type="text/event-stream")
+    kind = TYPES[len(data) % len(TYPES)]
+    got = response(b"", content_type=kind)
     for writer in (ChunkWriter(), ChunkWriter(v1=True), EventWriter()):
         reader = StreamReader(got, writer, None, ReplyOptions(think_tags="both"))
         with suppress(NscaleError):
@@ -70,9 +80,9 @@ def test_one(data: bytes) -> None:
             list(reader.flush())
         reader.partial()
     body = whole.removeprefix(b"data: ")
-    for kind in ("application/json", "text/event-stream"):
+    for each in TYPES:
         with suppress(NscaleError):
-            chat_result(response(body, content_type=kind))
+            chat_result(response(body, content_type=each))
     status_error(response(body, status=400), body)
 
 
