@@ -282,7 +282,7 @@ def network_error(error: Exception, request: Any, retries: int = 0) -> NscaleErr
         advice = _PROXY_ADVICE
     failure = cls(f"{message} {advice}", request=public_request(request), retries=retries)
     if is_untrusted:
-        failure.is_retryable = failure.is_retried = False  # type: ignore[misc]  # of this error
+        failure.is_retryable = failure.is_retried = False
     failure.__cause__ = error
     return failure
 
@@ -311,8 +311,9 @@ def _forget_token(error: BaseException | None) -> None:
     """
     while error is not None:
         error.__traceback__ = None
-        if getattr(error, "_request", None) is not None:
-            error.request = public_request(error.request)  # type: ignore[attr-defined]  # `_request` implies it
+        fault: Any = error
+        if getattr(fault, "_request", None) is not None:
+            fault.request = public_request(fault.request)
         error = error.__cause__ or error.__context__
 
 

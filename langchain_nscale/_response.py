@@ -12,40 +12,51 @@ class Response(Protocol):
     @property
     def status_code(self) -> int:
         """The HTTP status."""
+        ...
 
     @property
     def is_success(self) -> bool:
         """Whether the status is 2xx."""
+        ...
 
     @property
     def headers(self) -> Mapping[str, str]:
         """The headers, by name in any letter case."""
+        ...
 
     @property
     def content(self) -> bytes:
         """The body, once it has been read."""
+        ...
 
     @property
     def request(self) -> Any:
         """The request; `Any` because its type depends on the library."""
+        ...
 
     def read(self) -> bytes:
         """Read the body."""
+        ...
 
     async def aread(self) -> bytes:
         """Read the body of an async response."""
+        ...
 
     def iter_bytes(self) -> Iterator[bytes]:
         """Iterate over the decompressed body as it arrives."""
+        ...
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:
         """Iterate over the decompressed body of an async response."""
+        ...
 
     def close(self) -> None:
         """Release the connection."""
+        ...
 
     async def aclose(self) -> None:
         """Release the connection of an async response."""
+        ...
 
 
 class Sent(NamedTuple):

@@ -25,7 +25,7 @@ from pydantic.json_schema import (
     JsonSchemaMode,
     JsonSchemaValue,
 )
-from pydantic_core import CoreSchema, PydanticOmit
+from pydantic_core import PydanticOmit
 from typing_extensions import Self
 
 from langchain_nscale._failures import library
@@ -79,7 +79,7 @@ class _JsonFieldsOnly(GenerateJsonSchema):
 
     def handle_invalid_for_json_schema(
         self,
-        schema: CoreSchema,  # noqa: ARG002  # interface
+        schema: Any,  # noqa: ARG002  # interface
         error_info: str,  # noqa: ARG002  # interface
     ) -> JsonSchemaValue:
         raise PydanticOmit

@@ -355,19 +355,20 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         """Return the state to pickle, without the token; see `NscaleSettings`."""
-        state = super().__getstate__()
-        state["__dict__"].pop("_serialized", None)
+        state: dict[Any, Any] = super().__getstate__()
+        fields: dict[str, Any] = state["__dict__"]
+        fields.pop("_serialized", None)
         return state
 
     def __copy__(self) -> Self:
         """Copy without the cached description, which `model_copy(update=)` outdates."""
         copied = super().__copy__()
-        copied.__dict__.pop("_serialized", None)
+        vars(copied).pop("_serialized", None)
         return copied
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field, and discard the cached description used in caches and traces."""
-        self.__dict__.pop("_serialized", None)
+        vars(self).pop("_serialized", None)
         follows = name == "model_name" and self._has_derived_profile()
         super().__setattr__(name, value)
         if follows:
@@ -866,8 +867,7 @@ def _add_counts(total: Any, value: Any) -> Any:
     """Add the figures of two `token_usage` objects, nested ones included."""
     if isinstance(total, dict) and isinstance(value, dict):
         return {k: _add_counts(total.get(k), value.get(k)) for k in {**total, **value}}
-    numbers = isinstance(total, (int, float)) and isinstance(value, (int, float))
-    if numbers:
+    if isinstance(total, (int, float)) and isinstance(value, (int, float)):
         return total + value
     return total if value is None else value
 

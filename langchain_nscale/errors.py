@@ -74,7 +74,7 @@ class NscaleError(ModelError):
     """
 
     advice: ClassVar[str] = ""
-    is_retried: ClassVar[bool] = False
+    is_retried: bool = False
     statuses: ClassVar[frozenset[int]] = frozenset()
     partial_embeddings: list[list[float] | None] | None = None
 

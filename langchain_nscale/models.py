@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from difflib import SequenceMatcher
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from langchain_core.language_models import ModelProfile
 
@@ -158,10 +158,13 @@ def price_table(prices: Prices) -> dict[str, Price]:
     Raises:
         ValueError: A price is not a pair of numbers.
     """
-    if not isinstance(prices, Mapping):
-        prices = {model.id: model for model in prices}
-    table = {}
-    for model, entry in prices.items():
+    entries: Mapping[str, Any]
+    if isinstance(prices, Mapping):
+        entries = cast("Mapping[str, Any]", prices)  # a mapping is also iterable
+    else:
+        entries = {model.id: model for model in prices}
+    table: dict[str, Price] = {}
+    for model, entry in entries.items():
         if isinstance(entry, NscaleModel):
             price = entry.price
         else:

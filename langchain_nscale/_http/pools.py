@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TypedDict
+from typing import Any, TypedDict
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
@@ -81,19 +81,19 @@ class PooledTransport(httpx2.AsyncBaseTransport):
 class _Released(httpx2.AsyncByteStream):
     """A response's body that calls `release` once when it is closed."""
 
-    def __init__(self, stream: object, release: Callable[[], None]) -> None:
+    def __init__(self, stream: Any, release: Callable[[], None]) -> None:
         self._stream = stream
         self._release: Callable[[], None] | None = release
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._stream.__aiter__()  # type: ignore[attr-defined,no-any-return]  # an async stream
+        return self._stream.__aiter__()  # type: ignore[no-any-return]  # an async stream
 
     async def aclose(self) -> None:
         """Close the stream."""
         release, self._release = self._release, None
         if release is not None:
             release()
-        await self._stream.aclose()  # type: ignore[attr-defined]  # an async stream
+        await self._stream.aclose()
 
 
 def make_client(base_url: str) -> httpx2.Client:

@@ -22,24 +22,30 @@ class Reader(Protocol[T_co]):
     @property
     def stall_after(self) -> float | None:
         """Seconds of silence after which the stream has stalled; `None` for no limit."""
+        ...
 
     @property
     def done(self) -> bool:
         """Whether the reply has ended, so that there is nothing more to read."""
+        ...
 
     @property
     def is_ending(self) -> bool:
         """Whether the model has finished, so that at most usage is still to come."""
+        ...
 
     @property
     def grace(self) -> float:
         """Seconds to wait for usage after the model has finished."""
+        ...
 
     def feed(self, data: bytes) -> Iterator[T_co]:
         """Take the next bytes; yield the items that they complete."""
+        ...
 
     def flush(self, cause: NscaleError | None = None) -> Iterator[T_co]:
         """Finish, after the end of the bytes or after the fault `cause`."""
+        ...
 
 
 def read_stream(response: Response, reader: Reader[T]) -> Generator[T, None, None]:

@@ -178,7 +178,7 @@ class _LastOfBrokenCalls(AIMessageChunk):
     """
 
     @property  # type: ignore[misc]  # as mocks do it
-    def __class__(self) -> Any:
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return AIMessageChunk
 
     @classmethod
@@ -186,7 +186,9 @@ class _LastOfBrokenCalls(AIMessageChunk):
         return AIMessageChunk.lc_id()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return copyreg.__newobj__, (AIMessageChunk,), self.__getstate__()  # type: ignore[attr-defined]  # for pickles
+        # copyreg's own function, so that reading it back needs no module of ours.
+        new = getattr(copyreg, "__newobj__")  # noqa: B009  # missing in the stubs
+        return new, (AIMessageChunk,), self.__getstate__()
 
     def __radd__(self, left: Any) -> Any:
         """Merge, with broken calls as they are in a reply that is not streamed."""

@@ -94,6 +94,7 @@ def _in_order(data: Any, count: int) -> list[list[float]]:
         raise _UnusableError(msg)
     vectors: list[list[float]] = [[]] * count
     for position, entry in enumerate(entries):
+        vector: list[float] = []
         try:
             index = entry.get("index", position)
             vector = _vector(entry["embedding"])

@@ -19,12 +19,15 @@ class Writer(Protocol[T_co]):
 
     def write(self, reply: Reply, deltas: Sequence[Delta]) -> Sequence[T_co]:
         """Return the items for the next deltas."""
+        ...
 
     def finish(self, reply: Reply) -> Sequence[T_co]:
         """Return the items that end the reply."""
+        ...
 
     def partial(self, reply: Reply) -> AIMessage | None:
         """Return the message written so far, or `None` before the first delta."""
+        ...
 
 
 class BlockNumbers(dict[Any, int]):

@@ -51,7 +51,7 @@ def encoder(tokenizer: object) -> Callable[[str], list[int]]:
             )
             raise ValueError(msg)
         tokenizer = _from_file(str(tokenizer))
-    encode: Any = tokenizer.encode  # type: ignore[attr-defined]  # see the docstring
+    encode: Any = getattr(tokenizer, "encode")  # noqa: B009  # see the docstring
 
     def token_ids(text: str) -> list[int]:
         encoded = encode(text, add_special_tokens=False)

@@ -187,8 +187,8 @@ def response_format(
     schema: dict[str, Any] | type, *, strict: bool | None = None
 ) -> dict[str, Any]:
     """Return the `response_format` for a schema, or `schema` itself if it is one."""
-    if is_response_format(schema):
-        return schema  # type: ignore[return-value]  # a dict
+    if isinstance(schema, dict) and is_response_format(schema):
+        return schema
     converted = json_schema(schema, strict=strict)
     name = converted.get("title") or "response"
     inner: dict[str, Any] = {

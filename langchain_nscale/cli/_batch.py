@@ -13,6 +13,7 @@ from typing import Any
 import click
 from langchain_core.messages import (
     AIMessage,
+    BaseMessage,
     HumanMessage,
     SystemMessage,
     convert_to_messages,
@@ -293,6 +294,7 @@ def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]
     if ("prompt" in line) == ("messages" in line):
         msg = "the line needs either `prompt` or `messages`"
         raise ValueError(msg)
+    messages: list[BaseMessage]
     if "messages" in line:
         messages = convert_to_messages(line["messages"])
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 API_ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
 
@@ -18,13 +20,14 @@ def exit_code(error: Exception) -> int | None:
 
 def error_text(error: BaseException) -> str:
     """Return an error as one line, without pydantic's additions."""
-    errors = getattr(error, "errors", None)
+    errors: Any = getattr(error, "errors", None)
     if callable(errors):
+        problems: Any = errors()
         text = "; ".join(
             f"{'.'.join(map(str, one['loc']))}: {one['msg']}"
             if one["loc"]
             else one["msg"]
-            for one in errors()
+            for one in problems
         )
         return text.replace("Value error, ", "")
     return str(error) or type(error).__name__

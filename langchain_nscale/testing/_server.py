@@ -223,6 +223,7 @@ class NscaleServer:
     async def _chat(self, request: Request) -> Response:
         if rejection := await self._record(request):
             return rejection
+        body: Any
         try:
             body = json.loads(await request.body(), parse_constant=_reject_constant)
         except ValueError:

@@ -38,7 +38,8 @@ PARTS = [
     b'data: {"choices": [{"delta": {"content": "\\ud83d"}}]}\n\n',
     b'data: {"choices": [{"delta": {"content": "\\ude00"}}]}\n\n',
     b'{"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}',
-    b'data: {"choices": [{"finish_reason": "abort"}], "usage": {"prompt_tokens": "NaN"}}\n\n',
+    chunk(finish_reason="abort"),
+    b'data: {"choices": [], "usage": {"prompt_tokens": "NaN"}}\n\n',
     b"[" * 300,
 ]
 TYPES = ("text/event-stream", "application/json", "text/plain")
