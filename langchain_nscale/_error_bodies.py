@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
@@ -142,7 +143,10 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             seconds = float(value) / unit
         except ValueError:
             try:
-                seconds = parsedate_to_datetime(value).timestamp() - time()
+                date = parsedate_to_datetime(value)
+                if date.tzinfo is None:  # obsolete forms, which mean UTC
+                    date = date.replace(tzinfo=timezone.utc)
+                seconds = date.timestamp() - time()
             except (ValueError, TypeError, OverflowError):
                 continue
         # NaN fails both comparisons and is dropped together with infinity.

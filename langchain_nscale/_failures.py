@@ -6,10 +6,11 @@ headers, and the tracebacks of HTTP libraries, whose frames hold the token, are 
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx2
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from langchain_nscale._response import Response
     from langchain_nscale.errors import NscaleError
 
+T = TypeVar("T")
+_START = 10_000  # bytes of a body that can become an excerpt
+_SHORTEST_TOKEN = 8  # characters; anything shorter could be part of a word
+_HIDDEN = "[service token]"
 _CLIENT_ERRORS, _SERVER_ERRORS = 400, 500  # the first status of each kind
 _PROXY_AUTHENTICATION = 407
 
@@ -79,6 +84,7 @@ def status_error(response: Response, content: bytes, retries: int = 0) -> Nscale
         retries: Number of retries before this response.
     """
     status = response.status_code
+    content = without_token(content, response)
     body = decode_body(content)
     error = error_object(body) or {}
     message = error_message(error)
@@ -111,6 +117,7 @@ def reported_error(
         response: The HTTP response, with a 2xx status.
         partial: The message received before it.
     """
+    body = without_token(body, response)
     error = error_object(body) or {}
     message = error_message(error) or excerpt(str(body))
     status = error_status(error, message) or 0
@@ -138,7 +145,8 @@ def malformed_response(
         content: The bytes in question.
         partial: The message received before them.
     """
-    start = excerpt(content.decode("utf-8", "replace")) or "(empty)"
+    content = without_token(content, response)
+    start = excerpt(content[:_START].decode("utf-8", "replace")) or "(empty)"
     cls = errors.NscaleMalformedResponseError
     return cls(
         f"Nscale answered {response.status_code}, but {problem}. "
@@ -147,6 +155,22 @@ def malformed_response(
         partial=partial,
         **_details(response.headers, decode_body(content)),
     )
+
+
+def oversized_response(
+    response: Response, limit: int | None, partial: AIMessage | None = None
+) -> NscaleError:
+    """Return the error for a 2xx response that is larger than `max_response_bytes`."""
+    cls = errors.NscaleMalformedResponseError
+    error = cls(
+        f"Nscale answered {response.status_code} with more than {limit} bytes. Raise "
+        "`max_response_bytes` if that is what you expect.",
+        response=public_response(response),
+        partial=partial,
+        **_details(response.headers, None),
+    )
+    error.is_retryable = False
+    return error
 
 
 def _class_for(status: int, error: Mapping[str, Any], message: str) -> type[NscaleError]:
@@ -280,11 +304,38 @@ def network_error(error: Exception, request: Any, retries: int = 0) -> NscaleErr
         )
     elif "407" in detail:
         advice = _PROXY_ADVICE
+    elif _out_of_files(error):
+        message = f"This process has too many open files to connect to {host} ({detail})."
+        advice = "Lower the concurrency, or raise the limit (`ulimit -n`)."
     failure = cls(f"{message} {advice}", request=public_request(request), retries=retries)
     if is_untrusted:
         failure.is_retryable = failure.is_retried = False
     failure.__cause__ = error
     return failure
+
+
+def _out_of_files(error: BaseException | None) -> bool:
+    """Whether the system refused a socket because of the limit on open files."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def overdue_call(
+    seconds: float | None,
+    request: Any,
+    partial: AIMessage | None = None,
+    retries: int = 0,
+) -> NscaleError:
+    """Return the error for a call that took longer than `total_timeout`."""
+    return errors.NscaleTimeoutError(
+        f"The call took longer than {seconds} s. Raise `total_timeout`, or try again.",
+        request=public_request(request),
+        partial=partial,
+        retries=retries,
+    )
 
 
 def unusable_client(fault: RuntimeError, is_users: bool) -> Exception:
@@ -319,22 +370,55 @@ def _forget_token(error: BaseException | None) -> None:
 
 def public_request(request: Any) -> httpx2.Request:
     """Return a copy of a request without headers and body, so that it can be logged."""
-    return httpx2.Request(request.method, str(request.url))
+    url = str(request.url).partition("?")[0]  # the query may hold keys
+    return httpx2.Request(request.method, url)
 
 
 def public_response(response: Response, content: bytes = b"") -> httpx2.Response:
     """Return a copy of a response that holds neither the token nor a connection."""
-    headers = {
-        name: value
-        for name, value in response.headers.items()
-        if name.lower() not in {"content-encoding", "content-length", "set-cookie"}
-    }
     return httpx2.Response(
         response.status_code,
-        headers=headers,
+        headers=public_headers(response),
         content=content,
         request=public_request(response.request),
     )
+
+
+def public_headers(response: Response) -> dict[str, str]:
+    """Return the headers of a response that are safe to show."""
+    return {
+        name: without_token(value, response)
+        for name, value in response.headers.items()
+        if name.lower() not in {"content-encoding", "content-length", "set-cookie"}
+    }
+
+
+def without_token(value: T, response: Response) -> T:
+    """Return what a response contains without the service token.
+
+    Servers and proxies that echo a request's headers would put it into errors and logs.
+
+    Args:
+        value: Text, bytes, or JSON of which to replace the text.
+        response: The response to the request that had the token.
+    """
+    header = response.request.headers.get("authorization", "")
+    token = header.removeprefix("Bearer ")
+    if len(token) < _SHORTEST_TOKEN:
+        return value
+    return cast("T", _replaced(value, token))
+
+
+def _replaced(value: Any, token: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(token, _HIDDEN)
+    if isinstance(value, bytes):
+        return value.replace(token.encode(), _HIDDEN.encode())
+    if isinstance(value, dict):
+        return {_replaced(k, token): _replaced(v, token) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, token) for item in value]
+    return value
 
 
 # --- HTTP libraries -------------------------------------------------------------------

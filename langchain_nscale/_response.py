@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, cast
 
 
 class Response(Protocol):
@@ -57,6 +58,27 @@ class Response(Protocol):
     async def aclose(self) -> None:
         """Release the connection of an async response."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResponse:
+    """A response whose body has been read."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes
+    request: Any
+
+    @classmethod
+    def of(cls, response: Response, content: bytes) -> Response:
+        """Combine a response with the body that was read from it."""
+        read = cls(response.status_code, response.headers, content, response.request)
+        return cast("Response", read)  # nobody reads or closes it again
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return self.status_code // 100 == 2  # noqa: PLR2004  # 2xx
 
 
 class Sent(NamedTuple):

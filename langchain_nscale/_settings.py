@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import httpx2
 from pydantic import (
@@ -29,6 +30,7 @@ from pydantic_core import PydanticOmit
 from typing_extensions import Self
 
 from langchain_nscale._failures import library
+from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import (
     NO_CREDENTIALS,
     Token,
@@ -36,6 +38,7 @@ from langchain_nscale._http.token import (
     token_from_environment,
 )
 from langchain_nscale._http.transport import (
+    DEFAULT_MAX_RESPONSE_BYTES,
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
     Transport,
@@ -63,11 +66,13 @@ class SettingsArguments(TypedDict, total=False):
 
     service_token: Token | None
     api_key: Token | None
-    base_url: str
+    base_url: str | None
     allow_insecure_http: bool
     timeout: Any
     request_timeout: Any
-    max_retries: int
+    max_retries: int | None
+    total_timeout: float | None
+    max_response_bytes: int | None
     default_headers: Mapping[str, str] | None
     default_query: Mapping[str, object] | None
     http_client: Any
@@ -114,6 +119,14 @@ class NscaleSettings(BaseModel):
     max_retries: int = DEFAULT_MAX_RETRIES
     """Maximum number of retries after a transient failure."""
 
+    total_timeout: float | None = None
+    """Limit in seconds for a whole call: retries, waits and the stream included. The
+    default is no limit; `timeout` limits each phase of each attempt."""
+
+    max_response_bytes: int | None = DEFAULT_MAX_RESPONSE_BYTES
+    """Largest size of a response in bytes, decompressed; a larger one is an error.
+    `None` for no limit."""
+
     default_headers: Mapping[str, str] | None = None
     """Headers to send with every request."""
 
@@ -154,6 +167,13 @@ class NscaleSettings(BaseModel):
         if query:
             self.default_query = {**query, **(self.default_query or {})}
         _timeouts(self.request_timeout)
+        for name in ("total_timeout", "max_response_bytes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                msg = (
+                    f"`{name}` is {value!r}: use a number above 0, or None for no limit."
+                )
+                raise ValueError(msg)
         if self.max_retries < 0:
             msg = f"`max_retries` is {self.max_retries}: it can't be negative."
             raise ValueError(msg)
@@ -219,6 +239,8 @@ class NscaleSettings(BaseModel):
             token=self.service_token,
             timeout=_timeouts(call.get("timeout", self.request_timeout)),
             max_retries=self._max_retries(call),
+            total_timeout=self.total_timeout,
+            max_response_bytes=self.max_response_bytes,
             headers=headers or None,
             query=query or None,
             client=self.http_client,
@@ -231,13 +253,13 @@ class NscaleSettings(BaseModel):
         body: Mapping[str, Any],
         *,
         stream: bool = False,
-        first_attempt: int = 0,
+        retries: Retries | None = None,
         call: Mapping[str, Any] | None = None,
     ) -> Sent:
         """POST a body; if the model is unknown, the error suggests similar ones."""
         transport = self._transport(call)
         try:
-            return transport.send(path, body, stream=stream, first_attempt=first_attempt)
+            return transport.send(path, body, stream=stream, retries=retries)
         except errors.NscaleModelNotFoundError as error:
             with suppress(errors.NscaleError):
                 models = fetch_models(for_hint(transport), refresh=False)
@@ -250,20 +272,23 @@ class NscaleSettings(BaseModel):
         body: Mapping[str, Any],
         *,
         stream: bool = False,
-        first_attempt: int = 0,
+        retries: Retries | None = None,
         call: Mapping[str, Any] | None = None,
     ) -> Sent:
         """Async version of `_send`."""
         transport = self._transport(call)
         try:
-            return await transport.asend(
-                path, body, stream=stream, first_attempt=first_attempt
-            )
+            return await transport.asend(path, body, stream=stream, retries=retries)
         except errors.NscaleModelNotFoundError as error:
             with suppress(errors.NscaleError):
                 models = await afetch_models(for_hint(transport), refresh=False)
-                add_suggestions(error, body["model"], models)
+                # Comparing thousands of IDs takes too long for the event loop.
+                await asyncio.to_thread(add_suggestions, error, body["model"], models)
             raise
+
+    def _retries(self, call: Mapping[str, Any]) -> Retries:
+        """Return the attempts of a call."""
+        return Retries(self._max_retries(call), self.total_timeout)
 
     def _max_retries(self, call: Mapping[str, Any]) -> int:
         limit = call.get("max_retries")
@@ -316,6 +341,8 @@ def check_names(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, An
     names = setting_names(cls)
     if not values.keys() <= names.keys():
         reject_unknown(cls, values, set(names))
+    if None in values.values():
+        values = _without_unset(cls, values)
     own = _own_names(cls)
     if values.keys() <= own:
         return dict(values)
@@ -331,6 +358,19 @@ def setting_names(cls: type[BaseModel]) -> dict[str, str]:
             for name, field in base.model_fields.items():
                 names.update(dict.fromkeys((name, *_aliases(field)), name))
     return names
+
+
+def _without_unset(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop `None` where it is not a value of its own: it means the default."""
+    names, fields = setting_names(cls), cls.model_fields
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None
+        or fields[names[name]].is_required()
+        or type(None) in get_args(fields[names[name]].annotation)
+        or fields[names[name]].annotation is Any
+    }
 
 
 @lru_cache(maxsize=128)

@@ -36,7 +36,6 @@ from langchain_core.utils.utils import LC_ID_PREFIX
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
 
-from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.streams import aread_stream, read_stream
 from langchain_nscale._lazy import errors
 from langchain_nscale._model_facts import (
@@ -148,15 +147,15 @@ class ChatArguments(SettingsArguments, total=False):
     logprobs: bool | None
     top_logprobs: int | None
     reasoning_effort: str | None
-    streaming: bool
-    stream_usage: bool
+    streaming: bool | None
+    stream_usage: bool | None
     stream_chunk_timeout: float | None
     reasoning_history: ReasoningHistory
     merge_system_messages: bool | None
     think_tags: ThinkTags | None
     tokenizer: Any
     include_response_headers: bool
-    model_kwargs: dict[str, Any]
+    model_kwargs: dict[str, Any] | None
     extra_body: Mapping[str, Any] | None
     name: str | None
     cache: BaseCache | bool | None
@@ -562,16 +561,13 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         A stream that fails before its first item is requested again.
         """
         body = self._body(messages, stop, kwargs, stream=True)
-        retries = Retries(self._max_retries(kwargs))
-        attempt = 0
+        retries = self._retries(kwargs)
         while True:
-            sent = self._send(
-                _PATH, body, stream=True, first_attempt=attempt, call=kwargs
-            )
+            sent = self._send(_PATH, body, stream=True, retries=retries, call=kwargs)
             reader = self._reader(sent, body, kwargs, new_writer())
             has_begun = False
             try:
-                for item in read_stream(sent.response, reader):
+                for item in read_stream(sent.response, reader, retries):
                     has_begun = True
                     yield item
             except errors.NscaleError as error:
@@ -581,7 +577,6 @@ class ChatNscale(NscaleSettings, BaseChatModel):
                     raise
             else:
                 return
-            attempt = sent.retries + 1
             time.sleep(delay)
 
     async def _areceive(
@@ -593,16 +588,17 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> AsyncGenerator[T, None]:
         """Async version of `_receive`."""
         body = self._body(messages, stop, kwargs, stream=True)
-        retries = Retries(self._max_retries(kwargs))
-        attempt = 0
+        retries = self._retries(kwargs)
         while True:
             sent = await self._asend(
-                _PATH, body, stream=True, first_attempt=attempt, call=kwargs
+                _PATH, body, stream=True, retries=retries, call=kwargs
             )
             reader = self._reader(sent, body, kwargs, new_writer())
             has_begun = False
             try:
-                async with aclosing(aread_stream(sent.response, reader)) as items:
+                async with aclosing(
+                    aread_stream(sent.response, reader, retries)
+                ) as items:
                     async for item in items:
                         has_begun = True
                         yield item
@@ -613,7 +609,6 @@ class ChatNscale(NscaleSettings, BaseChatModel):
                     raise
             else:
                 return
-            attempt = sent.retries + 1
             await asyncio.sleep(delay)
 
     def _reader(
@@ -624,7 +619,13 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         writer: Writer[T],
     ) -> StreamReader[T]:
         options = self._reply_options(sent, body, call)
-        return StreamReader(sent.response, writer, self.stream_chunk_timeout, options)
+        return StreamReader(
+            sent.response,
+            writer,
+            self.stream_chunk_timeout,
+            options,
+            self.max_response_bytes,
+        )
 
     def _reply_options(
         self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]

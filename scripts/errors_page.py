@@ -28,9 +28,11 @@ never contains the service token.
 
 "Retryable" means the same request may succeed later. ChatNscale retries HTTP, connection
 and timeout errors up to `max_retries` times (2 by default), with exponential backoff or
-the server's Retry-After, but never after the first token has been delivered. "Retried"
-names these errors. A request that failed for lack of credit is never retried: the service
-receives it once, where an integration built on the OpenAI SDK sends it three times.
+the server's Retry-After plus some random time, but never after the first token has been
+delivered. "Retried" names these errors. `timeout` limits each phase of each attempt;
+`total_timeout` limits the whole call. A request that failed for lack of credit is never
+retried: the service receives it once, where an integration built on the OpenAI SDK sends
+it three times.
 
 An invalid setting or message raises a `ValueError` (or `TypeError`) before anything is
 sent; it names the field or the variable.

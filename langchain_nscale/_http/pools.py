@@ -1,27 +1,75 @@
-"""Many small connection pools instead of one large pool, for concurrent async calls.
+"""The connection pools behind the shared clients.
 
 httpcore checks every connection of a pool whenever a request begins or ends, with a
-system call for each idle one. With 200 concurrent calls this dominates the cost of a
-call; with the load spread over 32 pools the cost becomes negligible.
+system call for each idle one. With 200 concurrent async calls this dominates the cost of
+a call; with the load spread over 32 pools the cost becomes negligible.
+
+A pool that has been idle for a while is replaced, which closes its connections: httpcore
+itself only closes them at the pool's next request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypedDict
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
+from langchain_nscale._http.watchdog import call_later
+
+try:
+    import resource
+except ImportError:  # Windows, which has no limit on sockets
+    resource = None  # type: ignore[assignment]
+
 _POOLS = 32
-# Connections are opened on demand, so the caller's concurrency is the only limit; idle
-# ones are kept for the next burst.
-LIMITS = httpx2.Limits(
-    max_connections=None, max_keepalive_connections=None, keepalive_expiry=30.0
-)
+KEEPALIVE = 30.0  # seconds after which idle connections are closed
+# At most this many connections are opened at once, and others wait: while a process is
+# busy opening thousands, the time limit for connecting would run out.
+_CONNECTING = 64
 _LOOPBACK = ("localhost", "*.localhost", "127.0.0.1", "[::1]")
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    """Return options that notice dead connections after about two minutes."""
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    for name, value in (
+        ("TCP_KEEPIDLE", 60),
+        ("TCP_KEEPALIVE", 60),  # the same on macOS
+        ("TCP_KEEPINTVL", 15),
+        ("TCP_KEEPCNT", 4),
+        ("TCP_USER_TIMEOUT", 120_000),  # milliseconds
+    ):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options
+
+
+def max_connections() -> int | None:
+    """Return how many connections this process can hold open; others wait for one.
+
+    This is three quarters of its limit on open files.
+    """
+    if resource is None:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if limit == resource.RLIM_INFINITY else max(limit * 3 // 4, 1)
+
+
+def _limits(pools: int = 1) -> httpx2.Limits:
+    connections = max_connections()
+    return httpx2.Limits(
+        max_connections=connections and max(connections // pools, 1),
+        max_keepalive_connections=None,
+        keepalive_expiry=KEEPALIVE,
+    )
 
 
 class _Arguments(TypedDict):
@@ -38,48 +86,196 @@ def _arguments() -> _Arguments:
     """
     no_cookies = DefaultCookiePolicy(allowed_domains=[])
     return {
-        "limits": LIMITS,
+        "limits": _limits(),
         "cookies": CookieJar(no_cookies),
         "mounts": {f"all://{host}": None for host in _LOOPBACK},
     }
+
+
+class SingleTransport(httpx2.BaseTransport):
+    """Sends sync requests through one pool, which it replaces once it is idle."""
+
+    def __init__(self) -> None:
+        self._context = httpx2.create_ssl_context()
+        self._lock = threading.Lock()
+        self._pool = self._new_pool()
+        self._busy = 0
+        self._idle_since = 0.0
+        self._has_timer = False
+
+    def _new_pool(self) -> httpx2.HTTPTransport:
+        return httpx2.HTTPTransport(
+            verify=self._context, limits=_limits(), socket_options=_socket_options()
+        )
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request; it counts as in flight until its response is closed."""
+        with self._lock:
+            self._busy += 1
+            pool = self._pool
+        try:
+            response = pool.handle_request(request)
+        except BaseException:
+            self._release()
+            raise
+        response.stream = _Released(response.stream, self._release)
+        return response
+
+    def _release(self) -> None:
+        with self._lock:
+            self._busy -= 1
+            if self._busy:
+                return
+            self._idle_since = time.monotonic()
+            must_schedule, self._has_timer = not self._has_timer, True
+        if must_schedule:
+            call_later(KEEPALIVE, self.close_idle)
+
+    def close_idle(self) -> None:
+        """Close the connections if none has been used for a while."""
+        with self._lock:
+            self._has_timer = False
+            if self._busy:
+                return
+            wait = self._idle_since + KEEPALIVE - time.monotonic()
+            if wait > 0:
+                self._has_timer = True
+                call_later(wait, self.close_idle)
+                return
+            pool, self._pool = self._pool, self._new_pool()
+        pool.close()
+
+    def close(self) -> None:
+        """Close the pool."""
+        self._pool.close()
 
 
 class PooledTransport(httpx2.AsyncBaseTransport):
     """Sends each request through the pool with the fewest requests in flight."""
 
     def __init__(self) -> None:
-        context = httpx2.create_ssl_context()  # takes 30 ms, so all pools share it
-        self._pools = [
-            httpx2.AsyncHTTPTransport(verify=context, limits=LIMITS)
-            for _ in range(_POOLS)
-        ]
+        self._context = httpx2.create_ssl_context()  # takes 30 ms, so all pools share it
+        self._pools = [self._new_pool() for _ in range(_POOLS)]
         self._busy = [0] * _POOLS
+        self._idle_since: dict[int, float] = {}  # of pools that may have connections
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._connecting = asyncio.Semaphore(_CONNECTING)
+
+    def _new_pool(self) -> httpx2.AsyncHTTPTransport:
+        return httpx2.AsyncHTTPTransport(
+            verify=self._context,
+            limits=_limits(_POOLS),
+            socket_options=_socket_options(),
+        )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request; it counts as in flight until its response is closed."""
         # Ties go to the first pool, so sequential calls reuse one connection.
-        number = self._busy.index(min(self._busy))
+        fewest = min(self._busy)
+        number = self._busy.index(fewest)
         self._busy[number] += 1
+        turn = None
+        if fewest * _POOLS >= _CONNECTING and "trace" not in request.extensions:
+            turn = _Turn(self._connecting, request.url.scheme)
+            request.extensions["trace"] = turn
 
         def release() -> None:
             self._busy[number] -= 1
+            if not self._busy[number]:
+                self._note_idle(number)
 
         try:
             response = await self._pools[number].handle_async_request(request)
         except BaseException:
             release()
             raise
-        response.stream = _Released(response.stream, release)
+        finally:
+            if turn is not None:
+                turn.end()
+        response.stream = _AsyncReleased(response.stream, release)
         return response
+
+    def _note_idle(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._idle_since[number] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(KEEPALIVE, self.close_idle)
+
+    def close_idle(self) -> None:
+        """Close the connections of the pools that have not been used for a while."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        for number, since in list(self._idle_since.items()):
+            if self._busy[number]:
+                del self._idle_since[number]  # noted again when it is idle
+            elif since + KEEPALIVE <= loop.time():
+                del self._idle_since[number]
+                pool, self._pools[number] = self._pools[number], self._new_pool()
+                task = loop.create_task(pool.aclose())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+        if self._idle_since:
+            due = min(self._idle_since.values()) + KEEPALIVE
+            self._timer = loop.call_at(due, self.close_idle)
 
     async def aclose(self) -> None:
         """Close all pools."""
+        if self._timer is not None:
+            self._timer.cancel()
         for pool in self._pools:
             await pool.aclose()
 
 
-class _Released(httpx2.AsyncByteStream):
+class _Turn:
+    """Waits for its turn to open a connection; httpcore calls it with trace events."""
+
+    def __init__(self, semaphore: asyncio.Semaphore, scheme: str) -> None:
+        self._semaphore = semaphore
+        last = "start_tls" if scheme == "https" else "connect_tcp"
+        self._ends = {
+            "connection.connect_tcp.failed",
+            f"connection.{last}.complete",
+            f"connection.{last}.failed",
+        }
+        self._holds = False
+
+    async def __call__(self, event: str, _: object) -> None:
+        if event == "connection.connect_tcp.started":
+            await self._semaphore.acquire()
+            self._holds = True
+        elif event in self._ends:
+            self.end()
+
+    def end(self) -> None:
+        """Let the next request connect."""
+        if self._holds:
+            self._holds = False
+            self._semaphore.release()
+
+
+class _Released(httpx2.SyncByteStream):
     """A response's body that calls `release` once when it is closed."""
+
+    def __init__(self, stream: Any, release: Callable[[], None]) -> None:
+        self._stream = stream
+        self._release: Callable[[], None] | None = release
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._stream.__iter__()  # type: ignore[no-any-return]  # a sync stream
+
+    def close(self) -> None:
+        """Close the stream."""
+        release, self._release = self._release, None
+        try:
+            self._stream.close()
+        finally:
+            if release is not None:
+                release()
+
+
+class _AsyncReleased(httpx2.AsyncByteStream):
+    """Async version of `_Released`."""
 
     def __init__(self, stream: Any, release: Callable[[], None]) -> None:
         self._stream = stream
@@ -91,19 +287,25 @@ class _Released(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         """Close the stream."""
         release, self._release = self._release, None
-        if release is not None:
-            release()
-        await self._stream.aclose()
+        try:
+            await self._stream.aclose()
+        finally:
+            if release is not None:
+                release()
 
 
 def make_client(base_url: str) -> httpx2.Client:
     """Create a sync client.
 
+    Behind a proxy, it uses httpx2's own transport, which reads the proxy variables.
+
     Raises:
         ValueError: A variable of the environment prevents it; the error names it.
     """
     try:
-        return httpx2.Client(**_arguments())
+        if _has_proxies():
+            return httpx2.Client(**_arguments())
+        return httpx2.Client(**_arguments(), transport=SingleTransport())
     except (OSError, ValueError, ImportError) as error:
         proxy = usable_proxy(base_url, error)
         return httpx2.Client(**_arguments(), trust_env=False, proxy=proxy)
@@ -118,12 +320,16 @@ def make_async_client(base_url: str = "") -> httpx2.AsyncClient:
         ValueError: A variable of the environment prevents it; the error names it.
     """
     try:
-        if {"http", "https", "all"} & getproxies().keys():
+        if _has_proxies():
             return httpx2.AsyncClient(**_arguments())
         return httpx2.AsyncClient(**_arguments(), transport=PooledTransport())
     except (OSError, ValueError, ImportError) as error:
         proxy = usable_proxy(base_url, error)
         return httpx2.AsyncClient(**_arguments(), trust_env=False, proxy=proxy)
+
+
+def _has_proxies() -> bool:
+    return bool({"http", "https", "all"} & getproxies().keys())
 
 
 def usable_proxy(base_url: str, error: Exception) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from langchain_nscale._failures import http_errors, network_error
 from langchain_nscale._http.watchdog import end_reads_after
 
 if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+    from langchain_nscale._http.retries import Retries
     from langchain_nscale._response import Response
     from langchain_nscale.errors import NscaleError
 
@@ -39,6 +42,10 @@ class Reader(Protocol[T_co]):
         """Seconds to wait for usage after the model has finished."""
         ...
 
+    def partial(self) -> AIMessage | None:
+        """Return the message received so far, or `None` before the first token."""
+        ...
+
     def feed(self, data: bytes) -> Iterator[T_co]:
         """Take the next bytes; yield the items that they complete."""
         ...
@@ -48,37 +55,46 @@ class Reader(Protocol[T_co]):
         ...
 
 
-def read_stream(response: Response, reader: Reader[T]) -> Generator[T, None, None]:
+def read_stream(
+    response: Response, reader: Reader[T], retries: Retries
+) -> Generator[T, None, None]:
     """Yield what a reader makes of a streamed response.
+
+    Args:
+        response: The response, whose body has not been read.
+        reader: Turns its bytes into items.
+        retries: The attempts of the call, which may have a deadline.
 
     Raises:
         NscaleError: The stream failed; all items before that have been yielded.
     """
     _limit_reads(response, reader)
     cause = None
-    cancel = None
+    limits = _Limits(response, reader, retries)
     try:
         try:
             for data in response.iter_bytes():
                 yield from reader.feed(data)
                 if reader.done:
                     return
-                if cancel is None and reader.is_ending:
-                    cancel = end_reads_after(response, reader.grace)
+                if reader.is_ending or limits.deadline is not None:
+                    limits.check()
         except http_errors(response) as fault:
             cause = network_error(fault, response.request)
+        limits.check()
         yield from reader.flush(cause)
     finally:
-        if cancel is not None:
-            cancel()
+        limits.cancel()
         response.close()
 
 
-async def aread_stream(response: Response, reader: Reader[T]) -> AsyncGenerator[T, None]:
+async def aread_stream(
+    response: Response, reader: Reader[T], retries: Retries
+) -> AsyncGenerator[T, None]:
     """Async version of `read_stream`, for a response of an async client."""
     _limit_reads(response, reader)
     cause = None
-    cancel = None
+    limits = _Limits(response, reader, retries)
     try:
         try:
             async for data in response.aiter_bytes():
@@ -86,16 +102,45 @@ async def aread_stream(response: Response, reader: Reader[T]) -> AsyncGenerator[
                     yield item
                 if reader.done:
                     return
-                if cancel is None and reader.is_ending:
-                    cancel = end_reads_after(response, reader.grace)
+                if reader.is_ending or limits.deadline is not None:
+                    limits.check()
         except http_errors(response) as fault:
             cause = network_error(fault, response.request)
+        limits.check()
         for item in reader.flush(cause):
             yield item
     finally:
-        if cancel is not None:
-            cancel()
+        limits.cancel()
         await response.aclose()
+
+
+class _Limits:
+    """Ends the reads of a stream: soon after the model has finished, and in time."""
+
+    def __init__(
+        self, response: Response, reader: Reader[object], retries: Retries
+    ) -> None:
+        self.deadline = retries.deadline
+        self._response = response
+        self._reader = reader
+        self._retries = retries
+        self._is_ending = False
+        self._cancel: list[Callable[[], None]] = []
+        if retries.remaining is not None:
+            self._cancel.append(end_reads_after(response, retries.remaining))
+
+    def check(self) -> None:
+        """Raise if time is up; once the model has finished, wait for usage only."""
+        if self._retries.is_over and not self._reader.is_ending:
+            raise self._retries.overdue(self._response.request, self._reader.partial())
+        if self._reader.is_ending and not self._is_ending:
+            self._is_ending = True
+            self._cancel.append(end_reads_after(self._response, self._reader.grace))
+
+    def cancel(self) -> None:
+        """Do not end reads any more."""
+        for cancel in self._cancel:
+            cancel()
 
 
 def _limit_reads(response: Response, reader: Reader[object]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -74,5 +76,9 @@ async def aresolve_token(token: Token) -> SecretStr:
     """Async version of `resolve_token`, which awaits async callables."""
     if isinstance(token, (str, SecretStr)):
         return resolve_token(token)
-    value = token()
+    call: Any = getattr(token, "__call__", token)  # noqa: B004  # of an object with one
+    if inspect.iscoroutinefunction(token) or inspect.iscoroutinefunction(call):
+        value: Any = token()
+    else:  # it may block, and must not hold up the event loop
+        value = await asyncio.to_thread(token)
     return check_token(await value if inspect.isawaitable(value) else value)

@@ -8,9 +8,11 @@ lack of credit.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_nscale._failures import (
@@ -19,11 +21,13 @@ from langchain_nscale._failures import (
     status_error,
     unusable_client,
 )
+from langchain_nscale._http.attempts import Attempt, call_within
+from langchain_nscale._http.bodies import aread_body, read_body
 from langchain_nscale._http.clients import shared_async_client, shared_client
 from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import Token, aresolve_token, resolve_token
 from langchain_nscale._json import encode
-from langchain_nscale._response import Sent
+from langchain_nscale._response import ReadResponse, Response, Sent
 from langchain_nscale._version import __version__
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ USER_AGENT = f"langchain-nscale/{__version__}"
 # Seconds: connect, read, write, pool. A long answer takes minutes; connecting does not.
 DEFAULT_TIMEOUT = (10.0, 600.0, 600.0, 600.0)
 DEFAULT_MAX_RETRIES = 2
+DEFAULT_MAX_RESPONSE_BYTES = 256 * 2**20
+_UNAUTHORIZED = 401
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Transport:
         token: The service token, or a callable that is called for each attempt.
         timeout: Seconds to connect, read, write and wait for a pool.
         max_retries: Maximum number of retries of a request.
+        total_timeout: Seconds for the whole call, retries and waits included.
+        max_response_bytes: Largest size of a response's body.
         headers: Headers sent with every request.
         query: Query parameters added to every request.
         client: The user's own httpx or httpx2 client; the shared one if `None`.
@@ -54,6 +62,8 @@ class Transport:
     token: Token
     timeout: tuple[float | None, ...] = DEFAULT_TIMEOUT
     max_retries: int = DEFAULT_MAX_RETRIES
+    total_timeout: float | None = None
+    max_response_bytes: int | None = DEFAULT_MAX_RESPONSE_BYTES
     headers: Mapping[str, str] | None = None
     query: Mapping[str, object] | None = None
     client: Any = None
@@ -65,7 +75,7 @@ class Transport:
         body: Mapping[str, Any] | None,
         *,
         stream: bool = False,
-        first_attempt: int = 0,
+        retries: Retries | None = None,
     ) -> Sent:
         """POST a body, or GET without one.
 
@@ -74,7 +84,7 @@ class Transport:
             body: The object to send as JSON, or `None` for a GET.
             stream: Whether a stream is requested; its body is left for the caller to
                 read and close. Any other body has been read.
-            first_attempt: Number of the first attempt, if earlier ones failed.
+            retries: The attempts of the call, if some have been made before.
 
         Raises:
             ValueError: The body has no JSON form.
@@ -82,27 +92,29 @@ class Transport:
         """
         client = self.client or shared_client(self.base_url)
         content = None if body is None else encode(body)
-        retries = Retries(self.max_retries, first_attempt)
-        for attempt in retries:
+        retries = retries or self.retries()
+        while True:
             token = resolve_token(self.token)
-            request = self._request(client, path, content, token, stream=stream)
+            attempt = Attempt(self.timeout, retries.remaining)
+            request = self._request(client, path, content, token, attempt, stream=stream)
+            exchange = partial(self._exchange, client, request, attempt, stream=stream)
             try:
-                response = client.send(request, stream=True, follow_redirects=False)
-                if stream and response.is_success:
-                    return Sent(response, attempt)
-                data = response.read()
+                response = call_within(retries.remaining, exchange)
                 if response.is_success:
-                    return Sent(response, attempt)
-                error = status_error(response, data, attempt)
+                    return Sent(response, retries.attempt)
+                error = status_error(response, response.content, retries.attempt)
+                is_free = self._may_renew(response)
             except http_errors(client) as fault:
-                error = network_error(fault, request, attempt)
+                error = network_error(fault, request, retries.attempt)
+                is_free = attempt.lost_on_reused_connection(fault)
             except RuntimeError as fault:  # a client that is closed, or of another loop
                 raise unusable_client(fault, self.client is not None) from None
-            delay = retries.delay(error)
+            except (TimeoutError, concurrent.futures.TimeoutError):
+                raise retries.overdue(request) from None
+            delay = retries.delay(error, is_free=is_free, is_paid=attempt.is_answered)
             if delay is None:
-                raise error
+                raise retries.overdue(request) if retries.is_over else error
             time.sleep(delay)
-        raise AssertionError  # the last attempt returns or raises
 
     async def asend(
         self,
@@ -110,32 +122,67 @@ class Transport:
         body: Mapping[str, Any] | None,
         *,
         stream: bool = False,
-        first_attempt: int = 0,
+        retries: Retries | None = None,
     ) -> Sent:
         """Async version of `send`; `token` can also be an async callable."""
         client = self.async_client or await shared_async_client(self.base_url)
         content = None if body is None else encode(body)
-        retries = Retries(self.max_retries, first_attempt)
-        for attempt in retries:
+        retries = retries or self.retries()
+        while True:
             token = await aresolve_token(self.token)
-            request = self._request(client, path, content, token, stream=stream)
+            attempt = Attempt(self.timeout, retries.remaining)
+            request = self._request(client, path, content, token, attempt, stream=stream)
+            exchange = self._aexchange(client, request, attempt, stream=stream)
             try:
-                response = await client.send(request, stream=True, follow_redirects=False)
-                if stream and response.is_success:
-                    return Sent(response, attempt)
-                data = await response.aread()
+                response = await (
+                    exchange
+                    if retries.deadline is None
+                    else asyncio.wait_for(exchange, retries.remaining)
+                )
                 if response.is_success:
-                    return Sent(response, attempt)
-                error = status_error(response, data, attempt)
+                    return Sent(response, retries.attempt)
+                error = status_error(response, response.content, retries.attempt)
+                is_free = self._may_renew(response)
             except http_errors(client) as fault:
-                error = network_error(fault, request, attempt)
+                error = network_error(fault, request, retries.attempt)
+                is_free = attempt.lost_on_reused_connection(fault)
             except RuntimeError as fault:  # a client that is closed, or of another loop
                 raise unusable_client(fault, self.async_client is not None) from None
-            delay = retries.delay(error)
+            except (TimeoutError, asyncio.TimeoutError):
+                raise retries.overdue(request) from None
+            delay = retries.delay(error, is_free=is_free, is_paid=attempt.is_answered)
             if delay is None:
-                raise error
+                raise retries.overdue(request) if retries.is_over else error
             await asyncio.sleep(delay)
-        raise AssertionError  # the last attempt returns or raises
+
+    def retries(self) -> Retries:
+        """Return the attempts of a new call."""
+        return Retries(self.max_retries, self.total_timeout)
+
+    def _exchange(
+        self, client: Any, request: Any, attempt: Attempt, *, stream: bool
+    ) -> Response:
+        response = client.send(request, stream=True, follow_redirects=False)
+        if response.is_success:
+            attempt.is_answered = True
+            if stream:
+                return response  # type: ignore[no-any-return]  # of either library
+        return ReadResponse.of(response, read_body(response, self.max_response_bytes))
+
+    async def _aexchange(
+        self, client: Any, request: Any, attempt: Attempt, *, stream: bool
+    ) -> Response:
+        response = await client.send(request, stream=True, follow_redirects=False)
+        if response.is_success:
+            attempt.is_answered = True
+            if stream:
+                return response  # type: ignore[no-any-return]  # of either library
+        content = await aread_body(response, self.max_response_bytes)
+        return ReadResponse.of(response, content)
+
+    def _may_renew(self, response: Response) -> bool:
+        """Whether a rejected token may only have expired."""
+        return response.status_code == _UNAUTHORIZED and callable(self.token)
 
     def _request(
         self,
@@ -143,6 +190,7 @@ class Transport:
         path: str,
         content: bytes | None,
         token: SecretStr,
+        attempt: Attempt,
         *,
         stream: bool,
     ) -> Any:
@@ -151,7 +199,6 @@ class Transport:
             self.base_url + path,
             content=content,
             params=self.query,
-            timeout=self.timeout,
             headers=merge_headers(
                 {
                     "User-Agent": USER_AGENT,
@@ -161,6 +208,7 @@ class Transport:
                 self.headers,
                 {"Authorization": f"Bearer {token.get_secret_value()}"},
             ),
+            extensions={"timeout": attempt},
         )
 
 

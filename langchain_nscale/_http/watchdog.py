@@ -1,4 +1,4 @@
-"""Ends reads of a response whose reply has ended.
+"""Calls functions later, above all to end reads of a response whose reply has ended.
 
 Some servers keep the connection open after the reply has ended. Once the model has
 finished, at most usage is still to come, so a read that takes longer is ended by shutting
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import os
 import socket
 import threading
 import time
@@ -74,6 +75,21 @@ class _Watchdog:
 
 
 _watchdog = _Watchdog()
+
+
+def _forget() -> None:
+    # A forked child has neither the thread nor, perhaps, a lock that is free.
+    global _watchdog  # noqa: PLW0603  # process-wide state
+    _watchdog = _Watchdog()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def call_later(seconds: float, function: Callable[[], None]) -> None:
+    """Call a function after some seconds, in the watchdog's thread."""
+    _watchdog.schedule(seconds, function)
 
 
 def end_reads_after(response: Response, seconds: float) -> Callable[[], None]:

@@ -18,6 +18,8 @@ from langchain_nscale._failures import (
     abandoned_reply,
     interrupted_stream,
     malformed_response,
+    oversized_response,
+    public_headers,
     reported_error,
     stalled_stream,
 )
@@ -166,7 +168,7 @@ def _start(response: Response, options: ReplyOptions) -> Reply:
     facts = {
         "request_id": headers.get("inference-id") or headers.get("x-request-id"),
         "retries": options.retries,
-        "headers": dict(headers) if options.with_headers else None,
+        "headers": public_headers(response) if options.with_headers else None,
     }
     extra = {key: value for key, value in facts.items() if value}
     return Reply(extra, options)
@@ -181,6 +183,7 @@ class StreamReader(Generic[T]):
         writer: Writer[T],
         stall_after: float | None = None,
         options: ReplyOptions = _DEFAULT,
+        limit: int | None = None,
     ) -> None:
         """Start a stream.
 
@@ -189,8 +192,11 @@ class StreamReader(Generic[T]):
             writer: Creates the items to yield.
             stall_after: Seconds without an event after which the stream has stalled.
             options: How to read the reply.
+            limit: Largest size of the stream in bytes.
         """
         self.done = False
+        self._limit = limit
+        self._size = 0
         self.stall_after = stall_after
         self._decoder = SSEDecoder()
         self._reply = _start(response, options)
@@ -220,6 +226,9 @@ class StreamReader(Generic[T]):
                 something that can't be part of a reply. Everything before it has been
                 yielded and is in `partial`.
         """
+        self._size += len(data)
+        if self._limit is not None and self._size > self._limit:
+            raise oversized_response(self._response, self._limit, self.partial())
         if not self._has_kind:
             data = self._detect(data)
         if self._whole is not None:

@@ -108,9 +108,20 @@ class NscaleServer:
         """Keyword arguments that point a model to this server."""
         return {"base_url": self.base_url, "service_token": self.token}
 
-    def add(self, *replies: ServerReply) -> Self:
-        """Add scripted replies, to be sent in order."""
-        self._script.extend(replies)
+    def add(self, *replies: ServerReply | str) -> Self:
+        """Add scripted replies, to be sent in order; a string is the text of a reply.
+
+        Raises:
+            TypeError: A reply is neither; nothing is added.
+        """
+        for reply in replies:
+            if not isinstance(reply, (ServerReply, str)):
+                msg = f"A reply is a ServerReply or a text, not {type(reply).__name__}."
+                raise TypeError(msg)
+        self._script.extend(
+            ServerReply(text=reply) if isinstance(reply, str) else reply
+            for reply in replies
+        )
         return self
 
     def reset(self) -> None:

@@ -270,11 +270,11 @@ def test_json_mode(make: Any) -> None:
 
 
 def test_a_token_may_be_asked_for_at_each_call(make: Any, server: NscaleServer) -> None:
-    tokens = iter(["wrong", server.token])
+    tokens = iter(["wrong", "wrong", "expired", server.token])
     model = make(service_token=lambda: next(tokens))
     with pytest.raises(NscaleAuthenticationError):
         model.invoke("Hi")
-    assert model.invoke("Hi").content == "You said: Hi"
+    assert model.invoke("Hi").content == "You said: Hi"  # asked again after a 401
 
 
 # --- errors ----------------------------------------------------------------------------

@@ -76,7 +76,7 @@ async def test_no_failure_shows_it(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     if row.reply:
-        server.add(row.reply)
+        server.add(row.reply, row.reply)  # after a 401, a callable is asked once more
     model = make(service_token=token, **row.settings)
     tracer = Tracer()
     try:

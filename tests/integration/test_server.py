@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from langchain_core.messages import AIMessage
 
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
 from langchain_nscale.testing._rules import instance_of, pieces_of, split_words
@@ -249,3 +250,13 @@ def test_pieces_make_up_the_text() -> None:
     text = " a  b\nc "
     assert "".join(split_words(text)) == text
     assert pieces_of("abcdef", [1, 2]) == ["a", "bc", "de", "f"]
+
+
+def test_a_text_is_a_reply_and_anything_else_is_rejected_at_once(
+    make: Any, server: NscaleServer
+) -> None:
+    server.add("Hello", ServerReply(text="again"))
+    assert [make().invoke("Hi").text for _ in range(2)] == ["Hello", "again"]
+    with pytest.raises(TypeError, match="not AIMessage"):
+        server.add("kept back", AIMessage("Hello"))  # type: ignore[arg-type]  # the mistake
+    assert make().invoke("Hi").text != "kept back"

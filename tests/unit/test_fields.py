@@ -193,6 +193,8 @@ EFFECTS: dict[str, Callable[[], None]] = {
     "base_url": check_transport("base_url", "https://x/v1", "base_url"),
     "request_timeout": check_transport("timeout", 3, "timeout"),
     "max_retries": check_transport("max_retries", 7, "max_retries"),
+    "total_timeout": check_transport("total_timeout", 9.0, "total_timeout"),
+    "max_response_bytes": check_transport("max_response_bytes", 9, "max_response_bytes"),
     "default_headers": check_transport("default_headers", {"X": "1"}, "headers"),
     "default_query": check_transport("default_query", {"q": 1}, "query"),
     "http_client": check_transport("http_client", Recorder().sync, "client"),
@@ -283,6 +285,30 @@ class House(ChatNscale):
     """A house class, as people write on ChatOpenAI."""
 
     model_name: str = "openai/gpt-oss-20b"
+
+
+def test_none_means_the_default_where_it_is_no_value_of_its_own() -> None:
+    model = ChatNscale(
+        model="m",
+        service_token="t",
+        base_url=None,
+        max_retries=None,
+        stream_usage=None,
+        streaming=None,
+    )
+    assert model == ChatNscale(model="m", service_token="t")
+    unlimited = ChatNscale(model="m", service_token="t", max_response_bytes=None)
+    assert unlimited.max_response_bytes is None
+    embeddings = NscaleEmbeddings(model="m", service_token="t", max_retries=None)
+    assert embeddings.max_retries == 2
+
+
+@pytest.mark.parametrize("name", ["total_timeout", "max_response_bytes"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_limits_are_positive(name: str, value: int) -> None:
+    limits: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=f"`{name}` is {value}"):
+        ChatNscale(model="m", service_token="t", **limits)
 
 
 def test_a_subclass_may_have_a_default_model() -> None:

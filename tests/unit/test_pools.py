@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx2
 import pytest
 
 from langchain_nscale._http import pools as _pools
-from langchain_nscale._http.pools import PooledTransport, make_async_client
+from langchain_nscale._http.pools import (
+    PooledTransport,
+    SingleTransport,
+    make_async_client,
+)
 
 
 class Pool(httpx2.AsyncBaseTransport):
@@ -63,6 +68,104 @@ async def test_a_request_that_fails_leaves_its_pool_free(pools: list[Pool]) -> N
             with pytest.raises(httpx2.ConnectError):
                 await client.get("http://x/fail")
     assert len(pools[0].requests) == 3
+
+
+async def test_idle_pools_close_their_connections(
+    pools: list[Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = PooledTransport()
+    async with httpx2.AsyncClient(transport=transport) as client:
+        request = client.build_request("GET", "http://x/")
+        held = [await client.send(request, stream=True) for _ in range(3)]
+        for response in held[:2]:
+            await response.aclose()
+        transport.close_idle()
+        assert not any(pool.closed for pool in pools)  # used a moment ago
+        monkeypatch.setattr(_pools, "KEEPALIVE", 0.0)
+        transport.close_idle()
+        await asyncio.gather(*transport._closing)
+        assert [pool.closed for pool in pools[:4]] == [True, True, False, False]
+        await held[2].aclose()
+        await client.get("http://x/")
+        assert len(pools) == 34  # new ones in their places
+
+
+def test_the_idle_pool_of_sync_calls_closes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SyncPool(httpx2.BaseTransport):
+        closed = False
+
+        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.url.path == "/fail":
+                raise httpx2.ConnectError("no")  # noqa: EM101
+            return httpx2.Response(200, stream=httpx2.ByteStream(b"ok"))
+
+        def close(self) -> None:
+            self.closed = True
+
+    made: list[SyncPool] = []
+
+    def make(**_: Any) -> SyncPool:
+        made.append(SyncPool())
+        return made[-1]
+
+    monkeypatch.setattr("httpx2.HTTPTransport", make)
+    later: list[float] = []
+    monkeypatch.setattr(_pools, "call_later", lambda seconds, _: later.append(seconds))
+    transport = SingleTransport()
+    with httpx2.Client(transport=transport) as client:
+        request = client.build_request("GET", "http://x/")
+        held = client.send(request, stream=True)
+        with pytest.raises(httpx2.ConnectError):
+            client.get("http://x/fail")
+        monkeypatch.setattr(_pools, "KEEPALIVE", 0.0)
+        transport.close_idle()
+        assert not made[0].closed  # in use
+        held.close()
+        transport.close_idle()
+        assert made[0].closed
+        monkeypatch.setattr(_pools, "KEEPALIVE", 30.0)
+        assert client.get("http://x/").text == "ok"
+        transport.close_idle()
+        assert not made[1].closed
+    assert later[0] == 0.0
+    assert 29 < later[-1] <= 30
+    assert made[1].closed
+
+
+@pytest.mark.usefixtures("pools")
+async def test_only_some_requests_connect_at_once() -> None:
+    async with httpx2.AsyncClient(transport=PooledTransport()) as client:
+        request = client.build_request("GET", "http://x/")
+        held = [await client.send(request, stream=True) for _ in range(64)]
+        busy = client.build_request("GET", "http://x/")
+        held.append(await client.send(busy, stream=True))
+        assert "trace" not in request.extensions
+        turn = busy.extensions["trace"]
+        semaphore = asyncio.Semaphore(1)
+        turn = _pools._Turn(semaphore, "https")
+        await turn("connection.connect_tcp.started", {})
+        assert semaphore.locked()
+        await turn("connection.connect_tcp.complete", {})
+        assert semaphore.locked()
+        await turn("connection.start_tls.complete", {})
+        assert not semaphore.locked()
+        turn.end()  # holds nothing any more
+        await turn("connection.connect_tcp.started", {})
+        await turn("connection.connect_tcp.failed", {})
+        assert not semaphore.locked()
+        for response in held:
+            await response.aclose()
+
+
+def test_connections_are_bounded_by_the_limit_on_open_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resource = pytest.importorskip("resource", reason="there is no such limit")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    assert _pools.max_connections() == 768
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
+    assert _pools.max_connections() is None
 
 
 async def test_a_proxy_of_the_environment_is_honoured(

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import pickle
+import threading
 import traceback
 from collections.abc import Iterator
 from functools import partial
@@ -20,12 +22,15 @@ from langchain_nscale._http.clients import (
     shared_async_client,
     shared_client,
 )
+from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import check_token
 from langchain_nscale._http.transport import USER_AGENT, Transport
+from langchain_nscale._replies.reader import chat_result
 from langchain_nscale.errors import (
     NscaleConnectionError,
     NscaleError,
     NscaleInsufficientCreditError,
+    NscaleMalformedResponseError,
     NscaleRateLimitError,
     NscaleTimeoutError,
 )
@@ -182,8 +187,63 @@ def test_the_service_says_how_long_to_wait(call: Any, caplog: Any) -> None:
     caplog.set_level("INFO", logger="langchain_nscale")
     service = Service(failed(429, retry_after="7"), ok)
     call(service)
-    assert service.waits == [7.0]
-    assert "Retry 1 of 2 in 7.00 s after NscaleRateLimitError" in caplog.text
+    assert 7.0 <= service.waits[0] <= 9.5
+    assert f"Retry 1 of 2 in {service.waits[0]:.2f} s after" in caplog.text
+
+
+def test_callers_who_are_told_the_same_time_do_not_return_at_once() -> None:
+    error = NscaleRateLimitError("slow down", retry_after=1.0)
+    waits = [Retries(2).delay(error) or 0.0 for _ in range(500)]
+    assert min(waits) >= 1.0
+    assert max(waits) - min(waits) > 1.0
+
+
+@pytest.mark.parametrize(
+    ("status", "wish", "requests"),
+    [(503, "false", 1), (400, "true", 2), (503, "maybe", 2), (501, "true", 2)],
+)
+def test_the_service_says_whether_to_retry(
+    call: Any, status: int, wish: str, requests: int
+) -> None:
+    service = Service(failed(status, x_should_retry=wish), ok)
+    if requests == 1:
+        with pytest.raises(NscaleError):
+            call(service)
+    else:
+        call(service)
+    assert len(service.requests) == requests
+
+
+def test_a_rejected_token_is_asked_for_once_more(call: Any) -> None:
+    tokens = iter(["old-token", "new-token", "third-token"])
+    service = Service(failed(401), ok)
+    call(service, token=lambda: next(tokens), max_retries=0)
+    sent = [request.headers["authorization"] for request in service.requests]
+    assert sent == ["Bearer old-token", "Bearer new-token"]
+    assert service.waits == [0.0]
+
+    service = Service(failed(401), failed(401), ok)
+    with pytest.raises(NscaleError):
+        call(service, token=lambda: "same-token")
+    assert len(service.requests) == 2
+    service = Service(failed(401), ok)
+    with pytest.raises(NscaleError):
+        call(service)  # a token that isn't a callable stays as it is
+    assert len(service.requests) == 1
+
+
+async def test_a_token_that_blocks_does_not_hold_up_the_loop() -> None:
+    released = threading.Event()
+
+    def token() -> str:
+        assert released.wait(10)
+        return "t"
+
+    async def release() -> None:
+        released.set()
+
+    sending = Service(ok).transport(token=token).asend("/p", {})
+    await asyncio.gather(sending, release())
 
 
 @pytest.mark.parametrize("library_", [httpx2, httpx])
@@ -218,8 +278,83 @@ def test_a_body_that_breaks_off_is_repeated(call: Any) -> None:
             msg = "cut"
             raise httpx2.ReadError(msg)
 
-    service = Service(lambda: httpx2.Response(200, stream=Broken()), ok)
-    assert call(service)[1] == 1
+    broken = lambda: httpx2.Response(200, stream=Broken())  # noqa: E731
+    assert call(Service(broken, ok))[1] == 1
+    # Each answer is paid for, so it is not asked for again and again.
+    service = Service(broken, broken, ok)
+    with pytest.raises(NscaleConnectionError):
+        call(service, max_retries=5)
+    assert len(service.requests) == 2
+
+
+class Endless(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A body without an end; counts what was read of it."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.read < 100_000_000:
+            self.read += 10_000
+            yield b"x" * 10_000
+
+    async def __aiter__(self) -> Any:
+        for piece in self:
+            yield piece
+
+
+def test_nothing_reads_a_body_without_end(call: Any) -> None:
+    body = Endless()
+    service = Service(lambda: httpx2.Response(200, stream=body))
+    limit = pytest.raises(NscaleMalformedResponseError, match="max_response_bytes")
+    with limit as caught:
+        call(service, max_response_bytes=50_000)
+    assert body.read <= 60_000
+    assert not caught.value.is_retryable
+    assert len(service.requests) == 1
+
+    body = Endless()
+    with pytest.raises(NscaleError, match="Nscale answered 400") as rejected:
+        call(Service(lambda: httpx2.Response(400, stream=body)))
+    assert body.read <= 2_000_000
+    assert len(str(rejected.value)) < 1_000
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+def test_a_server_that_echoes_the_request_does_not_show_the_token(
+    call: Any, status: int
+) -> None:
+    def echo() -> httpx2.Response:
+        headers = dict(service.requests[-1].headers)
+        return httpx2.Response(
+            status,
+            json={"error": {"message": "no", "code": headers, "param": [headers]}},
+            headers={"x-echo": headers["authorization"], "x-request-id": "r"},
+        )
+
+    service = Service(echo)
+    token = SecretStr("s3cret-token")
+    with pytest.raises(NscaleError) as caught:
+        sent = call(service, token=token, max_retries=0)
+        chat_result(sent.response)
+    error = caught.value
+    shown = [str(error), repr(vars(error)), str(error.response.headers)]
+    assert "s3cret-token" not in "".join(shown)
+    assert b"s3cret-token" not in pickle.dumps(error)
+    assert b"s3cret-token" not in error.response.content
+
+
+def test_no_error_shows_the_query(call: Any) -> None:
+    with pytest.raises(NscaleError) as caught:
+        call(Service(failed(400)), query={"key": "s3cret"})
+    assert "s3cret" not in str(caught.value.request.url) + repr(vars(caught.value))
+
+
+def test_too_many_open_files_are_not_taken_for_a_network_fault(call: Any) -> None:
+    fault = httpx2.ConnectError("All connection attempts failed")
+    fault.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    with pytest.raises(NscaleConnectionError, match="ulimit -n"):
+        call(Service(fault), max_retries=0)
 
 
 @pytest.mark.parametrize("value", ["t1", SecretStr("t1")])

@@ -1,0 +1,203 @@
+"""Connections that end, drip or run out, over real sockets."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from langchain_nscale import ChatNscale, NscaleConnectionError, NscaleTimeoutError
+from langchain_nscale._http.clients import aclose_connections, close_connections
+from langchain_nscale.testing import NscaleServer, ServerReply
+from tests.integration.test_chat import WAYS, consume
+
+ANSWER = (
+    b'{"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], '
+    b'"id": "c", "model": "m"}'
+)
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+CHUNK = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
+
+
+@contextmanager
+def raw_server(handle: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Serve each connection with a function; yield the base URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    open_sockets: list[socket.socket] = []
+
+    def serve(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            handle(connection)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                open_sockets.append(connection)
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for each in open_sockets:
+            each.close()
+
+
+def read_request(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(65536)
+        if not piece:
+            return b""
+        data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head
+
+
+def model(base_url: str, **settings: Any) -> ChatNscale:
+    defaults = {"model": "m", "service_token": "t", "max_retries": 0}
+    return ChatNscale(**{**defaults, "base_url": base_url, **settings})
+
+
+def answer_then_close(connection: socket.socket) -> None:
+    """Answer as if the connection stayed open, and close it at the next request."""
+    read_request(connection)
+    connection.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(ANSWER) + ANSWER)
+    read_request(connection)
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+async def test_a_kept_connection_that_is_closed_does_not_fail_a_call(way: str) -> None:
+    with raw_server(answer_then_close) as base_url:
+        chat = model(base_url)
+        for _ in range(10):
+            assert (await consume(chat, "Hi", way)).content == "yes"
+        close_connections()
+        await aclose_connections()
+
+
+@WAYS
+async def test_a_new_connection_that_is_closed_is_a_fault(way: str) -> None:
+    requests = []
+
+    def hang_up(connection: socket.socket) -> None:
+        requests.append(read_request(connection))
+
+    with raw_server(hang_up) as base_url, pytest.raises(NscaleConnectionError):
+        await consume(model(base_url), "Hi", way)
+    assert len(requests) == 1
+
+
+def drip_head(connection: socket.socket) -> None:
+    read_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nx-slow: ")
+    drip(connection, b"x")
+
+
+def drip_body(connection: socket.socket) -> None:
+    read_request(connection)
+    connection.sendall(HEAD + b"content-length: 100000\r\n\r\n")
+    drip(connection, b" ")
+
+
+def drip_events(connection: socket.socket) -> None:
+    read_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+    drip(connection, CHUNK)
+
+
+def silence(connection: socket.socket) -> None:
+    read_request(connection)
+    connection.recv(1)
+
+
+def drip(connection: socket.socket, data: bytes) -> None:
+    for _ in range(1000):
+        connection.sendall(data)
+        time.sleep(0.02)  # the fault to survive, not a wait for something
+
+
+@WAYS
+@pytest.mark.parametrize("fault", [drip_head, drip_body, drip_events, silence])
+async def test_a_call_ends_in_time_whatever_the_server_does(
+    way: str, fault: Callable[[socket.socket], None]
+) -> None:
+    with raw_server(fault) as base_url:
+        chat = model(base_url, total_timeout=0.4, max_retries=3)
+        start = time.monotonic()
+        with pytest.raises(NscaleTimeoutError, match="total_timeout") as caught:
+            await consume(chat, "Hi", way)
+        assert time.monotonic() - start < 10
+        if fault is drip_events and "stream" in way:
+            assert caught.value.partial is not None
+            assert set(caught.value.partial.text) == {"a"}
+        close_connections()
+        await aclose_connections()
+
+
+async def test_waits_between_retries_count(make: Any, server: NscaleServer) -> None:
+    server.add(*[ServerReply.error(503, "busy", headers={"retry-after": "9"})] * 3)
+    with pytest.raises(Exception, match="503") as caught:
+        make(max_retries=2, total_timeout=5).invoke("Hi")
+    assert caught.value.retries == 0  # type: ignore[attr-defined]  # an NscaleError
+    assert len(server.requests) == 1
+
+
+async def test_a_call_that_ends_in_time_is_not_limited(
+    make: Any, server: NscaleServer
+) -> None:
+    server.add(*["Hello"] * 4)
+    chat = make(total_timeout=60)
+    for way in ("invoke", "ainvoke", "stream", "astream"):
+        assert (await consume(chat, "Hi", way)).content == "Hello"
+
+
+MANY = """
+import asyncio, resource, sys
+from langchain_nscale import ChatNscale
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+model = ChatNscale(model="m", service_token=sys.argv[2], base_url=sys.argv[1],
+                   max_retries=0)
+async def main():
+    answers = await asyncio.gather(*(model.ainvoke(f"{i}") for i in range(300)))
+    print(len({a.id for a in answers}))
+asyncio.run(main())
+"""
+
+
+def test_more_calls_than_open_files_wait_for_their_turn(server: NscaleServer) -> None:
+    pytest.importorskip("resource", reason="there is no limit on open files")
+    command = [sys.executable, "-c", MANY, server.base_url, server.token]
+    output = subprocess.check_output(command, text=True, timeout=100)  # noqa: S603
+    assert output.strip() == "300"
+
+
+async def test_kept_connections_are_probed(make: Any, server: NscaleServer) -> None:
+    """As ChatOpenAI's are: a peer that is gone is noticed within minutes."""
+    server.add("a", "b")
+    opened: list[Any] = []
+    connect = socket.socket.setsockopt
+
+    def setsockopt(self: socket.socket, *args: Any) -> None:
+        opened.append(args[:3])
+        connect(self, *args)
+
+    close_connections()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "setsockopt", setsockopt)
+        make().invoke("Hi")
+        await make().ainvoke("Hi")
+    assert opened.count((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)) >= 2
