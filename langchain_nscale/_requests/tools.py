@@ -237,9 +237,10 @@ def json_schema(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
 
 def with_title(schema: Any) -> Any:
     """Give a JSON Schema a title, which the API requires as its name."""
-    if isinstance(schema, dict) and "properties" in schema and not schema.get("title"):
-        return {"title": "response", **schema}
-    return schema
+    if not isinstance(schema, dict) or schema.get("title"):
+        return schema
+    is_other = is_response_format(schema) or "function" in schema or "name" in schema
+    return schema if is_other else {"title": "response", **schema}
 
 
 def without_unsupported(schema: Any) -> Any:

@@ -263,7 +263,7 @@ def serve(port: int) -> int:
 @click.argument(
     "source",
     metavar="IN.jsonl",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path, allow_dash=True),
 )
 @click.argument(
     "target", metavar="OUT.jsonl", type=click.Path(dir_okay=False, path_type=Path)
@@ -297,14 +297,29 @@ def serve(port: int) -> int:
     metavar="DOLLARS",
     help="Stop at this cost in US dollars.",
 )
+@click.option(
+    "--max-wait",
+    type=click.FloatRange(0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a service that is down before stopping.",
+)
 @click.option("--retry-failed", is_flag=True, help="Retry the lines that failed.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "bar", "lines", "none"]),
+    default="auto",
+    show_default=True,
+    help="Report progress: a bar in a terminal, otherwise lines from time to time.",
+)
 def batch(**options: Any) -> int:
     """Send each line of a file to a model.
 
     A line is {"prompt": "..."} or {"messages": [...]}, optionally with your own `id` and
     `metadata`, and with `model`, `system`, `temperature`, `max_tokens`, `stop` or `seed`
-    where they differ. Failed lines are written to OUT.jsonl.failed. If a run stops for
-    any reason, run the command again to continue.
+    where they differ; or it has OpenAI's batch format. Failed lines are written to
+    OUT.jsonl.failed. If a run stops for any reason, run the command again to continue.
     """
     from langchain_nscale.cli._batch import main  # noqa: PLC0415
     from langchain_nscale.cli._inputs import BatchOptions  # noqa: PLC0415

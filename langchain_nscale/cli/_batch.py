@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import click
@@ -26,12 +31,14 @@ from langchain_nscale._usage.ledger import Call
 from langchain_nscale.cli._answer import error_object
 from langchain_nscale.cli._exits import API_ERROR
 from langchain_nscale.cli._inputs import BatchOptions, read_schema
-from langchain_nscale.cli._store import Store, output_paths
+from langchain_nscale.cli._outage import Outage, Verdict
+from langchain_nscale.cli._store import Store, output_paths, paid
 from langchain_nscale.cli._terminal import echo
 from langchain_nscale.models import NscaleModel, Price
 
 _AHEAD = 16  # how far ahead of the slowest line to read, in multiples of the concurrency
 _MAX_REFUSED = 5  # 403 answers in a row; more are not about single lines
+_INTERVAL = 10.0  # seconds between lines of progress
 _MAX_UNREPORTED = 3  # requests without usage before any with usage, under --max-spend
 _OVERRIDES = {
     "model",
@@ -43,16 +50,33 @@ _OVERRIDES = {
     "reasoning_effort",
     "extra_body",
 }
+_COPIED = ("id", "custom_id", "metadata")  # from a line to its result
+_OPENAI_FIELDS = {"custom_id", "method", "url", "body"}
+_OPENAI_URL = "/v1/chat/completions"
 _FIELDS = {"prompt", "messages", "system", "id", "metadata"} | _OVERRIDES
+# In lines copied from a file of failed lines.
 _RESULT_FIELDS = {
     "line",
     "input_hash",
+    "settings_hash",
     "error",
-}  # in lines copied from a file of failed lines
+    "usage",
+    "earlier_attempts",
+}
 
 
 def main(options: BatchOptions) -> int:
     """Run `batch`; return the exit code."""
+    if str(options.source) != "-":
+        return _run(options)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "input.jsonl"
+        with source.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        return _run(replace(options, source=source))
+
+
+def _run(options: BatchOptions) -> int:
     schema = read_schema(options.schema) if options.schema else None
     for path in output_paths(options.target):
         if path.exists() and path.samefile(options.source):
@@ -69,10 +93,19 @@ def main(options: BatchOptions) -> int:
             options.target,
             ordered=not options.as_completed,
             retry_failed=options.retry_failed,
+            settings={
+                "model": options.model,
+                "system": options.system,
+                "schema": schema,
+                **options.sampling(),
+            },
         )
         try:
             run = Batch(model, store, options, schema)
-            asyncio.run(run.work())
+            try:
+                asyncio.run(run.work())
+            finally:
+                store.finish()
         finally:
             store.close()
     return run.report()
@@ -99,15 +132,17 @@ class Batch:
         self._refused_in_a_row = 0
         self._in_flight = 0
         self._room = asyncio.Condition()
-        self._progress = Progress(options.source)
+        self._outage = Outage(options.max_wait)
+        self._progress = progress(options.progress, options.source)
 
     async def work(self) -> None:
         """Send all lines that are not finished."""
         await self._fetch_prices()
         for number, record in enumerate(self._store.load()):
-            key = ("earlier run", number)
-            self._usage.ledger.begin(key, Call(record.get("model", "")))
-            self._usage.ledger.end(key, record.get("usage"))
+            for attempt, call in enumerate(paid(record)):
+                key = ("earlier run", number, attempt)
+                self._usage.ledger.begin(key, Call(call["model"]))
+                self._usage.ledger.end(key, call["usage"])
         self._store.check_input(self._options.source)
         # Blocking reads are fine: one buffer takes microseconds.
         with self._options.source.open("rb") as file, self._progress:
@@ -163,7 +198,9 @@ class Batch:
         """Whether the next line may start, or the run has been stopped."""
         ahead = _AHEAD * self._options.concurrency
         return self._stopped is not None or (
-            number < self._store.next + ahead and self._can_pay()
+            number < self._store.next + ahead
+            and not self._outage.waiting
+            and self._can_pay()
         )
 
     def _can_pay(self) -> bool:
@@ -200,22 +237,58 @@ class Batch:
             self._stopped = "The service does not report usage, but --max-spend needs it."
 
     async def _line(self, number: int, raw: bytes) -> None:
-        """Send a line; store its result or its failure."""
+        """Send a line until it succeeds or fails for good; store which."""
         line: Any = None
+        for attempt in itertools.count(1):
+            begun = self._outage.begin()
+            try:
+                line = json.loads(raw, parse_constant=_reject_constant)
+                record = await self._result(line)
+            except (
+                # Errors that would fail every other line too.
+                errors.NscaleAuthenticationError,
+                errors.NscaleInsufficientCreditError,
+            ) as error:
+                self._stopped = error.message
+                return
+            except Exception as error:  # noqa: BLE001  # a line can contain anything
+                verdict = self._outage.judge(error, begun, attempt)
+                if not isinstance(verdict, Verdict):
+                    await self._pause(verdict, error)
+                    if self._stopped:
+                        return
+                elif verdict is Verdict.FAIL or await self._may_give_up(error):
+                    self._fail(number, raw, line, error)
+                    return
+                else:
+                    self._stopped = str(error)
+                    return
+            else:
+                self._outage.succeeded()
+                self._refused_in_a_row = 0
+                self._store.add(number, record, raw)
+                return
+
+    async def _pause(self, seconds: float, error: Exception) -> None:
+        """Begin no other lines for a while."""
+        self._outage.waiting += 1
+        self._progress.note(f"Waiting {seconds:.0f} s after {type(error).__name__}.")
         try:
-            line = json.loads(raw, parse_constant=_reject_constant)
-            record = await self._result(line)
-        except (
-            # Errors that would fail every other line too.
-            errors.NscaleAuthenticationError,
-            errors.NscaleInsufficientCreditError,
-        ) as error:
-            self._stopped = error.message
-        except Exception as error:  # noqa: BLE001  # a line can contain anything
-            self._fail(number, raw, line, error)
-        else:
-            self._refused_in_a_row = 0
-            self._store.add(number, record, raw)
+            await asyncio.sleep(seconds)
+        finally:
+            self._outage.waiting -= 1
+            async with self._room:
+                self._room.notify_all()
+
+    async def _may_give_up(self, error: Exception) -> bool:
+        """Whether a line may have failed for its own sake: the service still answers."""
+        if getattr(error, "retry_after", None):
+            return False
+        try:
+            await self._model.alist_models(refresh=True)
+        except errors.NscaleError:
+            return False
+        return self._outage.give_up()
 
     def _fail(self, number: int, raw: bytes, line: Any, error: Exception) -> None:
         """Store the failure of a line; stop if the service refuses one after another."""
@@ -226,7 +299,11 @@ class Batch:
                 return
         text = raw.decode("utf-8", "replace")
         fields = line if isinstance(line, dict) else {"raw": text}
-        failure = {"error": error_object(error)}
+        failure: dict[str, Any] = {}
+        if isinstance(error, _UnusableReplyError):
+            failure = {"model": error.model, "usage": error.usage}
+            error = error.cause
+        failure["error"] = error_object(error)
         try:
             self._store.fail(number, {**fields, **failure}, raw)
         except (ValueError, RecursionError):  # too deeply nested to be written again
@@ -247,11 +324,11 @@ class Batch:
                 self._schema, include_raw=True, **settings
             )
             result = await chain.ainvoke(messages, config)
-            if result["parsing_error"] is not None:
-                raise result["parsing_error"]
             reply, parsed = result["raw"], result["parsed"]
+            if result["parsing_error"] is not None:
+                raise _UnusableReplyError(result["parsing_error"], model_id, reply)
         return {
-            **{key: line[key] for key in ("id", "metadata") if key in line},
+            **{key: line[key] for key in _COPIED if key in line},
             **_record(reply, model_id, parsed),
         }
 
@@ -277,6 +354,16 @@ class Batch:
         return API_ERROR if self._stopped or store.failed else 0
 
 
+class _UnusableReplyError(Exception):
+    """A reply that was paid for, but does not conform to the schema."""
+
+    def __init__(self, cause: Exception, model: str, reply: AIMessage) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.model = model
+        self.usage = reply.usage_metadata
+
+
 def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]:
     """Return the messages and settings of a line.
 
@@ -288,6 +375,8 @@ def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]
     if not isinstance(line, dict):
         msg = "the line is not a JSON object"
         raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
+    if "body" in line:
+        return _read_openai_line(line, system)
     if unknown := line.keys() - _FIELDS - _RESULT_FIELDS:
         msg = f"unknown field {min(unknown)!r}; your own data belongs in `metadata`"
         raise ValueError(msg)
@@ -304,6 +393,34 @@ def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]
     return messages, {key: line[key] for key in _OVERRIDES if key in line}
 
 
+def _read_openai_line(
+    line: dict[str, Any], system: str | None
+) -> tuple[list[Any], dict[str, Any]]:
+    """Read a line of OpenAI's batch format: `custom_id`, `method`, `url` and `body`."""
+    body = line["body"]
+    if unknown := line.keys() - _OPENAI_FIELDS - _RESULT_FIELDS:
+        msg = f"unknown field {min(unknown)!r}"
+        raise ValueError(msg)
+    if not str(line.get("url") or _OPENAI_URL).endswith(_OPENAI_URL):
+        msg = f"`url` is {line['url']!r}, but only {_OPENAI_URL} is supported"
+        raise ValueError(msg)
+    if not isinstance(body, dict) or "messages" not in body:
+        msg = "`body` is not an object with `messages`"
+        raise ValueError(msg)
+    messages = convert_to_messages(body["messages"])
+    if system and not any(isinstance(each, SystemMessage) for each in messages):
+        messages.insert(0, SystemMessage(system))
+    fields = {
+        key: value
+        for key, value in body.items()
+        if key not in ("messages", "stream", "stream_options") and value is not None
+    }
+    settings = {key: fields.pop(key) for key in _OVERRIDES if key in fields}
+    if fields:
+        settings["extra_body"] = {**fields, **settings.get("extra_body", {})}
+    return messages, settings
+
+
 def _reject_constant(name: str) -> None:
     msg = f"{name} is not JSON"
     raise ValueError(msg)
@@ -316,6 +433,7 @@ def _record(reply: AIMessage, model_id: str, parsed: Any) -> dict[str, Any]:
         "content": reply.text,
         "parsed": parsed,
         "reasoning": reply.additional_kwargs.get("reasoning_content"),
+        "tool_calls": reply.tool_calls or None,
         "finish_reason": metadata.get("finish_reason"),
         "request_id": metadata.get("request_id"),
         "usage": reply.usage_metadata,
@@ -323,38 +441,88 @@ def _record(reply: AIMessage, model_id: str, parsed: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
+def progress(kind: str, source: Path) -> Progress:
+    """Return what reports progress on standard error."""
+    if kind == "auto":
+        kind = "bar" if sys.stderr.isatty() else "lines"
+    kinds = {"bar": ProgressBar, "lines": ProgressLines}
+    return kinds.get(kind, Progress)(source)
+
+
 class Progress:
-    """A progress bar on standard error, if that is a terminal."""
+    """Reports no progress; the base class of those that do."""
 
     def __init__(self, source: Path) -> None:
-        self._bar: Any = None
-        if sys.stderr.isatty():
-            from rich import progress  # noqa: PLC0415  # slow to import
-            from rich.console import Console  # noqa: PLC0415  # slow to import
-
-            self._bar = progress.Progress(
-                progress.BarColumn(),
-                progress.MofNCompleteColumn(),
-                progress.TextColumn("{task.fields[more]}"),
-                progress.TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self._task = self._bar.add_task("", total=_count_lines(source), more="")
+        self._source = source
 
     def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        pass
+
+    def show(self, done: int, failed: int, tokens: int, cost: str) -> None:
+        """Report how far the run is."""
+
+    def note(self, text: str) -> None:
+        """Report that the run waits."""
+
+
+class ProgressLines(Progress):
+    """Writes a line from time to time."""
+
+    def __init__(self, source: Path) -> None:
+        super().__init__(source)
+        self._total = _count_lines(source)
+        self._next = monotonic() + _INTERVAL
+        self._note = ""
+
+    def show(self, done: int, failed: int, tokens: int, cost: str) -> None:
+        """Write a line if the last one was long ago."""
+        if monotonic() >= self._next:
+            self._next = monotonic() + _INTERVAL
+            counts = f"{done + failed} of {self._total} lines, {failed} failed"
+            echo(f"{counts}, {tokens} tokens, {cost}.", err=True)
+
+    def note(self, text: str) -> None:
+        """Write a line if it is not the last one again."""
+        if text != self._note:
+            echo(text, err=True)
+        self._note = text
+
+
+class ProgressBar(Progress):
+    """Shows a bar in a terminal."""
+
+    def __init__(self, source: Path) -> None:
+        from rich import progress as rich  # noqa: PLC0415  # slow to import
+        from rich.console import Console  # noqa: PLC0415  # slow to import
+
+        super().__init__(source)
+        self._bar = rich.Progress(
+            rich.BarColumn(),
+            rich.MofNCompleteColumn(),
+            rich.TextColumn("{task.fields[more]}"),
+            rich.TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("", total=_count_lines(source), more="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
 
     def show(self, done: int, failed: int, tokens: int, cost: str) -> None:
         """Update the bar."""
-        if self._bar is not None:
-            more = f"{failed} failed, {tokens:,} tokens, {cost}"
-            self._bar.update(self._task, completed=done + failed, more=more)
+        more = f"{failed} failed, {tokens:,} tokens, {cost}"
+        self._bar.update(self._task, completed=done + failed, more=more)
+
+    def note(self, text: str) -> None:
+        """Show that the run waits."""
+        self._bar.update(self._task, more=text)
 
 
 def _count_lines(path: Path) -> int:

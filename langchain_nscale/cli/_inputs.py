@@ -128,7 +128,9 @@ class BatchOptions(ConnectionOptions, SamplingOptions):
     max_retries: int
     as_completed: bool
     max_spend: float | None
+    max_wait: float
     retry_failed: bool
+    progress: str
 
 
 def _without_none(**values: Any) -> dict[str, Any]:

@@ -4,29 +4,30 @@ Every result is on disk before its slot is reused. `OUT.jsonl` and `OUT.jsonl.fa
 a line for each finished line of the input. If the order is kept, early results wait in
 `OUT.jsonl.journal`, which is empty at the end.
 
+Results of lines that are retried wait there too, until the end, when they are merged into
+`OUT.jsonl`.
+
 Each record begins with the number and the hash of its input line. They show that a file
 is ours: one with other content is never opened for writing.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import re
+import shutil
+import tempfile
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import click
-
-try:
-    import fcntl
-except ImportError:  # not POSIX
-    fcntl = None  # type: ignore[assignment]  # then there is no locking
-
+import portalocker
 
 _HASH = 8  # hexadecimal digits; 4 bytes of memory per line
 _OURS = re.compile(rb'\{"line": [1-9]\d{0,8}, "input_hash": "[0-9a-f]{%d}"[,}]' % _HASH)
@@ -55,9 +56,20 @@ class Store:
     """Stores results by the number of their line, counted from 1."""
 
     def __init__(
-        self, target: Path, *, ordered: bool, retry_failed: bool = False
+        self,
+        target: Path,
+        *,
+        ordered: bool,
+        retry_failed: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Open the files of an earlier run, or create new ones.
+
+        Args:
+            target: The file of results.
+            ordered: Whether results keep the order of the input.
+            retry_failed: Whether lines that failed are unfinished again.
+            settings: Everything beside the input that decides what a result is.
 
         Raises:
             click.UsageError: One of the files has content that `batch` did not write.
@@ -69,32 +81,62 @@ class Store:
         self._ordered = ordered
         self._done = Bits()
         self._hashes = array("I")  # of the input lines; 0 if unknown
-        self._early: dict[int, bytes] = {}
+        self._last = 0  # the last line in the file of results
+        self._early: dict[int, bytes] = {}  # results in the journal
+        self._failures: dict[int, bytes] = {}  # the last record of each failed line
+        self._failed_now: set[int] = set()
+        self._retry_failed = retry_failed
+        self._has_old_failures = False
+        self._settings = settings_hash(settings or {})
         paths = output_paths(target)
         self.failed_path = paths[1]
         for path in paths:  # all of them before any is changed
             _check_is_ours(path)
         self._out, self._failed, self._journal = map(_open, paths)
-        if retry_failed:
-            self._failed.truncate(0)
 
     def load(self) -> Iterator[dict[str, Any]]:
-        """Load the results of an earlier run, and yield them."""
+        """Load the records of an earlier run, and yield them.
+
+        Raises:
+            click.UsageError: The results belong to other settings.
+        """
         for number, record, _ in _records(self._out):
             self._finish(number, record)
+            self._last = max(self._last, number)
             self.written += 1
             yield record
-        for number, record, _ in _records(self._failed):
-            self._finish(number, record)
-            self.failed += 1
         for number, record, raw in _records(self._journal):
             if number not in self._done:
                 self._finish(number, record)
                 self._early[number] = raw
                 yield record
+        for number, record, raw in _records(self._failed):
+            if number in self._done:  # retried since, by a run that was stopped
+                self._has_old_failures = True
+                continue
+            self._has_old_failures |= number in self._failures
+            self._failures[number] = raw
+            self._check_settings(record)
+            yield record
+        if not self._retry_failed:
+            for number, raw in self._failures.items():
+                self._finish(number, json.loads(raw))
+            self.failed = len(self._failures)
         self._advance()
 
+    def _check_settings(self, record: Mapping[str, Any]) -> None:
+        if self._retry_failed:  # with other settings, perhaps
+            return
+        if record.get("settings_hash", self._settings) != self._settings:
+            msg = (
+                f"{self._out.name} has results of other settings. Use the model, system "
+                "message, schema and sampling settings of the first run, or write the "
+                "results to another file."
+            )
+            raise click.UsageError(msg)
+
     def _finish(self, number: int, record: Mapping[str, Any]) -> None:
+        self._check_settings(record)
         self._done.add(number)
         if number >= len(self._hashes):
             missing = number + 1 - len(self._hashes)
@@ -126,20 +168,27 @@ class Store:
 
     def add(self, number: int, record: Mapping[str, Any], line: bytes = b"") -> None:
         """Store the result of an input line."""
-        raw = _encoded(number, record, line)
-        if self._ordered and number != self.next:
+        raw = self._encoded(number, record, line)
+        if not self._ordered:
+            _append(self._out, raw)
+            self.written += 1
+        elif number == self.next and number > self._last:
+            _append(self._out, raw)
+            self._last = number
+            self.written += 1
+        else:
             _append(self._journal, raw)
-            self._done.add(number)
             self._early[number] = raw
-            return
-        _append(self._out, raw)
         self._done.add(number)
-        self.written += 1
         self._advance()
 
     def fail(self, number: int, record: Mapping[str, Any], line: bytes = b"") -> None:
         """Store the failure of an input line."""
-        _append(self._failed, _encoded(number, record, line))
+        raw = self._encoded(number, record, line)
+        _append(self._failed, raw)
+        self._has_old_failures |= number in self._failures
+        self._failures[number] = raw
+        self._failed_now.add(number)
         self.failed += 1
         self.skip(number)
 
@@ -152,21 +201,56 @@ class Store:
         while self.next in self._done:
             raw = self._early.get(self.next)
             if raw is not None:
-                _append(self._out, raw)
-                del self._early[self.next]
                 self.written += 1
+                if self.next > self._last:  # others are merged at the end
+                    _append(self._out, raw)
+                    self._last = self.next
+                    del self._early[self.next]
             self.next += 1
         if not self._early and self._journal.tell():
             self._journal.truncate(0)
             self._journal.seek(0)
 
+    def _encoded(self, number: int, record: Mapping[str, Any], line: bytes) -> bytes:
+        mark = {
+            "line": number,
+            "input_hash": input_hash(line),
+            "settings_hash": self._settings,
+        }
+        if number in self._failures:
+            calls = list(paid(json.loads(self._failures[number])))
+            record = {**record, "earlier_attempts": calls} if calls else record
+        text = json.dumps({**mark, **record, **mark}, ensure_ascii=False)
+        return text.encode("utf-8", "replace") + b"\n"
+
+    def finish(self) -> None:
+        """Put retried lines in their places, and drop failures that are none any more."""
+        late = {n: raw for n, raw in self._early.items() if n < self.next}
+        if late:
+            rest = (late[number] for number in sorted(late))
+            with open(self._out.fileno(), "rb", closefd=False) as out:
+                out.seek(0)
+                _replace(self._out, heapq.merge(out, rest, key=_number))
+            for number in late:
+                del self._early[number]
+            if not self._early:
+                self._journal.truncate(0)
+        if self._retry_failed:
+            self._failures = {
+                number: raw
+                for number, raw in self._failures.items()
+                if number not in self._done or number in self._failed_now
+            }
+        if self._has_old_failures or self._retry_failed:
+            _replace(self._failed, self._failures.values())
+
     def close(self) -> None:
         """Close the files, and remove empty ones."""
         for file in (self._out, self._failed, self._journal):
-            empty = file is not self._out and file.seek(0, 2) == 0
+            path = Path(os.fsdecode(file.name))
             file.close()
-            if empty:
-                Path(file.name).unlink(missing_ok=True)
+            if file is not self._out and path.exists() and not path.stat().st_size:
+                path.unlink()
 
 
 def output_paths(target: Path) -> tuple[Path, Path, Path]:
@@ -175,6 +259,12 @@ def output_paths(target: Path) -> tuple[Path, Path, Path]:
         target.with_name(target.name + suffix) for suffix in (".failed", ".journal")
     )
     return target, failed, journal
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Return a short hash of settings."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()[:_HASH]
 
 
 def input_hash(line: bytes) -> str:
@@ -222,13 +312,12 @@ def _open(path: Path) -> FileIO:
     # Prompts and answers are for the user alone.
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
     file = FileIO(path, "a+", opener=lambda name, _: os.open(name, flags, 0o600))
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            msg = f"Another run is writing {path}."
-            raise click.ClickException(msg) from None
+    try:
+        portalocker.lock(file, portalocker.LOCK_EX | portalocker.LOCK_NB)
+    except portalocker.LockException:
+        file.close()
+        msg = f"Another run is writing {path}."
+        raise click.ClickException(msg) from None
     end = file.seek(0, 2)
     complete = _last_line_end(file, end)
     if complete != end:
@@ -286,7 +375,31 @@ def _append(file: FileIO, line: bytes) -> None:
         raise
 
 
-def _encoded(number: int, record: Mapping[str, Any], line: bytes) -> bytes:
-    mark = {"line": number, "input_hash": input_hash(line)}
-    text = json.dumps({**mark, **record, **mark}, ensure_ascii=False)
-    return text.encode("utf-8", "replace") + b"\n"
+def _replace(file: FileIO, lines: Iterable[bytes]) -> None:
+    """Replace the content of a file of ours; it stays as it is if that fails."""
+    path = Path(os.fsdecode(file.name)).resolve()
+    with tempfile.NamedTemporaryFile(
+        prefix=f".{path.name}.", dir=path.parent, delete=False
+    ) as new:
+        temporary = Path(new.name)
+        try:
+            new.writelines(lines)
+            new.flush()
+            os.fsync(new.fileno())
+            shutil.copymode(path, temporary)
+        except BaseException:
+            temporary.unlink()
+            raise
+    temporary.replace(path)
+
+
+def _number(line: bytes) -> int:
+    """Return the number of the input line that a record of ours belongs to."""
+    return int(line[len(b'{"line": ') : line.index(b",")])
+
+
+def paid(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield model and usage of every attempt at a line, as far as they are known."""
+    yield from record.get("earlier_attempts", ())
+    if "usage" in record:
+        yield {"model": record.get("model", ""), "usage": record["usage"]}
