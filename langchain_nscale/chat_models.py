@@ -13,7 +13,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import aclosing, closing
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
@@ -36,6 +36,7 @@ from langchain_core.utils.utils import LC_ID_PREFIX
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
 
+from langchain_nscale._http.generators import Inner
 from langchain_nscale._http.streams import aread_stream, read_stream
 from langchain_nscale._lazy import errors
 from langchain_nscale._model_facts import (
@@ -499,7 +500,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
-        async with aclosing(self._areceive(writer, messages, stop, kwargs)) as chunks:
+        async with Inner(self._areceive(writer, messages, stop, kwargs)) as chunks:
             async for chunk in chunks:
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -537,12 +538,12 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         message_id = _message_id(run_manager)
         if run_manager is None or not _wants_chunks(run_manager):
             plain = partial(EventWriter, message_id)
-            async with aclosing(self._areceive(plain, messages, stop, kwargs)) as events:
+            async with Inner(self._areceive(plain, messages, stop, kwargs)) as events:
                 async for event in events:
                     yield cast("MessagesData", event)
             return
         writer = partial(ChunkAndEventWriter, message_id)
-        async with aclosing(self._areceive(writer, messages, stop, kwargs)) as items:
+        async with Inner(self._areceive(writer, messages, stop, kwargs)) as items:
             async for chunks, both_events in items:
                 for chunk in chunks:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -570,6 +571,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
                 for item in read_stream(sent.response, reader, retries):
                     has_begun = True
                     yield item
+            except GeneratorExit:  # perhaps at exit, when no module can be relied on
+                raise
             except errors.NscaleError as error:
                 error.retries = sent.retries
                 delay = None if has_begun else retries.delay(error, in_stream=True)
@@ -596,12 +599,12 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             reader = self._reader(sent, body, kwargs, new_writer())
             has_begun = False
             try:
-                async with aclosing(
-                    aread_stream(sent.response, reader, retries)
-                ) as items:
+                async with Inner(aread_stream(sent.response, reader, retries)) as items:
                     async for item in items:
                         has_begun = True
                         yield item
+            except GeneratorExit:  # perhaps at exit, when no module can be relied on
+                raise
             except errors.NscaleError as error:
                 error.retries = sent.retries
                 delay = None if has_begun else retries.delay(error, in_stream=True)

@@ -10,6 +10,7 @@ import atexit
 import os
 import threading
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 import httpx2
 
@@ -73,11 +74,13 @@ async def shared_async_client(base_url: str = "") -> httpx2.AsyncClient:
 
 async def _close_with_loop(client: httpx2.AsyncClient) -> AsyncGenerator[None, None]:
     """Close a client when its loop ends: `asyncio.run` finalizes open generators."""
+    clients = _clients
     try:
         yield
     finally:
-        _clients.by_loop.pop(asyncio.get_running_loop(), None)
-        await client.aclose()
+        with suppress(RuntimeError):  # a loop that is gone
+            clients.by_loop.pop(asyncio.get_running_loop(), None)
+            await client.aclose()
 
 
 def close_connections() -> None:
@@ -100,4 +103,14 @@ async def aclose_connections() -> None:
         await entry[1].aclose()
 
 
-atexit.register(close_connections)
+def _close_all() -> None:
+    """Close what is open when the process exits, on loops that nobody has ended too."""
+    close_connections()
+    for loop, (client, _) in list(_clients.by_loop.items()):
+        if not loop.is_closed() and not loop.is_running():
+            with suppress(Exception):
+                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.run_until_complete(client.aclose())
+
+
+atexit.register(_close_all)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from langchain_nscale._failures import http_errors, network_error
+from langchain_nscale._http.generators import Inner
 from langchain_nscale._http.watchdog import end_reads_after
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def read_stream(
                     return
                 if reader.is_ending or limits.deadline is not None:
                     limits.check()
+        except GeneratorExit:  # perhaps at exit, when no module can be relied on
+            raise
         except http_errors(response) as fault:
             cause = network_error(fault, response.request)
         limits.check()
@@ -95,15 +98,18 @@ async def aread_stream(
     _limit_reads(response, reader)
     cause = None
     limits = _Limits(response, reader, retries)
+    pieces = Inner(response.aiter_bytes(), nested=True)
     try:
         try:
-            async for data in response.aiter_bytes():
+            async for data in pieces:
                 for item in reader.feed(data):
                     yield item
                 if reader.done:
                     return
                 if reader.is_ending or limits.deadline is not None:
                     limits.check()
+        except GeneratorExit:  # perhaps at exit, when no module can be relied on
+            raise
         except http_errors(response) as fault:
             cause = network_error(fault, response.request)
         limits.check()
@@ -112,6 +118,7 @@ async def aread_stream(
     finally:
         limits.cancel()
         await response.aclose()
+        await pieces.aclose()
 
 
 class _Limits:

@@ -12,6 +12,7 @@ import heapq
 import itertools
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -88,8 +89,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def call_later(seconds: float, function: Callable[[], None]) -> None:
-    """Call a function after some seconds, in the watchdog's thread."""
-    _watchdog.schedule(seconds, function)
+    """Call a function after some seconds, in the watchdog's thread.
+
+    A process that ends starts no threads and needs no calls.
+    """
+    if not sys.is_finalizing():
+        _watchdog.schedule(seconds, function)
 
 
 def end_reads_after(response: Response, seconds: float) -> Callable[[], None]:

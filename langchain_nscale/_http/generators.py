@@ -1,0 +1,96 @@
+"""Async generators that may be left unfinished when their event loop ends.
+
+A loop that ends closes all generators that it knows, nested ones at the same time, so
+that one finds another already closing. Therefore the loop must only know the outermost
+one, which closes the others.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Inner(Generic[T]):
+    """Iterates over a generator that the event loop does not know, and closes it.
+
+    Use it as a context manager around the loop.
+    """
+
+    def __init__(self, items: AsyncGenerator[T, None], *, nested: bool = False) -> None:
+        """Take a generator.
+
+        Args:
+            items: A generator that has not been iterated.
+            nested: Whether it iterates over others that the loop must not know either.
+                They must begin before it waits for anything.
+        """
+        self._items = items
+        self._nested = nested
+        self._next: Any = self._first
+
+    async def __aenter__(self) -> Inner[T]:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the generator."""
+        await self._items.aclose()
+
+    def __aiter__(self) -> Inner[T]:
+        return self
+
+    def __anext__(self) -> Awaitable[T]:
+        """Return the next item."""
+        return self._next()  # type: ignore[no-any-return]  # set to either of two methods
+
+    def _first(self) -> Awaitable[T]:
+        self._next = self._items.__anext__
+        if self._nested:
+            return _Unregistered(self._next)
+        with _no_hooks():
+            return self._next()  # type: ignore[no-any-return]  # a method of the generator
+
+
+@contextmanager
+def _no_hooks() -> Iterator[None]:
+    """Hide generators from the loop that are first iterated in the block."""
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(firstiter=None, finalizer=None)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+class _Unregistered(Generic[T]):
+    """Awaits the first step of an async generator without the event loop's hooks."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        try:
+            with _no_hooks():
+                step = self._function().__await__()
+                waits_for = step.send(None)
+        except StopIteration as result:
+            return result.value  # type: ignore[no-any-return]  # of the step
+        while True:  # as `yield from step` does, from here on
+            try:
+                value = yield waits_for
+            except BaseException as error:  # noqa: BLE001  # passed on
+                resume = partial(step.throw, error)
+            else:
+                resume = partial(step.send, value)
+            try:
+                waits_for = resume()
+            except StopIteration as result:
+                return result.value  # type: ignore[no-any-return]  # of the step
