@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help test lint demo bench compare soak fuzz docs test-min test-real package format clean
+.PHONY: help test lint demo bench compare soak fuzz docs test-min test-real test-vllm package format clean
 
 help:
 	@echo 'make test     run every test against the stand-in server'
@@ -12,7 +12,7 @@ help:
 	@echo 'make demo     ask, stream and run an agent'
 	@echo 'make bench    compare CPU time with other integrations (slow)'
 	@echo 'make docs     build the documentation site in site/'
-	@echo 'also: compare soak fuzz test-min test-real package format clean'
+	@echo 'also: compare soak fuzz test-min test-real test-vllm package format clean'
 
 test: $(STAMP)
 	$(BIN)/coverage erase
@@ -59,6 +59,10 @@ test-real: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group real
 	$(BIN)/python -m pytest tests/real
 
+# Tests against the real vLLM engine in .venv-vllm: 4 GB, a few minutes the first time.
+test-vllm: $(STAMP)
+	if $(BIN)/python -m tests.vllm.environment; then $(BIN)/python -m pytest tests/vllm; fi
+
 # Build wheel and sdist, and exercise the wheel in a clean environment.
 package: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group package
@@ -84,4 +88,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-min .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv-min .venv-vllm* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -40,6 +40,9 @@ _OVERFLOW = re.compile(
 )
 
 
+_MAX_TOKENS = re.compile(r"parameter=max_tokens\b|max_tokens=\d+ cannot be greater than")
+
+
 def decode_body(content: bytes) -> object:
     """Decode a body: JSON to Python objects, anything else to text, nothing to `None`."""
     if not content.strip():
@@ -108,13 +111,23 @@ def reports_error(body: Mapping[str, Any]) -> bool:
     return bool(body.get("error")) or body.get("object") == "error"
 
 
+def is_missing_path(body: object) -> bool:
+    """Whether a 404 says that the path does not exist, as FastAPI does."""
+    return isinstance(body, Mapping) and body.get("detail") == "Not Found"
+
+
 def error_kinds(error: Mapping[str, Any]) -> set[str]:
     """Return the codes and types by which an error object names itself, in upper case."""
     return {str(error.get(key)).upper() for key in ("error_type", "type", "code")}
 
 
 def is_overflow(error: Mapping[str, Any], message: str) -> bool:
-    """Whether an error reports a prompt that exceeds the model's context window."""
+    """Whether an error reports a prompt that exceeds the model's context window.
+
+    A `max_tokens` that exceeds it is another error: a shorter prompt would not help.
+    """
+    if error.get("param") == "max_tokens" or _MAX_TOKENS.search(message):
+        return False
     return _OVERFLOW.search(
         message
     ) is not None or "CONTEXT_LENGTH_EXCEEDED" in error_kinds(error)

@@ -23,6 +23,7 @@ from langchain_nscale._error_bodies import (
     error_object,
     error_status,
     excerpt,
+    is_missing_path,
     is_overflow,
     retry_after,
 )
@@ -97,6 +98,10 @@ def status_error(response: Response, content: bytes, retries: int = 0) -> Nscale
     else:
         cls = _class_for(status, error, message)
         advice = _advice_for(cls, status, message, str(response.request.url))
+        if is_missing_path(body):
+            advice = "This path does not exist: `base_url` usually ends in /v1."
+            if "/v1/embeddings" in str(response.request.url):
+                advice = "This service offers no embeddings: check `base_url`."
     kind = error_kind(error)
     label = f"{status}, {kind}" if kind else f"{status}"
     return cls(
@@ -197,8 +202,6 @@ def _subclasses(cls: type[NscaleError]) -> Iterator[type[NscaleError]]:
 def _advice_for(cls: type[NscaleError], status: int, message: str, url: str) -> str:
     if status == _PROXY_AUTHENTICATION:
         return _PROXY_ADVICE
-    if cls is errors.NscaleModelNotFoundError and message == "Not Found":
-        return "This path does not exist: `base_url` usually ends in /v1."
     if cls is errors.NscaleContextOverflowError and "/embeddings" in url:
         return "Split the text with a text splitter."
     if cls in (errors.NscaleInvalidRequestError, errors.NscaleUnprocessableError):

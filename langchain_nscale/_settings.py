@@ -29,6 +29,7 @@ from pydantic.json_schema import (
 from pydantic_core import PydanticOmit
 from typing_extensions import Self
 
+from langchain_nscale._error_bodies import is_missing_path
 from langchain_nscale._failures import library
 from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import (
@@ -261,6 +262,8 @@ class NscaleSettings(BaseModel):
         try:
             return transport.send(path, body, stream=stream, retries=retries)
         except errors.NscaleModelNotFoundError as error:
+            if is_missing_path(error.body):
+                raise
             with suppress(errors.NscaleError):
                 models = fetch_models(for_hint(transport), refresh=False)
                 add_suggestions(error, body["model"], models)
@@ -280,6 +283,8 @@ class NscaleSettings(BaseModel):
         try:
             return await transport.asend(path, body, stream=stream, retries=retries)
         except errors.NscaleModelNotFoundError as error:
+            if is_missing_path(error.body):
+                raise
             with suppress(errors.NscaleError):
                 models = await afetch_models(for_hint(transport), refresh=False)
                 # Comparing thousands of IDs takes too long for the event loop.

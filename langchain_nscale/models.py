@@ -100,7 +100,7 @@ def parse_model(entry: Mapping[str, Any]) -> NscaleModel:
     pricing = entry.get("pricing")
     pricing = pricing if isinstance(pricing, Mapping) else {}
     output_price = as_price(pricing.get("output"))
-    context = entry.get("context_length")
+    context = entry.get("context_length", entry.get("max_model_len"))  # Nscale, vLLM
     context = context if type(context) is int and context > 0 else None
     owner = entry.get("owned_by")
     profile = find_profile(entry["id"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from langchain_nscale import ChatNscale
 from langchain_nscale._http.token import NO_CREDENTIALS, TOKEN_VARIABLES
 from langchain_nscale._lazy import errors
+from langchain_nscale.cli import DEFAULT_MODEL
 from langchain_nscale.cli._exits import API_ERROR, error_text
 from langchain_nscale.cli._inputs import DoctorOptions
 from langchain_nscale.cli._terminal import harmless
@@ -51,6 +53,9 @@ def _checks(options: DoctorOptions, settings: dict[str, Any]) -> Iterator[Check]
     except ValueError:
         return  # the check of the token has reported it
     yield "API", lambda: _reach(model)
+    if options.model == DEFAULT_MODEL and (listed := _first_chat_model(model)):
+        yield "model", lambda: f"{listed}, as the default is not listed"
+        model = model.model_copy(update={"model_name": listed})
     yield "answer", lambda: _answer(model)
     yield "stream", lambda: _stream(model)
     yield "tools", lambda: _tool(model)
@@ -80,6 +85,16 @@ def masked(token: str) -> str:
     if len(token) < _MIN_MASKED:
         return "****"
     return f"{token[:_VISIBLE]}…{token[-_VISIBLE:]}"
+
+
+def _first_chat_model(model: ChatNscale) -> str | None:
+    """Return another model if the service does not list the default one."""
+    with suppress(errors.NscaleError):
+        models = model.list_models()
+        if not any(listed.id == model.model_name for listed in models):
+            kinds = ("chat", None)  # `None` if the service does not tell
+            return next((each.id for each in models if each.kind in kinds), None)
+    return None
 
 
 def _reach(model: ChatNscale) -> str:

@@ -1,0 +1,52 @@
+"""MiniLM's weights on the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from langchain_tests.integration_tests import EmbeddingsIntegrationTests
+
+from langchain_nscale import NscaleEmbeddings
+from langchain_nscale.errors import NscaleContextOverflowError
+from tests.vllm.engine import Engine, running
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Iterator[Engine]:
+    with running(model="minilm") as server:
+        yield server
+
+
+class TestSuite(EmbeddingsIntegrationTests):
+    embeddings_class = NscaleEmbeddings
+
+    @pytest.fixture(autouse=True)
+    def _engine(self, minilm: Engine) -> None:
+        self.engine = minilm
+
+    @property
+    def embedding_model_params(self) -> dict[str, Any]:
+        return {"model": "emb", **self.engine.settings}
+
+
+def test_similar_texts_are_close(minilm: Engine) -> None:
+    cat, kitten, rates = minilm.embeddings().embed_documents(
+        ["A cat sleeps.", "A kitten naps.", "Interest rates rose."]
+    )
+    near = sum(a * b for a, b in zip(cat, kitten, strict=True))
+    far = sum(a * b for a, b in zip(cat, rates, strict=True))
+    assert near > far + 0.3
+
+
+async def test_many_texts(minilm: Engine) -> None:
+    vectors = await minilm.embeddings().aembed_documents(
+        [f"Text {n}" for n in range(300)]
+    )
+    assert len(vectors) == 300
+
+
+def test_a_text_that_is_too_long(minilm: Engine) -> None:
+    with pytest.raises(NscaleContextOverflowError, match="Split the text"):
+        minilm.embeddings().embed_query("word " * 5000)
