@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from langchain_core.language_models import LanguageModelInput
@@ -29,12 +29,17 @@ from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
 )
-from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
 from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import (
+    Runnable,
+    RunnableGenerator,
+    RunnableMap,
+    RunnablePassthrough,
+)
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from langchain_nscale._requests.tools import json_schema
 
@@ -164,8 +169,11 @@ class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
     parser: Any
     """The parser of a reply's text or tool calls."""
 
-    from_tool_call: bool
-    """Whether the answer is a tool call."""
+    tool: str | None = None
+    """The name of the tool, if the answer is a tool call."""
+
+    has_tools: bool = False
+    """Whether the model may call other tools instead of answering."""
 
     dataclass: Any = None
     """A dataclass to convert the answer to."""
@@ -175,10 +183,12 @@ class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
         generation = result[0]
         message = generation.message if isinstance(generation, ChatGeneration) else None
         partial = partial and getattr(message, "chunk_position", None) != "last"
-        if not partial and self.from_tool_call and message is not None:
-            calls = message.tool_calls if isinstance(message, AIMessage) else []
+        calls = message.tool_calls if isinstance(message, AIMessage) else []
+        if self.has_tools and any(call["name"] != self.tool for call in calls):
+            return None
+        if not partial and self.tool and message is not None:
             check_complete(message, has_answer=bool(calls))
-        elif not partial and not self.from_tool_call:
+        elif not partial and not self.tool:
             text = json.dumps(_complete_value(generation, message))
             result = [Generation(text=text)]
         value = self.parser.parse_result(result, partial=partial)
@@ -221,11 +231,19 @@ def _complete_value(generation: Generation, message: BaseMessage | None) -> Any:
     return value
 
 
-def parser_for(schema: Any, method: Method) -> BaseOutputParser[Any]:
+def parser_for(
+    schema: Any, method: Method, *, has_tools: bool = False
+) -> StructuredOutputParser:
     """Return a parser of replies to `schema`.
 
     Its output is an instance of a Pydantic class or dataclass, or a dict for a TypedDict
     or a JSON Schema.
+
+    Args:
+        schema: The schema.
+        method: The method by which it was requested.
+        has_tools: Whether the model may call other tools instead, in which case the
+            output is `None`.
     """
     is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
     from_tool_call = method == "function_calling"
@@ -239,16 +257,18 @@ def parser_for(schema: Any, method: Method) -> BaseOutputParser[Any]:
         parser = PydanticOutputParser(pydantic_object=schema)
     else:
         parser = JsonOutputParser()
+    tool = convert_to_openai_tool(schema)["function"]["name"] if from_tool_call else None
     return StructuredOutputParser(
         parser=parser,
-        from_tool_call=from_tool_call,
+        tool=tool,
+        has_tools=has_tools,
         dataclass=schema if isinstance(schema, type) and is_dataclass(schema) else None,
     )
 
 
 def pipeline(
     model: Runnable[LanguageModelInput, AIMessage],
-    parser: BaseOutputParser[Any],
+    parser: StructuredOutputParser,
     *,
     include_raw: bool,
 ) -> Runnable[LanguageModelInput, Any]:
@@ -260,9 +280,106 @@ def pipeline(
     if not include_raw:
         return model | parser
     parsed = RunnablePassthrough.assign(
-        parsed=itemgetter("raw") | parser, parsing_error=lambda _: None
+        parsed=itemgetter("raw") | CapturingParser(parser=parser),
+        parsing_error=lambda _: None,
     )
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=model) | parsed.with_fallbacks(
-        [failed], exception_key="parsing_error"
-    )
+    report = RunnableGenerator(_report_failures, _areport_failures)
+    return RunnableMap(raw=model) | parsed | report.with_config(run_name="report")
+
+
+class _Nothing:
+    """Stands for the parsed value of a reply without one, and the error if any."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+
+class CapturingParser(BaseCumulativeTransformOutputParser[Any]):
+    """Returns what another parser raises."""
+
+    parser: StructuredOutputParser
+    """The other parser."""
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """Parse a reply; `None` if a part of it is not readable yet."""
+        message = getattr(result[0], "message", None)
+        partial = partial and getattr(message, "chunk_position", None) != "last"
+        failure = None
+        try:
+            value = self.parser.parse_result(result, partial=partial)
+        except Exception as error:  # noqa: BLE001  # validators can raise anything
+            value, failure = None, error
+        # A stream of parsed values leaves `None` out.
+        return value if partial or value is not None else _Nothing(failure)
+
+    def parse(self, text: str) -> Any:
+        """Parse a text."""
+        return self.parse_result([Generation(text=text)])
+
+
+def _reported(output: dict[str, Any]) -> dict[str, Any]:
+    parsed = output.get("parsed")
+    if not isinstance(parsed, _Nothing):
+        return output
+    return {**output, "parsed": None, "parsing_error": parsed.error}
+
+
+def _report_failures(outputs: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for output in outputs:
+        yield _reported(output)
+
+
+async def _areport_failures(
+    outputs: AsyncIterator[dict[str, Any]],
+) -> AsyncIterator[dict[str, Any]]:
+    async for output in outputs:
+        yield _reported(output)
+
+
+# --- `response_format` in a call ------------------------------------------------------
+
+
+def parsed_class(schema: object) -> type[BaseModel] | None:
+    """Return the Pydantic class that a call passes as `response_format`, if it is one."""
+    is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
+    return cast("type[BaseModel]", schema) if is_class else None
+
+
+def add_parsed(message: BaseMessage, schema: type[BaseModel], total: Any = None) -> None:
+    """Add what a reply parses to, as `additional_kwargs["parsed"]`.
+
+    Args:
+        message: The message to add it to.
+        schema: The class of the call.
+        total: The message to parse, if it is another one.
+
+    Raises:
+        OutputParserException: The reply does not conform to the schema.
+    """
+    total = message if total is None else total
+    calls = (*total.tool_calls, *total.invalid_tool_calls)
+    if not calls and "refusal" not in total.additional_kwargs:
+        parser = parser_for(schema, "json_schema")
+        parsed = parser.parse_result([ChatGeneration(message=total)])
+        message.additional_kwargs["parsed"] = parsed
+
+
+class ParsedStream:
+    """Adds what a stream parses to, to its last chunk; false if nothing is parsed."""
+
+    def __init__(self, response_format: object) -> None:
+        """Take the `response_format` of the call."""
+        self._schema = parsed_class(response_format)
+        self._total: Any = None
+
+    def __bool__(self) -> bool:
+        return self._schema is not None
+
+    def add(self, chunk: ChatGenerationChunk) -> None:
+        """Take the next chunk."""
+        if self._schema is None:
+            return
+        message: Any = chunk.message
+        self._total = message if self._total is None else self._total + message
+        if message.chunk_position == "last":
+            add_parsed(message, self._schema, self._total)

@@ -85,8 +85,11 @@ from langchain_nscale._settings import (
 )
 from langchain_nscale._structured import (
     Method,
+    ParsedStream,
     add_instructions,
+    add_parsed,
     check_arguments,
+    parsed_class,
     parser_for,
     pipeline,
 )
@@ -463,7 +466,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
         sent = self._send(_PATH, body, call=kwargs)
-        return chat_result(sent.response, self._reply_options(sent, body, kwargs))
+        return self._result(sent, body, kwargs)
 
     async def _agenerate(
         self,
@@ -474,7 +477,17 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
         sent = await self._asend(_PATH, body, call=kwargs)
-        return chat_result(sent.response, self._reply_options(sent, body, kwargs))
+        return self._result(sent, body, kwargs)
+
+    def _result(
+        self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]
+    ) -> ChatResult:
+        """Read a reply that was not streamed."""
+        result = chat_result(sent.response, self._reply_options(sent, body, call))
+        if schema := parsed_class(call.get("response_format")):
+            for generation in result.generations:
+                add_parsed(generation.message, schema)
+        return result
 
     def _stream(
         self,
@@ -484,11 +497,16 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
+        parsed = ParsedStream(kwargs.get("response_format"))
         with closing(self._receive(writer, messages, stop, kwargs)) as chunks:
-            if run_manager is None:  # langchain-core reports tokens itself
+            if run_manager is None and not parsed:  # langchain-core reports tokens itself
                 yield from chunks
                 return
             for chunk in chunks:
+                parsed.add(chunk)
+                if run_manager is None:
+                    yield chunk
+                    continue
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
@@ -500,8 +518,11 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
+        parsed = ParsedStream(kwargs.get("response_format"))
         async with Inner(self._areceive(writer, messages, stop, kwargs)) as chunks:
             async for chunk in chunks:
+                if parsed:
+                    parsed.add(chunk)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -692,7 +713,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             strict: Whether the arguments must match the schema exactly.
             parallel_tool_calls: Whether the model may make several calls at once; sent
                 only if set.
-            response_format: A schema for the answer if no tool is called.
+            response_format: A schema for the answer if no tool is called. If it is a
+                Pydantic class, `additional_kwargs["parsed"]` has an instance of it.
             kwargs: Further fields of the request.
 
         Raises:
@@ -709,7 +731,12 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             if parallel_tool_calls is not None:
                 kwargs["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
-            kwargs["response_format"] = to_response_format(response_format, strict=strict)
+            is_parsed = strict is None and parsed_class(response_format)
+            kwargs["response_format"] = (
+                response_format
+                if is_parsed
+                else to_response_format(response_format, strict=strict)
+            )
         return cast("Runnable[LanguageModelInput, AIMessage]", self.bind(**kwargs))
 
     @overload
@@ -791,7 +818,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             model = self.bind_tools(tools or [], strict=strict, **kwargs).bind(
                 response_format=form
             )
-        return pipeline(model, parser_for(schema, method), include_raw=include_raw)
+        parser = parser_for(schema, method, has_tools=bool(tools))
+        return pipeline(model, parser, include_raw=include_raw)
 
     def _default_method(self, schema: object, model: str | None = None) -> Method:
         profile = self._profile_of(model or self.model_name)

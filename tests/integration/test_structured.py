@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables.utils import AddableDict
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
+from tests.integration.test_chat import WAYS, consume
 
 DISTILL = "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B"
 
@@ -170,3 +174,83 @@ def test_an_answer_that_fits_no_dataclass(make: Any, server: NscaleServer) -> No
 def test_nothing_enforces_a_prompt(make: Any) -> None:
     with pytest.raises(ValueError, match="`strict` can't be used with method='prompt'"):
         make().with_structured_output(Joke, method="prompt", strict=True)
+
+
+# --- tools next to a schema -------------------------------------------------------------
+
+
+def get_weather(city: str) -> str:
+    """Tell the weather in a city."""
+    return city
+
+
+CALL = ServerReply(tool_calls=[ToolCallReply("get_weather", {"city": "Oslo"})])
+
+
+@WAYS
+@pytest.mark.parametrize("include_raw", [False, True])
+@pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
+async def test_a_call_of_another_tool_is_no_answer_and_no_error(
+    make: Any, server: NscaleServer, way: str, include_raw: bool, method: Any
+) -> None:
+    server.add(CALL)
+    chain = make().with_structured_output(
+        Joke, tools=[get_weather], method=method, include_raw=include_raw
+    )
+    output = await consume_last(chain, way)
+    if not include_raw:
+        assert output is None
+        return
+    assert output["parsed"] is None
+    assert output["parsing_error"] is None
+    assert output["raw"].tool_calls[0]["name"] == "get_weather"
+
+
+@WAYS
+@pytest.mark.parametrize("text", ["not JSON", '{"setup": "a"', "[1]", ""])
+async def test_include_raw_never_raises(
+    make: Any, server: NscaleServer, way: str, text: str
+) -> None:
+    server.add(ServerReply(text=text))
+    chain = make().with_structured_output(Joke, include_raw=True)
+    output = await consume_last(chain, way)
+    assert output["parsed"] is None
+    assert isinstance(output["parsing_error"], OutputParserException)
+    assert output["raw"].text == text
+
+
+@WAYS
+@pytest.mark.parametrize("bound", [False, True])
+async def test_a_class_as_response_format_is_parsed(
+    make: Any, server: NscaleServer, way: str, bound: bool
+) -> None:
+    text = '{"setup": "Why?", "rating": 7}'
+    server.add(ServerReply(text=text), CALL, ServerReply(text='{"setup": 1}'))
+    model = make()
+    model = (
+        model.bind_tools([get_weather], response_format=Joke)
+        if bound
+        else model.bind(response_format=Joke)
+    )
+    message = await consume(model, "Hi", way)
+    assert message.additional_kwargs["parsed"] == Joke(setup="Why?", rating=7)
+    schema = server.requests[-1].json["response_format"]["json_schema"]["schema"]
+    assert schema["title"] == "Joke"
+    assert "parsed" not in (await consume(model, "Hi", way)).additional_kwargs
+    with pytest.raises(OutputParserException):
+        await consume(model, "Hi", way)
+
+
+async def consume_last(chain: Any, way: str) -> Any:
+    """The output of a chain; of a stream, all chunks together."""
+    if way == "invoke":
+        return chain.invoke("Hi")
+    if way == "ainvoke":
+        return await chain.ainvoke("Hi")
+    if way == "stream":
+        outputs = list(chain.stream("Hi"))
+    else:
+        outputs = [output async for output in chain.astream("Hi")]
+    if not outputs or not isinstance(outputs[0], dict):
+        return outputs[-1] if outputs else None
+    return functools.reduce(operator.add, outputs, AddableDict())
