@@ -184,6 +184,16 @@ class NscaleSettings(BaseModel):
         check_client(self.http_async_client, "AsyncClient", "http_async_client")
         return self
 
+    @property
+    def timeout(self) -> Any:
+        """The setting `timeout`."""
+        return self.request_timeout
+
+    @property
+    def api_key(self) -> Token | None:
+        """The service token, as a secret or a callable; see `service_token`."""
+        return self.service_token
+
     def __getstate__(self) -> dict[Any, Any]:
         """Return the state to pickle, without the token and without HTTP clients.
 

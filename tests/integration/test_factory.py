@@ -5,16 +5,27 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import SummarizationMiddleware
+from langchain.chat_models import base as chat_models
+from langchain.chat_models import init_chat_model as langchain_init_chat_model
+from langchain.embeddings import base as embeddings
 from langchain_core.runnables import ConfigurableField
 from langchain_openai import ChatOpenAI
 
-from langchain_nscale import ChatNscale, init_chat_model
+from langchain_nscale import (
+    ChatNscale,
+    NscaleEmbeddings,
+    init_chat_model,
+    init_embeddings,
+    register,
+)
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.conftest import MODEL
 from tests.pages.runner import ROOT
@@ -32,6 +43,7 @@ loaded = loads(dumps(ChatNscale(model="m")), allowed_objects="all", secrets_from
 assert type(loaded) is ChatNscale
 """,
 }
+GNU_PATCH: Any = shutil.which("patch")
 PATCHES = sorted((ROOT / "docs" / "upstream").glob("*.patch"))
 
 
@@ -62,14 +74,28 @@ def test_other_models() -> None:
 
 
 def test_without_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "langchain.chat_models", None)
+    for module in ("chat_models", "chat_models.base", "embeddings"):
+        monkeypatch.setitem(sys.modules, f"langchain.{module}", None)
     with pytest.raises(ImportError, match="pip install langchain"):
         init_chat_model("openai:gpt-5")
+    with pytest.raises(ImportError, match="pip install langchain"):
+        init_embeddings("openai:e")
+    with pytest.raises(ImportError, match="pip install langchain"):
+        register()
 
 
-def test_what_can_be_configured() -> None:
-    with pytest.raises(ValueError, match=r"`\.configurable_fields"):
-        init_chat_model("nscale:m", service_token="t", configurable_fields=("model",))
+@pytest.mark.usefixtures("to_server", "_unregistered")
+@pytest.mark.parametrize("name", [f"nscale:{MODEL}", None])
+def test_models_that_the_configuration_chooses(
+    server: NscaleServer, name: str | None
+) -> None:
+    model = init_chat_model(name, configurable_fields=("model", "model_provider"))
+    config: Any = {"configurable": {"model": "nscale:other"}}
+    model.invoke("Hi", config)
+    assert server.requests[-1].json["model"] == "other"
+
+
+def test_a_name_without_a_model() -> None:
     with pytest.raises(ValueError, match="`model` is missing"):
         init_chat_model("nscale:", service_token="t")
 
@@ -93,6 +119,61 @@ def test_an_agent_by_name(server: NscaleServer) -> None:
     assert result["messages"][-1].text == "Hello"
 
 
+def test_embeddings_by_name() -> None:
+    made = init_embeddings("nscale:Qwen/Qwen3-Embedding-8B", service_token="t")
+    assert isinstance(made, NscaleEmbeddings)
+    assert made.model == "Qwen/Qwen3-Embedding-8B"
+    assert isinstance(
+        init_embeddings("m", provider="nscale", service_token="t"), NscaleEmbeddings
+    )
+    theirs = init_embeddings("openai:text-embedding-3-small", api_key="k")
+    assert type(theirs).__name__ == "OpenAIEmbeddings"
+
+
+# --- registered with LangChain --------------------------------------------------------
+
+
+@pytest.fixture
+def _unregistered() -> Iterator[None]:
+    yield
+    chat_models._BUILTIN_PROVIDERS.pop("nscale", None)
+    embeddings._BUILTIN_PROVIDERS.pop("nscale", None)
+
+
+@pytest.mark.usefixtures("to_server", "_unregistered")
+def test_names_in_langchains_own_functions(server: NscaleServer) -> None:
+    name = f"nscale:{MODEL}"
+    with pytest.raises(ValueError, match="nscale"):
+        create_agent(name)
+    register()
+    register()
+    inputs: Any = {"messages": [("user", "Hi")]}
+    summaries: Any = SummarizationMiddleware(name, trigger=("tokens", 9))
+    for agent in (create_agent(name), create_agent(name, middleware=[summaries])):
+        result: Any = agent.invoke(inputs)
+        assert result["messages"][-1].text == "You said: Hi"
+    assert isinstance(langchain_init_chat_model(name), ChatNscale)
+    chosen = langchain_init_chat_model()
+    config: Any = {"configurable": {"model": name}}
+    assert chosen.invoke("Hi", config).text == "You said: Hi"
+    made = embeddings.init_embeddings("nscale:Qwen/Qwen3-Embedding-8B")
+    assert isinstance(made, NscaleEmbeddings)
+    assert server.requests
+
+
+@pytest.mark.usefixtures("_unregistered")
+@pytest.mark.parametrize("other", [None, {}, {"openai": ("a", "B")}, [1]], ids=str)
+def test_a_list_that_has_changed_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, other: Any
+) -> None:
+    monkeypatch.setattr(embeddings, "_BUILTIN_PROVIDERS", other)
+    with pytest.raises(RuntimeError, match="an instance of NscaleEmbeddings"):
+        register()
+    assert "nscale" not in chat_models._BUILTIN_PROVIDERS
+    monkeypatch.undo()
+
+
+@pytest.mark.skipif(GNU_PATCH is None, reason="GNU patch is not installed")
 @pytest.mark.usefixtures("to_server")
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.name)
 def test_a_patch_does_what_it_says(patch: Path, tmp_path: Path) -> None:
@@ -103,7 +184,7 @@ def test_a_patch_does_what_it_says(patch: Path, tmp_path: Path) -> None:
     assert spec.origin is not None
     shutil.copytree(Path(spec.origin).parent, tmp_path / package)
     done = subprocess.run(  # noqa: S603  # our own
-        ["patch", "-p3", "-i", str(patch)],  # noqa: S607  # whichever there is
+        [GNU_PATCH, "-p3", "-i", str(patch)],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -67,6 +67,16 @@ def test_core_keeps_registries() -> None:
     assert callable(context.register_configure_hook)
 
 
+def test_langchain_lists_providers_in_this_form() -> None:
+    # `register` refuses other lists, and names like "nscale:…" would no longer work.
+    from langchain.chat_models import base as chat  # noqa: PLC0415  # slow to import
+    from langchain.embeddings import base as embeddings  # noqa: PLC0415
+
+    for module in (chat, embeddings):
+        name, cls, create = module._BUILTIN_PROVIDERS["openai"]
+        assert (type(name), type(cls), callable(create)) == (str, str, True)
+
+
 def test_chunks_have_these_fields() -> None:
     # Copies of the prototype would lack a new field.
     assert {"tool_call_chunks", "chunk_position", "usage_metadata"} <= set(
