@@ -32,3 +32,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _forget_model_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_model_list, "cache", type(_model_list.cache)())
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line's own files are not the user's."""
+    folder = str(tmp_path_factory.getbasetemp() / "home")
+    monkeypatch.setenv("XDG_STATE_HOME", folder)
+    monkeypatch.setenv("XDG_CONFIG_HOME", folder)

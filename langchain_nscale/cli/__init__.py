@@ -22,6 +22,7 @@ from langchain_nscale.cli._exits import (
     error_text,
     exit_code,
 )
+from langchain_nscale.cli._files import default_model, store_default_model
 from langchain_nscale.cli._terminal import echo
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +42,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             args=None if arguments is None else list(arguments),
             prog_name="langchain-nscale",
             standalone_mode=False,
+            color=False if os.environ.get("NO_COLOR") else None,
         )
     except click.ClickException as error:
         error.show()
@@ -57,13 +59,38 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = exit_code(error)
         if code is None:
             raise
-        echo(f"Error: {error_text(error)}", err=True)
+        echo(f"Error: {_in_options(error_text(error))}", err=True)
         return code
     return result if isinstance(result, int) else 0
 
 
+_OPTIONS = {
+    "argument `service_token`": "option --token",
+    "`service_token`": "--token",
+    "`base_url`": "--base-url",
+    "`timeout`": "--timeout",
+    "`max_tokens`": "--max-tokens",
+    "`model`": "--model",
+    "`tool_choice`": "tool_choice",
+}
+
+
+def _in_options(text: str) -> str:
+    """Name options of the command line in place of settings of the package."""
+    for setting, option in _OPTIONS.items():
+        text = text.replace(setting, option)
+    return text
+
+
 def _use_lenient_streams() -> None:
-    """Replace characters that the terminal's encoding lacks, and skip a BOM in input."""
+    """Replace characters that the terminal's encoding lacks, and skip a BOM in input.
+
+    Streams that are closed (`>&-`) are replaced, since Python has `None` for them.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            null = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115  # stays
+            setattr(sys, name, null)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -100,8 +127,8 @@ _model = click.option(
     "--model",
     metavar="ID",
     envvar="NSCALE_MODEL",
-    default=DEFAULT_MODEL,
-    show_default=True,
+    default=lambda: default_model(DEFAULT_MODEL),
+    show_default=DEFAULT_MODEL,
     show_envvar=True,
     help="ID of the model.",
 )
@@ -111,12 +138,23 @@ _sampling = _options(
         "--max-tokens", type=int, metavar="N", help="Maximum number of generated tokens."
     ),
     click.option("--temperature", type=float, metavar="T", help="From 0 to 2."),
+    click.option("--top-p", type=float, metavar="P", help="From 0 to 1."),
     click.option("--seed", type=int, metavar="N", help="For reproducible sampling."),
     click.option(
         "--stop", multiple=True, metavar="TEXT", help="Stop sequence; can be repeated."
     ),
+    click.option(
+        "--reasoning-effort", metavar="LEVEL", help="Such as low, medium or high."
+    ),
+    click.option(
+        "-o",
+        "fields",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Any other field of the request, in JSON or as text; can be repeated.",
+    ),
 )
-_system = click.option("--system", metavar="TEXT", help="System prompt.")
+_system = click.option("-s", "--system", metavar="TEXT", help="System prompt.")
 _schema = click.option(
     "--json-schema",
     "schema",
@@ -144,7 +182,24 @@ def _version(context: click.Context, _: click.Parameter, requested: bool) -> Non
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Says how to ask a model if a question is given in place of a command."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Return the command, or raise a usage error."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if " " not in args[0]:
+                raise
+            msg = (
+                f"{args[0]!r} is no command. To ask a model: langchain-nscale chat "
+                f"{args[0]!r}"
+            )
+            raise click.UsageError(msg, ctx) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -179,7 +234,7 @@ def cli() -> None:
     "images",
     multiple=True,
     metavar="PATH|URL",
-    help="Image to send with the prompt; can be repeated.",
+    help="Image to send with the prompt, - for standard input; can be repeated.",
 )
 @_schema
 @click.option(
@@ -190,18 +245,37 @@ def cli() -> None:
 @click.option("--stats", is_flag=True, help="Print usage, times and cost as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per answer.")
 @click.option("--no-stream", is_flag=True, help="Print the answer once it is complete.")
+@click.option(
+    "-x", "--extract", is_flag=True, help="Print only the first code block of the answer."
+)
+@click.option(
+    "-c", "--continue", "resume", is_flag=True, help="Continue the last conversation."
+)
+@click.option(
+    "--log/--no-log",
+    default=True,
+    help="Keep the conversation for -c, in a file that only you can read. Default: yes.",
+)
 def chat(**options: Any) -> int:
-    """Ask a model. PROMPT can be - for standard input.
+    """Ask a model. Text that is piped in follows PROMPT.
 
     \b
     langchain-nscale chat "Why is the sky blue?"
     langchain-nscale chat -i --message "system:Answer in rhymes."
-    git diff | langchain-nscale chat --system "Write a commit message." -
+    git diff | langchain-nscale chat "Write a commit message."
     """  # noqa: D301  # click's marker for lines that are not rewrapped
     from langchain_nscale.cli._chat import main  # noqa: PLC0415
     from langchain_nscale.cli._inputs import ChatOptions  # noqa: PLC0415
 
     return main(ChatOptions(**options))
+
+
+@cli.command()
+@click.argument("model", metavar="ID")
+def default(model: str) -> int:
+    """Store ID as the default model. NSCALE_MODEL and -m take precedence."""
+    echo(f"Stored in {store_default_model(model)}.", err=True)
+    return 0
 
 
 @cli.command()

@@ -95,6 +95,7 @@ def ask(
     """Request an answer and show it. Ctrl-C ends it and keeps what has arrived."""
     answer = Answer(model.model_name)
     config: Any = {"callbacks": [answer.usage]}
+    display.wait()
     try:
         if schema is not None:
             chain = model.with_structured_output(schema, include_raw=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.segment import Segment
 
 _DIM, _NORMAL = "\x1b[2m", "\x1b[0m"
+_WAITING, _ERASED = "…", "\r\x1b[K"
 _FRAMES = 12  # per second
 
 
@@ -28,6 +29,9 @@ class Display:
         self._ends_line = True
         dim = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
         self._marks = (_DIM, _NORMAL) if dim else ("", "")
+
+    def wait(self) -> None:
+        """Show that the question has been sent; on a terminal only."""
 
     def reasoning(self, piece: str) -> None:
         """Show more of the reasoning."""
@@ -82,9 +86,28 @@ class MarkdownDisplay(Display):
         self._console = console or Console()
         self._live: Any = None
         self._tail = ""
+        self._waits = False
+
+    def wait(self) -> None:
+        """Show that the question has been sent."""
+        self._waits = True
+        sys.stdout.write(_WAITING)
+        sys.stdout.flush()
+
+    def reasoning(self, piece: str) -> None:
+        """Show more of the reasoning."""
+        self._end_waiting()
+        super().reasoning(piece)
+
+    def _end_waiting(self) -> None:
+        if self._waits:
+            self._waits = False
+            sys.stdout.write(_ERASED)
+            sys.stdout.flush()
 
     def text(self, piece: str) -> None:
         """Show more of the answer."""
+        self._end_waiting()
         self._end_reasoning()
         self._tail += harmless(piece)
         if self._live is None:
@@ -100,6 +123,7 @@ class MarkdownDisplay(Display):
 
     def close(self) -> None:
         """Print the last block."""
+        self._end_waiting()
         self._end_reasoning()
         if self._live is not None:
             tail, self._tail = self._tail, ""

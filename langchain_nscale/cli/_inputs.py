@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import sys
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -59,16 +60,39 @@ class SamplingOptions:
 
     max_tokens: int | None
     temperature: float | None
+    top_p: float | None
     seed: int | None
     stop: Sequence[str]
+    reasoning_effort: str | None
+    fields: Sequence[str]
 
     def sampling(self) -> dict[str, Any]:
         """Return the sampling settings that are set."""
-        values = {field.name: getattr(self, field.name) for field in _SAMPLING}
-        return _without_none(**{**values, "stop": list(self.stop) or None})
+        names = {field.name for field in _SAMPLING} - {"fields"}
+        values = {name: getattr(self, name) for name in names}
+        extra = dict(map(parse_field, self.fields))
+        return _without_none(
+            **{**values, "stop": list(self.stop) or None, "extra_body": extra or None}
+        )
 
 
 _SAMPLING = fields(SamplingOptions)
+
+
+def parse_field(text: str) -> tuple[str, Any]:
+    """Parse a request field from `name=value`; the value is JSON, or else a text.
+
+    Raises:
+        click.BadParameter: There is no `=`.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        msg = f"{text!r} is not of the form name=value."
+        raise click.BadParameter(msg, param_hint="-o")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +110,9 @@ class ChatOptions(ConnectionOptions, SamplingOptions):
     stats: bool
     as_json: bool
     no_stream: bool
+    extract: bool
+    resume: bool
+    log: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +197,8 @@ def image_block(location: str) -> dict[str, Any]:
     """
     if location.startswith(("http://", "https://", "data:")):
         return {"type": "image", "url": location}
+    if location == "-":
+        return _image_of(sys.stdin.buffer.read(), "standard input")
     kind = mimetypes.guess_type(location)[0] or ""
     if not kind.startswith("image/"):
         msg = f"{location!r} does not have the file extension of an image."
@@ -180,6 +209,23 @@ def image_block(location: str) -> dict[str, Any]:
         msg = f"{location!r} can't be read: {error.strerror}."
         raise click.BadParameter(msg, param_hint="--image") from None
     return {"type": "image", "base64": b64encode(data).decode(), "mime_type": kind}
+
+
+_SIGNATURES = {
+    b"\x89PNG": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"RIFF": "image/webp",
+}
+
+
+def _image_of(data: bytes, source: str) -> dict[str, Any]:
+    for signature, kind in _SIGNATURES.items():
+        if data.startswith(signature):
+            encoded = b64encode(data).decode()
+            return {"type": "image", "base64": encoded, "mime_type": kind}
+    msg = f"{source} has no PNG, JPEG, GIF or WebP image."
+    raise click.BadParameter(msg, param_hint="--image")
 
 
 def read_schema(path: Path) -> dict[str, Any]:

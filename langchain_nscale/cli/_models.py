@@ -18,7 +18,7 @@ from langchain_nscale.cli._terminal import text_for
 
 _FILE_WIDTH = 200  # characters; wide enough that nothing wraps outside a terminal
 _ID_WIDTH = 32  # characters; fits on any terminal
-_YES_OR_NO = {"True": "yes", "False": "no"}
+LEGEND = "Prices in US dollars. T: tools, R: reasoning, I: images, -: no, ?: unknown."
 _PRICES = ("input_price", "output_price")
 _CAPABILITIES = {
     "tools": "tool_calling",
@@ -43,6 +43,7 @@ def main(options: ModelsOptions) -> int:
         if not console.is_terminal:
             console.width = _FILE_WIDTH
         console.print(models_table(matches))
+        click.echo(LEGEND, err=True)
     return 0
 
 
@@ -51,21 +52,27 @@ def models_table(models: Sequence[NscaleModel]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model", no_wrap=True, overflow="fold", min_width=_ID_WIDTH)
     table.add_column("kind")
-    for title in ("context", "input $", "output $"):
+    for title in ("context", "in $", "out $"):
         table.add_column(title, justify="right")
-    for title in ("tools", "reasoning", "images"):
-        table.add_column(title)
+    table.add_column("can", no_wrap=True)
     for model in models:
         values = _as_dict(model)
         context = values.get("context_length")
         table.add_row(
             _plain(model.id),
             _plain(model.kind or "?"),
-            f"{context:,}" if context else "?",
+            f"{context / 1000:,.0f}K" if context else "?",
             *(f"{values[key]:g}" if key in values else "?" for key in _PRICES),
-            *(_YES_OR_NO.get(str(values.get(key)), "?") for key in _CAPABILITIES),
+            "".join(_mark(key, values.get(key)) for key in _CAPABILITIES),
         )
     return table
+
+
+def _mark(capability: str, value: object) -> str:
+    """Return the first letter of a capability, - without it, ? if that is unknown."""
+    if value is None:
+        return "?"
+    return capability[0].upper() if value else "-"
 
 
 def _plain(text: str) -> Text:

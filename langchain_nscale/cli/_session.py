@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ import click
 from langchain_core.messages import (
     BaseMessage,
     SystemMessage,
-    convert_to_messages,
     convert_to_openai_messages,
 )
 
@@ -22,10 +20,9 @@ from langchain_nscale._lazy import errors
 from langchain_nscale.cli._answer import Answer, ask
 from langchain_nscale.cli._display import display_for
 from langchain_nscale.cli._exits import error_text
+from langchain_nscale.cli._files import PRIVATE, history_file, read_conversation
 from langchain_nscale.cli._inputs import ChatOptions, image_block, user_message
 from langchain_nscale.cli._terminal import echo
-
-_PRIVATE = 0o600  # conversations are for the user alone
 
 HELP = """\
 /model [ID]        show or change the model
@@ -73,6 +70,7 @@ class Session:
         if self.messages and self.messages[-1].type == "human":
             question = self.messages.pop()
             self._answer(question)
+        _print(f"{self.model.model_name}. /help lists the commands, /exit leaves.")
         read = _reader(list(self._commands))
         while True:
             try:
@@ -81,7 +79,7 @@ class Session:
                 continue
             except EOFError:
                 return 0
-            if line.strip() in ("/exit", "/quit"):
+            if line.strip().lower() in ("/exit", "/quit", "exit", "quit"):
                 return 0
             self.handle(line.strip())
 
@@ -158,20 +156,12 @@ class Session:
         }
         text = json.dumps(saved, ensure_ascii=False, indent=1)
         path = Path(name).expanduser()
-        path.touch(mode=_PRIVATE)
+        path.touch(mode=PRIVATE)
         path.write_text(text, encoding="utf-8")
         return f"Saved to {name}."
 
     def _load(self, name: str) -> str:
-        data = Path(name).expanduser().read_bytes()
-        try:
-            saved = json.loads(data)
-            model, messages = saved["model"], convert_to_messages(saved["messages"])
-            if not isinstance(model, str) or not isinstance(saved["messages"], list):
-                raise TypeError(saved.keys())  # noqa: TRY301  # one message for all problems
-        except Exception as error:  # noqa: BLE001  # a file can contain anything
-            msg = f"{name} is not a saved conversation: {error!r}"
-            raise ValueError(msg) from None
+        model, messages = read_conversation(Path(name).expanduser())
         self.messages = messages
         self._change_model(model)
         return f"Loaded {len(self.messages)} messages from {name}."
@@ -206,7 +196,7 @@ def _reader(commands: list[str]) -> Callable[[], str]:
         event.current_buffer.insert_text("\n")
 
     session: PromptSession[str] = PromptSession(
-        history=FileHistory(str(_history_file())),
+        history=FileHistory(str(history_file())),
         completer=WordCompleter([*commands, "/exit"], sentence=True),
         complete_while_typing=False,
         multiline=True,  # pasted lines form one question
@@ -220,12 +210,3 @@ def _read_plain() -> str:
     if not line:
         raise EOFError
     return line
-
-
-def _history_file() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    folder = Path(state) / "langchain-nscale"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    history = folder / "history"
-    history.touch(mode=_PRIVATE)
-    return history

@@ -239,8 +239,8 @@ class TestErrors:
             (["chat", "Hi", "--image", "no.png"], "'no.png' can't be read"),
             (["chat", "Hi", "--image", "no.txt"], "file extension of an image"),
             (["chat", "Hi", "--json-schema", "no.json"], "does not exist"),
-            (["chat", "Hi", "--base-url", "ftp://x"], "`base_url`"),
-            (["chat", "Hi", "--timeout", "-1"], "`timeout`"),
+            (["chat", "Hi", "--base-url", "ftp://x"], "--base-url"),
+            (["chat", "Hi", "--timeout", "-1"], "--timeout"),
             (["chat", "Hi", "--bogus"], "No such option"),
             (["embed"], "nothing to embed"),
             (["embed", ""], "is empty"),
@@ -410,8 +410,8 @@ class TestLists:
         assert shown.splitlines()[0].split()[:3] == ["model", "kind", "context"]
         llama = next(line for line in shown.splitlines() if MODEL in line)
         assert llama.split()[1:] == [
-            *("chat", "131,072", "0.06", "0.06"),
-            *("yes", "no", "no"),
+            *("chat", "131K", "0.06", "0.06"),
+            "T--",
         ]
 
     def test_models_as_json(self, capsys: Any) -> None:

@@ -1,0 +1,108 @@
+"""The command line's own files: the default model, the last conversation, the history."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+PRIVATE = 0o600  # conversations are for the user alone
+_FOLDER = "langchain-nscale"
+
+
+def _folder(variable: str, *default: str) -> Path:
+    base = os.environ.get(variable) or Path.home().joinpath(*default)
+    return Path(base) / _FOLDER
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=PRIVATE)
+    path.write_text(text, encoding="utf-8")
+
+
+def history_file() -> Path:
+    """Return the file with the questions of interactive sessions, creating it."""
+    history = _folder("XDG_STATE_HOME", ".local", "state") / "history"
+    history.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    history.touch(mode=PRIVATE)
+    return history
+
+
+# --- the default model ------------------------------------------------------------------
+
+
+def _settings_file() -> Path:
+    return _folder("XDG_CONFIG_HOME", ".config") / "settings.json"
+
+
+def default_model(fallback: str) -> str:
+    """Return the stored default model, if there is one."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        stored = json.loads(_settings_file().read_text(encoding="utf-8"))["model"]
+        if isinstance(stored, str) and stored:
+            return stored
+    return fallback
+
+
+def store_default_model(model: str) -> Path:
+    """Store a default model; return the file."""
+    path = _settings_file()
+    _write(path, json.dumps({"model": model}) + "\n")
+    return path
+
+
+# --- the last conversation ------------------------------------------------------------
+
+
+def _conversation_file() -> Path:
+    return _folder("XDG_STATE_HOME", ".local", "state") / "conversation.json"
+
+
+def store_conversation(model: str, messages: Sequence[BaseMessage]) -> None:
+    """Store a conversation; a folder that can't be written to is no error."""
+    from langchain_core.messages import convert_to_openai_messages  # noqa: PLC0415  # slow
+
+    saved = {"model": model, "messages": convert_to_openai_messages(messages)}
+    with suppress(OSError):
+        _write(_conversation_file(), json.dumps(saved, ensure_ascii=False))
+
+
+def last_conversation() -> tuple[str, list[BaseMessage]]:
+    """Return the model and the messages of the last conversation.
+
+    Raises:
+        ValueError: There is none.
+    """
+    path = _conversation_file()
+    if not path.exists():
+        msg = "There is no conversation to continue."
+        raise ValueError(msg)
+    return read_conversation(path)
+
+
+def read_conversation(path: Path) -> tuple[str, list[BaseMessage]]:
+    """Return the model and the messages of a saved conversation.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: It has something else.
+    """
+    from langchain_core.messages import convert_to_messages  # noqa: PLC0415  # slow
+
+    data = path.read_bytes()
+    try:
+        saved = json.loads(data)
+        model, messages = saved["model"], convert_to_messages(saved["messages"])
+        if not isinstance(model, str) or not isinstance(saved["messages"], list):
+            raise TypeError(saved.keys())  # noqa: TRY301  # one message for all problems
+    except Exception as error:  # noqa: BLE001  # a file can contain anything
+        msg = f"{path} is not a saved conversation: {error!r}"
+        raise ValueError(msg) from None
+    return model, messages
