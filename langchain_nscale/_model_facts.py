@@ -39,6 +39,11 @@ def find_profile(model: str) -> ModelProfile | None:
     return None if profile is None else cast("ModelProfile", dict(profile))
 
 
+def is_known_model(model: str) -> bool:
+    """Whether an ID is exactly that of a model with a profile."""
+    return model in _PROFILES
+
+
 def is_known_profile(profile: ModelProfile) -> bool:
     """Whether a profile is exactly that of a known model."""
     return profile.get("name") in _NAMES and any(

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def nscale_server() -> Iterator[NscaleServer]:
-    """Run a stand-in server for one test: `ChatNscale(..., **nscale_server.settings)`."""
+    """Run a stand-in server for one test: `ChatNscale(..., **nscale_server.settings)`.
+
+    It rejects unknown models. The test fails at its end if scripted replies have not been
+    requested and, with `nscale_server.strict = True`, if requests were not scripted.
+    """
     from langchain_nscale.testing import NscaleServer  # noqa: PLC0415  # imported on demand
 
-    with NscaleServer() as server:
+    with NscaleServer(any_model=False) as server:
         yield server
+        server.check()

@@ -326,11 +326,16 @@ def doctor(**options: Any) -> int:
 
 @cli.command()
 @click.option("--port", type=int, default=0, help="Port; a free one by default.")
-def serve(port: int) -> int:
+@click.option(
+    "--script",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with replies: texts or objects, as JSON or one per line.",
+)
+def serve(port: int, script: Path | None) -> int:
     """Run the stand-in server until Ctrl-C."""
     from langchain_nscale.cli._serve import main  # noqa: PLC0415
 
-    return main(port)
+    return main(port, script)
 
 
 @cli.command()

@@ -186,7 +186,9 @@ def _instance(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
         for key in schema["$ref"].strip("#/").split("/"):
             target = target[key] if key else target
         return _instance(target, root, depth + 1)
-    constants = [schema[key] for key in ("const", "default") if key in schema]
+    constants = [schema["const"]] if "const" in schema else []
+    if "default" in schema and _has_type(schema["default"], schema):
+        constants.append(schema["default"])
     if constants or schema.get("enum"):
         return [*constants, *schema.get("enum", [])][0]
     for key in ("anyOf", "oneOf"):
@@ -200,6 +202,26 @@ def _instance(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
     kind = schema.get("type") or ("object" if "properties" in schema else "string")
     kind = next(k for k in kind if k != "null") if isinstance(kind, list) else kind
     return _plain(kind, schema, root, depth)
+
+
+_TYPES: dict[str, Any] = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+}
+
+
+def _has_type(value: object, schema: Mapping[str, Any]) -> bool:
+    """Whether a default is of the schema's type; `Field(None)` often is not."""
+    kinds = schema.get("type")
+    if kinds is None:
+        return True
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    return any(isinstance(value, _TYPES.get(kind, object)) for kind in kinds)
 
 
 def _plain(

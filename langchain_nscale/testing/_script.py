@@ -111,3 +111,14 @@ class ServerReply:
             code="TOO_MANY_REQUESTS",
             error_type="INSUFFICIENT_CREDIT",
         )
+
+
+def summary(reply: ServerReply) -> str:
+    """Return a reply in one line."""
+    if reply.status is not None:
+        return f"status {reply.status}"
+    if reply.body is not None:
+        return f"body {str(reply.body)[:80]!r}"
+    calls = [f"{call.name}({call.args})" for call in reply.tool_calls]
+    parts = [repr(reply.text)] if reply.text is not None else []
+    return " ".join([*parts, *calls]) or "an empty reply"

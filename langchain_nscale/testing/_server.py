@@ -28,8 +28,9 @@ except ImportError as missing:
     raise ImportError(_hint) from missing
 from typing_extensions import Self
 
+from langchain_nscale._model_facts import is_known_model
 from langchain_nscale.testing import _rules
-from langchain_nscale.testing._script import RecordedRequest, ServerReply
+from langchain_nscale.testing._script import RecordedRequest, ServerReply, summary
 
 Responder = Callable[[Mapping[str, Any]], "ServerReply | None"]
 
@@ -70,6 +71,8 @@ class NscaleServer:
         token: str = "stand-in-token",  # noqa: S107  # opens nothing
         responder: Responder | None = None,
         models: list[dict[str, Any]] | None = None,
+        any_model: bool = True,
+        strict: bool = False,
         stream_status: int = 200,
         port: int = 0,
     ) -> None:
@@ -79,7 +82,11 @@ class NscaleServer:
             token: The only service token that the server accepts.
             responder: Called with the decoded body of each chat request without a
                 scripted reply.
-            models: The entries of `/v1/models`. Requests may use any model ID.
+            models: The entries of `/v1/models`.
+            any_model: Whether requests may use any model ID; otherwise those that are
+                neither listed nor known get a 404.
+            strict: Whether chat requests without a scripted reply get an error, which
+                `check` reports.
             stream_status: Status of streams: 201 in Nscale's guide, 200 in recordings.
             port: Port to listen on; a free one by default.
         """
@@ -87,6 +94,9 @@ class NscaleServer:
         self.requests: list[RecordedRequest] = []
         self._responder = responder
         self._models = MODELS if models is None else models
+        self._any_model = any_model
+        self.strict = strict
+        self._unscripted: list[str] = []
         self._stream_status = stream_status
         self._port = port
         self._script: deque[ServerReply] = deque()
@@ -128,6 +138,22 @@ class NscaleServer:
         """Discard recorded requests and scripted replies."""
         self.requests.clear()
         self._script.clear()
+        self._unscripted.clear()
+
+    def check(self) -> None:
+        """Check that the script and the requests fit; the pytest fixture does at the end.
+
+        Raises:
+            AssertionError: Scripted replies have not been requested, or with `strict`,
+                requests had no scripted reply. The message shows both.
+        """
+        problems = [f"- not requested: {summary(reply)}" for reply in self._script]
+        problems += [f"+ not scripted:  {text}" for text in self._unscripted]
+        if problems:
+            sent = sum(request.path.endswith("/completions") for request in self.requests)
+            lines = "\n".join(problems)
+            msg = f"The script does not fit the {sent} chat requests received:\n{lines}"
+            raise AssertionError(msg)
 
     # --- running ----------------------------------------------------------------------
 
@@ -231,6 +257,24 @@ class NscaleServer:
             {"object": "list", "data": data, "model": body["model"], "usage": usage}
         )
 
+    def _missing_model(self, body: Mapping[str, Any]) -> ServerReply | None:
+        model = body["model"]
+        listed = {entry.get("id") for entry in self._models}
+        if self._any_model or model in listed or is_known_model(model):
+            return None
+        return ServerReply.error(
+            404, f"Model {model} not found", code="NOT_FOUND", error_type="NOT_FOUND"
+        )
+
+    def _reply_to(self, body: Mapping[str, Any]) -> ServerReply:
+        if self._script:
+            return self._script.popleft()
+        reply = self._responder(body) if self._responder else None
+        if reply is None and self.strict:
+            self._unscripted.append(repr(_rules.text_of(body["messages"][-1]["content"])))
+            return ServerReply.error(400, "No reply is scripted for this request.")
+        return reply or _rules.default_reply(body)
+
     async def _chat(self, request: Request) -> Response:
         if rejection := await self._record(request):
             return rejection
@@ -239,13 +283,8 @@ class NscaleServer:
             body = json.loads(await request.body(), parse_constant=_reject_constant)
         except ValueError:
             body = None
-        reply = _rules.problem_with(body)
-        if reply is None:
-            if self._script:
-                reply = self._script.popleft()
-            elif self._responder:
-                reply = self._responder(body)
-            reply = reply or _rules.default_reply(body)
+        reply = _rules.problem_with(body) or self._missing_model(body)
+        reply = reply or self._reply_to(body)
         await asyncio.sleep(reply.delay)
         if reply.body is not None:
             return await self._plain_response(reply)

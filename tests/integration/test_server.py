@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from langchain_core.messages import AIMessage
 
+from langchain_nscale.errors import NscaleInvalidRequestError, NscaleModelNotFoundError
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
+from langchain_nscale.testing._play import read_script
 from langchain_nscale.testing._rules import instance_of, pieces_of, split_words
+from tests.integration.conftest import MODEL
 
 
 @pytest.fixture
@@ -260,3 +267,126 @@ def test_a_text_is_a_reply_and_anything_else_is_rejected_at_once(
     with pytest.raises(TypeError, match="not AIMessage"):
         server.add("kept back", AIMessage("Hello"))  # type: ignore[arg-type]  # the mistake
     assert make().invoke("Hi").text != "kept back"
+
+
+# --- mistakes of tests ------------------------------------------------------------------
+
+
+def test_a_script_that_is_not_used_up_is_reported(
+    make: Any, server: NscaleServer
+) -> None:
+    server.add("one", ServerReply(tool_calls=[ToolCallReply("f", {"a": 1})]))
+    server.add(ServerReply.error(503, "no"), ServerReply(body=b"raw"), ServerReply())
+    make().invoke("Hi")
+    with pytest.raises(AssertionError) as caught:
+        server.check()
+    assert str(caught.value).splitlines() == [
+        "The script does not fit the 1 chat requests received:",
+        "- not requested: f({'a': 1})",
+        "- not requested: status 503",
+        """- not requested: body "b'raw'\"""",
+        "- not requested: an empty reply",
+    ]
+    server.reset()
+    server.check()
+
+
+def test_strict_servers_answer_only_what_is_scripted(make: Any) -> None:
+    with NscaleServer(strict=True) as strict:
+        strict.add("one")
+        model = make(**strict.settings)
+        assert model.invoke("Hi").text == "one"
+        strict.check()
+        with pytest.raises(NscaleInvalidRequestError, match="No reply is scripted"):
+            model.invoke("And then?")
+        with pytest.raises(AssertionError, match="not scripted:  'And then\\?'"):
+            strict.check()
+
+
+def test_unknown_models_are_rejected_like_the_service_does(make: Any) -> None:
+    with NscaleServer(any_model=False) as server:
+        for known in (MODEL, "Qwen/Qwen3-4B-Instruct-2507"):
+            assert make(model=known, **server.settings).invoke("Hi").text
+        with pytest.raises(NscaleModelNotFoundError, match="Similar models: meta-llama"):
+            make(model=MODEL.lower(), **server.settings).invoke("Hi")
+
+
+PLUGIN_TEST = """
+from langchain_nscale import ChatNscale
+def test_unused(nscale_server):
+    nscale_server.add("never requested")
+def test_strict(nscale_server):
+    nscale_server.strict = True
+    model = ChatNscale(model="openai/gpt-oss-20b", **nscale_server.settings)
+    try:
+        model.invoke("Hi")
+    except Exception:
+        pass
+def test_fine(nscale_server):
+    nscale_server.add("Hello")
+    model = ChatNscale(model="openai/gpt-oss-20b", **nscale_server.settings)
+    assert model.invoke("Hi").text == "Hello"
+"""
+
+
+def test_the_fixture_fails_tests_whose_script_does_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(PLUGIN_TEST)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0"]
+    done = subprocess.run(  # noqa: S603  # our own
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "3 passed, 2 errors" in done.stdout
+    assert "not requested: 'never requested'" in done.stdout
+    assert "not scripted:  'Hi'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "string", "default": None}, "text"),
+        ({"type": "integer", "default": "x", "minimum": 3}, 3),
+        ({"type": ["string", "null"], "default": None}, None),
+        ({"type": "string", "default": "d"}, "d"),
+        ({"default": 5}, 5),
+    ],
+)
+def test_defaults_of_the_wrong_type_are_not_used(schema: Any, value: Any) -> None:
+    assert instance_of(schema) == value
+
+
+SCRIPT = """"First."
+{"text": "Second.", "usage": false}
+
+{"if": "weather", "tool_calls": [{"name": "get_weather", "args": {"city": "Oslo"}}]}
+"""
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_script_from_a_file(make: Any, tmp_path: Path, as_list: bool) -> None:
+    entries = [json.loads(line) for line in SCRIPT.splitlines() if line]
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps(entries) if as_list else SCRIPT)
+    replies, responder = read_script(path)
+    with NscaleServer(responder=responder) as server:
+        server.add(*replies)
+        model = make(**server.settings)
+        answers = [model.invoke("The weather?") for _ in range(4)]
+    assert [answer.text for answer in answers] == ["First.", "Second.", "", ""]
+    assert answers[3].tool_calls[0]["args"] == {"city": "Oslo"}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[5]", "Entry 1 of the script is neither"),
+        ('"a"\n{nope', "Line 2 of the script is not JSON"),
+        ('{"texts": "a"}', "unknown field 'texts'"),
+        ('{"if": "("}', "Entry 1 of the script"),
+        ('{"tool_calls": [{"nam": "f"}]}', "Entry 1 of the script"),
+    ],
+)
+def test_mistakes_in_a_script(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "script.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        read_script(path)
