@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help test lint demo bench compare soak fuzz docs test-min test-real test-vllm package format clean
+.PHONY: help test lint demo bench compare soak fuzz docs test-min test-real test-vllm record-vllm package format clean
 
 help:
 	@echo 'make test     run every test against the stand-in server'
@@ -12,7 +12,7 @@ help:
 	@echo 'make demo     ask, stream and run an agent'
 	@echo 'make bench    compare CPU time with other integrations (slow)'
 	@echo 'make docs     build the documentation site in site/'
-	@echo 'also: compare soak fuzz test-min test-real test-vllm package format clean'
+	@echo 'also: compare soak fuzz test-min test-real test-vllm record-vllm package format clean'
 
 test: $(STAMP)
 	$(BIN)/coverage erase
@@ -69,6 +69,9 @@ test-real: $(STAMP)
 # Tests against the real vLLM engine in .venv-vllm: 4 GB, a few minutes the first time.
 test-vllm: $(STAMP)
 	if $(BIN)/python -m tests.vllm.environment; then $(BIN)/python -m pytest tests/vllm; fi
+
+record-vllm: $(STAMP)
+	$(BIN)/python -m tests.vllm.record
 
 # Build wheel and sdist, and exercise the wheel in a clean environment.
 package: $(STAMP)
