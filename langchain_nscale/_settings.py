@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
@@ -128,10 +129,10 @@ class NscaleSettings(BaseModel):
     """Largest size of a response in bytes, decompressed; a larger one is an error.
     `None` for no limit."""
 
-    default_headers: Mapping[str, str] | None = None
+    default_headers: Mapping[str, str] | None = Field(default=None, repr=False)
     """Headers to send with every request."""
 
-    default_query: Mapping[str, object] | None = None
+    default_query: Mapping[str, object] | None = Field(default=None, repr=False)
     """Query parameters to add to every request."""
 
     http_client: Any = Field(default=None, exclude=True)
@@ -455,8 +456,10 @@ def _checked_url(
         url = httpx2.URL(value)
         url.host.encode("idna")
     except (httpx2.InvalidURL, UnicodeError) as error:
-        msg = f"{source} is {value!r}, which is not a valid URL: {error}."
+        detail = "" if _public(value) != value else f": {error}"
+        msg = f"{source} is {_public(value)!r}, which is not a valid URL{detail}."
         raise ValueError(msg) from None
+    shown = _public(value)
     if url.userinfo:
         msg = (
             f"{source} contains a user name or password for {url.host}, which would "
@@ -465,22 +468,29 @@ def _checked_url(
         raise ValueError(msg)
     if url.scheme not in ("http", "https") or not url.host:
         msg = (
-            f"{source} is {value!r}: it must begin with https:// (or http://) and a "
+            f"{source} is {shown!r}: it must begin with https:// (or http://) and a "
             f"host, for example {DEFAULT_BASE_URL}."
         )
         raise ValueError(msg)
     if url.scheme == "http" and url.host not in _LOOPBACK and not insecure:
         msg = (
-            f"{source} is {value!r}: http:// would send the service token in clear "
+            f"{source} is {shown!r}: http:// would send the service token in clear "
             "text. Use https://, or allow_insecure_http=True."
         )
         raise ValueError(msg)
     address = value.partition("?")[0].partition("#")[0].rstrip("/")
     if url.fragment or address.endswith("/chat/completions"):
         address = address.removesuffix("/chat/completions")
-        msg = f"{source} is {value!r}: use {address!r}, without a path to an endpoint."
+        msg = f"{source} is {shown!r}: use {address!r}, without a path to an endpoint."
         raise ValueError(msg)
     return address, dict(url.params)
+
+
+def _public(url: str) -> str:
+    """Return a URL without what may be secret: user, password and query."""
+    address, query, _ = url.partition("?")
+    address = re.sub(r"//[^/@]*@", "//…@", address)
+    return f"{address}?…" if query else address
 
 
 def _timeouts(value: Any) -> tuple[float | None, ...]:

@@ -346,7 +346,8 @@ def _content_part(part: object) -> Delta:
     if isinstance(part, Mapping) and kind in ("thinking", "reasoning"):
         inner = part.get(kind)
         items = inner if isinstance(inner, list) else [{"text": inner}]
-        return Delta(reasoning="".join(_string(i.get("text"), "content") for i in items))
+        texts = [i.get("text") if isinstance(i, Mapping) else i for i in items]
+        return Delta(reasoning="".join(_string(text, "content") for text in texts))
     if isinstance(part, Mapping) and kind == "text":
         return Delta(_string(part.get("text"), "content"))
     return Delta(part if isinstance(part, str) else json.dumps(part))

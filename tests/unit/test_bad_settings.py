@@ -1,0 +1,218 @@
+"""Mistakes in settings and the environment: an early error that names what to change."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.tools import tool
+
+from langchain_nscale import ChatNscale, NscaleEmbeddings
+from langchain_nscale._http import clients
+from langchain_nscale._http.clients import aclose_connections, close_connections
+
+BOTH = pytest.mark.parametrize("cls", [ChatNscale, NscaleEmbeddings])
+
+
+def make(cls: Any = ChatNscale, **settings: Any) -> Any:
+    return cls(**{"model": "m", "service_token": "t", **settings})
+
+
+# --- addresses --------------------------------------------------------------------------
+
+URLS = {
+    "no scheme": ("example.com/v1", "must begin with https://"),
+    "another scheme": ("ftp://example.com", "must begin with https://"),
+    "no host": ("https:///v1", "host"),
+    "clear text": ("http://example.com/v1", "allow_insecure_http"),
+    "the path of an endpoint": (
+        "https://example.com/v1/chat/completions",
+        "use 'https://example.com/v1'",
+    ),
+    "a fragment": ("https://example.com/v1#x", "use 'https://example.com/v1'"),
+    "a password": ("https://me:hunter2@example.com/v1", "user name or password"),
+    "an impossible host": (f"https://{'a' * 64}.com/v1", "not a valid URL"),
+    "an empty label": ("https://a..b/v1", "not a valid URL"),
+    "an impossible port": ("https://me:hunter2@example.com:x/v1", "not a valid URL"),
+    "a secret query": ("http://example.com/v1?key=hunter2", "allow_insecure_http"),
+    "a secret query and a path": (
+        "https://example.com/v1/chat/completions?key=hunter2",
+        "without a path",
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize(("url", "problem"), URLS.values(), ids=URLS)
+@pytest.mark.parametrize("variable", [False, True])
+def test_addresses(
+    cls: Any, url: str, problem: str, variable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {} if variable else {"base_url": url}
+    if variable:
+        monkeypatch.setenv("NSCALE_BASE_URL", url)
+    with pytest.raises(ValueError, match=problem) as caught:
+        make(cls, **settings)
+    assert ("NSCALE_BASE_URL" if variable else "`base_url`") in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_in_a_query_or_header_are_not_shown() -> None:
+    url = "https://example.com/v1?key=hunter2"
+    model = make(base_url=url, default_headers={"X-Key": "hunter3"})
+    assert model.default_query == {"key": "hunter2"}
+    assert "hunter" not in repr(model) + str(model)
+
+
+# --- headers, limits, clients -----------------------------------------------------------
+
+SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
+    "authorization": (
+        {"default_headers": {"AUTHORIZATION": "Bearer x"}},
+        "`default_headers`.*service_token",
+    ),
+    "negative retries": ({"max_retries": -1}, "`max_retries`"),
+    "no time": ({"timeout": 0}, "`timeout`"),
+    "a word for a time": ({"timeout": "soon"}, "`timeout`"),
+    "three times": ({"timeout": (1, 2, 3)}, "`timeout`"),
+    "no total time": ({"total_timeout": 0}, "`total_timeout`"),
+    "an unknown name": ({"temprature": 1}, "Did you mean `temperature`"),
+    "client arguments": ({"client_args": {}}, "`client_args`"),
+    "no choices": ({"n": 0}, "`n`"),
+    "a client with auth": (
+        {"http_client": httpx2.Client(auth=("a", "b"))},
+        "`http_client` has its own `auth`",
+    ),
+    "no token": ({"service_token": ""}, "NSCALE_SERVICE_TOKEN"),
+    "a token of two words": ({"service_token": "a b"}, "NSCALE_SERVICE_TOKEN"),
+}
+
+
+@pytest.mark.parametrize(("settings", "problem"), SETTINGS.values(), ids=SETTINGS)
+def test_settings(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        make(**settings)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "client"),
+    [
+        ("http_client", httpx2.AsyncClient()),
+        ("http_async_client", httpx2.Client()),
+        ("http_client", httpx.AsyncClient()),
+        ("http_client", object()),
+        ("http_client", "https://proxy"),
+    ],
+)
+def test_clients_of_the_wrong_kind(cls: Any, name: str, client: Any) -> None:
+    with pytest.raises(TypeError, match="client"):
+        make(cls, **{name: client})
+
+
+def test_a_closed_client() -> None:
+    client = httpx2.Client()
+    client.close()
+    with pytest.raises(ValueError, match="has been closed"):
+        make(http_client=client).invoke("Hi")
+
+    async def main() -> None:
+        closed = httpx2.AsyncClient()
+        await closed.aclose()
+        with pytest.raises(ValueError, match="has been closed"):
+            await make(http_async_client=closed).ainvoke("Hi")
+
+    asyncio.run(main())
+
+
+# --- the environment --------------------------------------------------------------------
+
+
+@pytest.fixture
+def _new_clients() -> Any:
+    before, clients._clients = clients._clients, clients._Clients()
+    yield
+    close_connections()
+    clients._clients = before
+
+
+ENVIRONMENT = {
+    "a missing file": ("SSL_CERT_FILE", "/nowhere/ca.pem", "SSL_CERT_FILE"),
+    "an unknown kind of proxy": ("ALL_PROXY", "socks://h:1", "ALL_PROXY.*socks5://"),
+    "another unknown kind": ("HTTPS_PROXY", "ftp://h:1", "HTTPS_PROXY.*socks5://"),
+}
+
+
+@pytest.mark.usefixtures("_new_clients")
+@pytest.mark.parametrize(
+    ("name", "value", "problem"), ENVIRONMENT.values(), ids=ENVIRONMENT
+)
+async def test_variables(
+    name: str, value: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=problem):
+        make().invoke("Hi")
+    with pytest.raises(ValueError, match=problem):
+        await make().ainvoke("Hi")
+    await aclose_connections()
+
+
+@pytest.mark.usefixtures("_new_clients")
+def test_a_certificate_file_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("no certificate")
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with pytest.raises(ValueError, match="SSL_CERT_FILE") as caught:
+        make().invoke("Hi")
+    assert not isinstance(caught.value, ssl.SSLError)
+
+
+# --- tools ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [None, "object", ["object", "null"], "missing"], ids=str)
+def test_schemas_of_tools_are_completed(kind: Any) -> None:
+    parameters: dict[str, Any] = {"properties": {"a": {"type": "string"}}}
+    if kind != "missing":
+        parameters["type"] = kind
+    definition = {
+        "type": "function",
+        "function": {"name": "f", "parameters": None if kind is None else parameters},
+    }
+    bound: Any = make().bind_tools([definition])
+    sent = bound.kwargs["tools"][0]["function"].get("parameters")
+    assert sent is None or sent["type"] == "object"
+
+
+@pytest.mark.parametrize("choice", ["any", "required", "f", True])
+def test_a_choice_without_tools(choice: Any) -> None:
+    with pytest.raises(ValueError, match="no tools"):
+        make().bind_tools([], tool_choice=choice)
+
+
+def test_values_without_a_json_form_are_named() -> None:
+    @tool
+    def f() -> str:
+        """Do nothing."""
+        return ""
+
+    model = make().bind_tools([f])
+    with pytest.raises(ValueError, match="of type object"):
+        model.invoke("Hi", extra_body={"x": object()})
+    history = [HumanMessage("Hi"), AIMessage("", tool_calls=[])]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        deep: Any = []
+        for _ in range(100_000):
+            deep = [deep]
+        model.invoke(history, extra_body={"x": deep})
