@@ -34,7 +34,7 @@ BOUNDS = {
     "ainvoke, 200 at once": 0.5,
     "first construction": 1.0,
     "hundredth construction": 1.0,
-    "import": 0.95,
+    "import": 0.70,
     "embed 10,000 texts": 0.5,
     "aembed 10,000 texts": 0.5,
     "peak memory, 1,000 streams (MiB)": 0.8,

@@ -225,6 +225,7 @@ CLIENTS: dict[str, Callable[[str, str], Any]] = {
     "ChatOpenAI": chat("langchain_openai", "ChatOpenAI", stream_usage=True),
     "ChatDeepSeek": chat("langchain_deepseek", "ChatDeepSeek", url="api_base"),
     "ChatXAI": chat("langchain_xai", "ChatXAI"),
+    "ChatOpenRouter": chat("langchain_openrouter", "ChatOpenRouter"),
     "ChatGroq": chat("langchain_groq", "ChatGroq"),
     "ChatFireworks": chat("langchain_fireworks", "ChatFireworks"),
     "ChatTogether": chat("langchain_together", "ChatTogether"),
