@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help test lint demo bench compare soak fuzz docs test-min test-real test-vllm record-vllm package format clean
+.PHONY: help test lint demo bench compare soak fuzz chaos docs test-min test-real test-vllm record-vllm package format clean
 
 help:
 	@echo 'make test     run every test against the stand-in server'
@@ -12,7 +12,7 @@ help:
 	@echo 'make demo     ask, stream and run an agent'
 	@echo 'make bench    compare CPU time with other integrations (slow)'
 	@echo 'make docs     build the documentation site in site/'
-	@echo 'also: compare soak fuzz test-min test-real test-vllm record-vllm package format clean'
+	@echo 'also: compare soak fuzz chaos test-min test-real test-vllm record-vllm package format clean'
 
 test: $(STAMP)
 	$(BIN)/coverage erase
@@ -57,6 +57,12 @@ fuzz: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group fuzz
 	$(BIN)/python -m tests.fuzz
 
+# 1,000 calls to each of two third-party servers that fail at random; needs npm.
+chaos: $(STAMP)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group chaos
+	npm install --silent --prefix .venv-chaos @copilotkit/aimock@1.43.0
+	$(BIN)/python -m tests.chaos .venv-chaos
+
 docs: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/mkdocs build --strict --quiet
@@ -98,4 +104,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-min .venv-bench .venv-vllm* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv-min .venv-bench .venv-chaos .venv-vllm* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -102,6 +102,9 @@ if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
     from langchain_protocol.protocol import MessagesData
 
+    from langchain_nscale._http.retries import Retries
+    from langchain_nscale.errors import NscaleError
+
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
@@ -465,8 +468,13 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        sent = self._send(_PATH, body, call=kwargs)
-        return self._result(sent, body, kwargs)
+        retries = self._retries(kwargs)
+        while True:
+            sent = self._send(_PATH, body, retries=retries, call=kwargs)
+            try:
+                return self._result(sent, body, kwargs)
+            except errors.NscaleError as error:
+                time.sleep(self._delay_of_reply(error, sent, retries))
 
     async def _agenerate(
         self,
@@ -476,8 +484,26 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        sent = await self._asend(_PATH, body, call=kwargs)
-        return self._result(sent, body, kwargs)
+        retries = self._retries(kwargs)
+        while True:
+            sent = await self._asend(_PATH, body, retries=retries, call=kwargs)
+            try:
+                return self._result(sent, body, kwargs)
+            except errors.NscaleError as error:
+                await asyncio.sleep(self._delay_of_reply(error, sent, retries))
+
+    @staticmethod
+    def _delay_of_reply(error: NscaleError, sent: Sent, retries: Retries) -> float:
+        """Return the wait before a reply that can't be used is requested once more.
+
+        Raises:
+            NscaleError: It is not: the error itself.
+        """
+        error.retries = sent.retries
+        delay = retries.delay(error, in_stream=True, is_paid=True)
+        if delay is None:
+            raise error
+        return delay
 
     def _result(
         self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""Servers of others that break on purpose: `make chaos`."""
