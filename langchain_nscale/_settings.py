@@ -146,7 +146,16 @@ class NscaleSettings(BaseModel):
     # Hidden from type checkers: they use the typed arguments of the subclasses instead.
     if not TYPE_CHECKING:
 
-        def __init__(self, **kwargs: Any) -> None:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if args:
+                name = type(self).__name__
+                msg = f"{name} takes keyword arguments: {name}(model={args[0]!r})."
+                raise TypeError(msg)
+            if None not in (kwargs.get("service_token"), kwargs.get("api_key")):
+                msg = (
+                    "Pass either `service_token` or `api_key`: they are the same setting."
+                )
+                raise ValueError(msg)
             # Before pydantic sees the token: a ValidationError keeps its input.
             for name in ("service_token", "api_key"):
                 if isinstance(kwargs.get(name), str):

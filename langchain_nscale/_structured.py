@@ -73,6 +73,12 @@ def check_arguments(schema: Any, method: str, *, strict: bool | None) -> None:
     if schema is None and method != "json_mode":
         msg = f"`schema` is missing: method={method!r} needs one."
         raise ValueError(msg)
+    if schema is not None and not isinstance(schema, dict) and not callable(schema):
+        msg = (
+            f"`schema` is {schema!r}: use a Pydantic class, dataclass, TypedDict or "
+            "JSON Schema."
+        )
+        raise ValueError(msg)
     if strict is not None and method in ("json_mode", "prompt"):
         msg = f"`strict` can't be used with method={method!r}: nothing enforces it."
         raise ValueError(msg)

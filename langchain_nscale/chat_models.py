@@ -130,8 +130,11 @@ _ALTERNATIVES = {
     "openai_api_base": "use `base_url`",
     "openai_api_key": "use `service_token`",
     "openai_proxy": "set HTTPS_PROXY, or pass `http_client` and `http_async_client`",
+    "organization": "Nscale has none",
     "reasoning": "use `reasoning_effort`",
+    "response_format": "pass it in a call, or use `with_structured_output`",
     "tiktoken_model_name": "use `tokenizer`",
+    "use_responses_api": "Nscale only has Chat Completions",
 }
 
 

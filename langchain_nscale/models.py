@@ -162,13 +162,15 @@ def price_table(prices: Prices) -> dict[str, Price]:
     if isinstance(prices, Mapping):
         entries = cast("Mapping[str, Any]", prices)  # a mapping is also iterable
     else:
-        entries = {model.id: model for model in prices}
+        entries = {model.id: model for model in _listed(prices)}
     table: dict[str, Price] = {}
     for model, entry in entries.items():
         if isinstance(entry, NscaleModel):
             price = entry.price
         else:
-            input_price, output_price = (as_price(value) for value in entry)
+            is_pair = isinstance(entry, (tuple, list)) and len(entry) == 2  # noqa: PLR2004  # input, output
+            pair = entry if is_pair else (None, None)
+            input_price, output_price = map(as_price, pair)
             if input_price is None or output_price is None:
                 msg = (
                     f"`prices` has {entry!r} for {model!r}: use US dollars per million "
@@ -179,6 +181,17 @@ def price_table(prices: Prices) -> dict[str, Price]:
         if price is not None:
             table[model.lower()] = price
     return table
+
+
+def _listed(prices: Any) -> list[NscaleModel]:
+    models = list(prices) if isinstance(prices, Iterable) else [prices]
+    if not all(isinstance(model, NscaleModel) for model in models):
+        msg = (
+            "`prices` is neither a list of models, as from `list_models()`, nor a dict "
+            'such as {"model": (0.06, 0.06)}.'
+        )
+        raise ValueError(msg)
+    return models
 
 
 def similar_ids(model: str, ids: Iterable[str]) -> list[str]:

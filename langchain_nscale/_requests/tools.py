@@ -37,7 +37,12 @@ def format_tools(tools: Iterable[Any], *, strict: bool | None = None) -> list[An
 
     Raises:
         ValueError: A tool is not a function, or its schema is not that of an object.
+        TypeError: `tools` is not a list.
     """
+    if isinstance(tools, (str, Mapping)) or not isinstance(tools, Iterable):
+        shown = getattr(tools, "name", getattr(tools, "__name__", None)) or "tool"
+        msg = f"`tools` is of type {type(tools).__name__}: pass a list, as in [{shown}]."
+        raise TypeError(msg)
     return [_completed(_formatted(tool, strict)) for tool in tools]
 
 

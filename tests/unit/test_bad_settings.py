@@ -13,7 +13,11 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 
-from langchain_nscale import ChatNscale, NscaleEmbeddings
+from langchain_nscale import (
+    ChatNscale,
+    NscaleEmbeddings,
+    NscaleUsageCallbackHandler,
+)
 from langchain_nscale._http import clients
 from langchain_nscale._http.clients import aclose_connections, close_connections
 
@@ -216,3 +220,45 @@ def test_values_without_a_json_form_are_named() -> None:
         for _ in range(100_000):
             deep = [deep]
         model.invoke(history, extra_body={"x": deep})
+
+
+# --- what people get wrong first ------------------------------------------------------
+
+MODEL: Any = ChatNscale
+HANDLER: Any = NscaleUsageCallbackHandler
+FIRST: dict[str, tuple[Any, str]] = {
+    "a positional model": (
+        lambda: MODEL("m"),
+        r"ChatNscale\(model='m'\)",
+    ),
+    "two tokens": (lambda: make(api_key="a"), "either `service_token` or `api_key`"),
+    "a setting of a call": (lambda: make(response_format={}), "with_structured_output"),
+    "another service's": (lambda: make(use_responses_api=True), "Chat Completions"),
+    "a tool instead of a list": (
+        lambda: make().bind_tools(make),
+        r"pass a list.*\[make\]",
+    ),
+    "a text instead of a list": (lambda: make().bind_tools("f"), "pass a list"),
+    "a number as a schema": (
+        lambda: make().with_structured_output(5),
+        "use a Pydantic class",
+    ),
+    "a price without a pair": (
+        lambda: HANDLER({"m": 5}),
+        "US dollars per million",
+    ),
+    "a price with three parts": (
+        lambda: HANDLER({"m": (1, 2, 3)}),
+        "US dollars per million",
+    ),
+    "a price for everything": (
+        lambda: HANDLER(0.06),
+        "list_models",
+    ),
+}
+
+
+@pytest.mark.parametrize(("mistake", "problem"), FIRST.values(), ids=FIRST)
+def test_first_mistakes(mistake: Any, problem: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=problem):
+        mistake()

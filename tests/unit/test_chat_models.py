@@ -60,7 +60,7 @@ def body_of(chat: ChatNscale, **kwargs: Any) -> dict[str, Any]:
         ({"http_client": 3}, "`http_client`"),
         ({"temprature": 1}, "Did you mean `temperature`.*`extra_body`"),
         ({"top_k": 1}, "no setting `top_k`.*`model_kwargs`"),
-        ({"use_responses_api": True}, "no setting `use_responses_api`.*`extra_body`"),
+        ({"use_responses_api": True}, "no setting `use_responses_api`.*Chat Completions"),
         ({"openai_api_key": "x"}, "use `service_token`"),
         ({"openai_api_base": "x"}, "use `base_url`"),
         ({"openai_proxy": "http://x"}, "HTTPS_PROXY"),
