@@ -23,7 +23,8 @@ _RANGES = (
     ("top_p", 0.000001, 1),
 )
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_ROLES = {"system", "user", "assistant", "tool"}
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_ROLES = {"developer", "system", "user", "assistant", "tool"}
 _MAX_DEPTH = 6  # of generated values
 _MIN_WORD = 3  # letters; shorter words are ignored by embeddings
 
@@ -89,7 +90,23 @@ def _option_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]
     stops = body.get("stop")
     if stops == "" or (isinstance(stops, list) and "" in stops):
         yield "stop cannot contain an empty string", "stop"
+    effort = body.get("reasoning_effort")
+    if effort is not None and effort not in _EFFORTS:
+        yield f"`reasoning_effort` must be one of {_EFFORTS}", "reasoning_effort"
+    yield from _format_problems(body.get("response_format"))
     yield from _tool_problems(body)
+
+
+def _format_problems(form: Any) -> Iterator[tuple[str, str | None]]:
+    if form is None:
+        return
+    kind = form.get("type") if isinstance(form, dict) else None
+    if kind not in ("text", "json_object", "json_schema"):
+        yield f"Unknown type of `response_format`: {kind!r}", "response_format"
+    if kind == "json_schema":
+        inner = form.get("json_schema")
+        if not isinstance(inner, dict) or not isinstance(inner.get("schema"), dict):
+            yield "The `json_schema` field must be provided", "response_format"
 
 
 def _tool_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
@@ -98,6 +115,8 @@ def _tool_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
         yield "`tools` must not be an empty array", "tools"
     if choice not in (None, "none") and not tools:
         yield "When using `tool_choice`, `tools` must be set", "tool_choice"
+    if isinstance(choice, str) and choice not in ("none", "auto", "required"):
+        yield f"Invalid value for `tool_choice`: {choice}", "tool_choice"
     names = []
     for tool in tools or []:
         function = tool.get("function") or {}
@@ -246,22 +265,26 @@ def _plain(
     return values.get(kind, text)
 
 
-def cut_to_limits(reply: ServerReply, body: Mapping[str, Any]) -> ServerReply:
-    """Return the reply as `stop` and `max_tokens` truncate it."""
+def cut_to_limits(
+    reply: ServerReply, body: Mapping[str, Any]
+) -> tuple[ServerReply, str | None]:
+    """Return the reply as `stop` and `max_tokens` truncate it, and the stop string."""
     text = reply.text or ""
     reason = reply.finish_reason
+    stopped = None
     stops = body.get("stop") or []
     for stop in [stops] if isinstance(stops, str) else stops:
         if stop in text:
             text = text[: text.index(stop)]
             reason = reason or "stop"
+            stopped = stop
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     words = split_words(text)
     if limit and len(words) > limit:
         text = "".join(words[:limit])
         reason = reason or "length"
     reason = reason or ("tool_calls" if reply.tool_calls else "stop")
-    return _replace(reply, text=text, finish_reason=reason)
+    return _replace(reply, text=text, finish_reason=reason), stopped
 
 
 def _replace(reply: ServerReply, **changes: Any) -> ServerReply:

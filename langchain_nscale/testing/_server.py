@@ -288,16 +288,18 @@ class NscaleServer:
         await asyncio.sleep(reply.delay)
         if reply.body is not None:
             return await self._plain_response(reply)
-        reply = _rules.cut_to_limits(reply, body)
+        reply, stopped = _rules.cut_to_limits(reply, body)
         number = next(self._ids)
         head = {"id": f"chatcmpl-{number}", "created": 1784187753, "model": body["model"]}
         headers = {"inference-id": f"inference-{number}", **reply.headers}
         if not body.get("stream") and reply.sse is None:
-            whole = self._completion(reply, body, head)
+            whole = self._completion(reply, body, head, stopped)
             return await self._plain_response(
                 ServerReply(**{**vars(reply), "body": whole, "headers": headers})
             )
-        events: Any = self._events(reply, body, head) if reply.sse is None else reply.sse
+        events: Any = reply.sse
+        if reply.sse is None:
+            events = self._events(reply, body, head, stopped)
         return StreamingResponse(
             _send(events, reply),
             status_code=reply.status or self._stream_status,
@@ -320,7 +322,11 @@ class NscaleServer:
     # --- completions --------------------------------------------------------------------
 
     def _completion(
-        self, reply: ServerReply, body: Mapping[str, Any], head: Mapping[str, Any]
+        self,
+        reply: ServerReply,
+        body: Mapping[str, Any],
+        head: Mapping[str, Any],
+        stopped: str | None,
     ) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
         if reply.reasoning:
@@ -329,11 +335,11 @@ class NscaleServer:
         choice = {
             "message": message,
             "finish_reason": reply.finish_reason,
-            "stop_reason": None,
+            "stop_reason": stopped,
         }
         if body.get("logprobs"):
             choice["logprobs"] = _logprobs(
-                _rules.pieces_of(reply.text or "", reply.pieces)
+                _rules.pieces_of(reply.text or "", reply.pieces), body
             )
         n = body.get("n") or 1
         return {
@@ -347,7 +353,11 @@ class NscaleServer:
         }
 
     def _events(
-        self, reply: ServerReply, body: Mapping[str, Any], head: Mapping[str, Any]
+        self,
+        reply: ServerReply,
+        body: Mapping[str, Any],
+        head: Mapping[str, Any],
+        stopped: str | None,
     ) -> Iterator[bytes]:
         """Yield the events of a streamed completion, in the form of recorded traffic."""
         with_usage = (body.get("stream_options") or {}).get("include_usage")
@@ -363,7 +373,7 @@ class NscaleServer:
         for piece in _rules.pieces_of(reply.reasoning or "", reply.pieces):
             yield event({reply.reasoning_field: piece})
         for piece in _rules.pieces_of(reply.text or "", reply.pieces):
-            more = {"logprobs": _logprobs([piece])} if body.get("logprobs") else {}
+            more = {"logprobs": _logprobs([piece], body)} if body.get("logprobs") else {}
             yield event({"content": piece}, **more)
         for index, call in enumerate(_calls(reply, str(head["id"]))):
             function = call["function"]
@@ -372,7 +382,8 @@ class NscaleServer:
             for piece in _rules.pieces_of(function["arguments"], reply.pieces):
                 part = {"index": index, "function": {"arguments": piece}}
                 yield event({"tool_calls": [part]})
-        yield event({"content": ""}, finish_reason=reply.finish_reason)
+        reasons = {"finish_reason": reply.finish_reason, "stop_reason": stopped}
+        yield event({"content": ""}, **reasons)
         last = {**base, "choices": [], "system_fingerprint": "stand-in", **reply.extra}
         usage = _rules.usage_of(reply, body, 1)
         if with_usage and usage:
@@ -453,14 +464,19 @@ def _calls(reply: ServerReply, reply_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def _logprobs(tokens: list[str]) -> dict[str, Any]:
+def _alternative(token: str) -> dict[str, Any]:
+    return {"token": token, "logprob": -0.5, "bytes": list(token.encode())}
+
+
+def _logprobs(tokens: list[str], body: Mapping[str, Any]) -> dict[str, Any]:
+    count = body.get("top_logprobs") or 0
     return {
         "content": [
             {
                 "token": token,
                 "logprob": -0.5,
                 "bytes": list(token.encode()),
-                "top_logprobs": [],
+                "top_logprobs": [_alternative(token)] * min(count, 1),
             }
             for token in tokens
         ]

@@ -93,7 +93,7 @@ BAD_CALL = {**CALL, "function": {"name": "f", "arguments": "{"}}
         ({"model": "m"}, "messages"),
         ({"model": "m", "messages": []}, "messages"),
         (
-            {"model": "m", "messages": [{"role": "developer", "content": ""}]},
+            {"model": "m", "messages": [{"role": "wizard", "content": ""}]},
             "messages[0]",
         ),
         ({"model": "m", "messages": [USER, "text"]}, "messages[1]"),
