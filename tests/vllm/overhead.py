@@ -1,4 +1,4 @@
-"""`python -m tests.vllm.overhead`: CPU of the client per token streamed by the real engine.
+"""`python -m tests.vllm.overhead`: CPU per token streamed by the real engine.
 
 Streams of 200 tokens, the clients in turns; medians and the least.
 """
