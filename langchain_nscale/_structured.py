@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
 from operator import itemgetter
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from langchain_core.language_models import LanguageModelInput
@@ -345,12 +345,6 @@ async def _areport_failures(
 # --- `response_format` in a call ------------------------------------------------------
 
 
-def parsed_class(schema: object) -> type[BaseModel] | None:
-    """Return the Pydantic class that a call passes as `response_format`, if it is one."""
-    is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
-    return cast("type[BaseModel]", schema) if is_class else None
-
-
 def add_parsed(message: BaseMessage, schema: type[BaseModel], total: Any = None) -> None:
     """Add what a reply parses to, as `additional_kwargs["parsed"]`.
 
@@ -371,20 +365,15 @@ def add_parsed(message: BaseMessage, schema: type[BaseModel], total: Any = None)
 
 
 class ParsedStream:
-    """Adds what a stream parses to, to its last chunk; false if nothing is parsed."""
+    """Adds what a stream parses to, to its last chunk."""
 
-    def __init__(self, response_format: object) -> None:
-        """Take the `response_format` of the call."""
-        self._schema = parsed_class(response_format)
+    def __init__(self, schema: type[BaseModel]) -> None:
+        """Take the class of the call."""
+        self._schema = schema
         self._total: Any = None
-
-    def __bool__(self) -> bool:
-        return self._schema is not None
 
     def add(self, chunk: ChatGenerationChunk) -> None:
         """Take the next chunk."""
-        if self._schema is None:
-            return
         message: Any = chunk.message
         self._total = message if self._total is None else self._total + message
         if message.chunk_position == "last":

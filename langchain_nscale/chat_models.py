@@ -31,7 +31,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableLambda
-from langchain_core.tools import BaseTool
+from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_core.utils.utils import LC_ID_PREFIX
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
@@ -83,31 +83,24 @@ from langchain_nscale._settings import (
     SettingsArguments,
     check_names,
 )
-from langchain_nscale._structured import (
-    Method,
-    ParsedStream,
-    add_instructions,
-    add_parsed,
-    check_arguments,
-    parsed_class,
-    parser_for,
-    pipeline,
-)
 from langchain_nscale._version import __version__
 
 if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
     from langchain_core.callbacks.base import Callbacks
     from langchain_core.rate_limiters import BaseRateLimiter
+    from langchain_core.tools import BaseTool
     from langchain_openai import ChatOpenAI
     from langchain_protocol.protocol import MessagesData
 
     from langchain_nscale._http.retries import Retries
+    from langchain_nscale._structured import Method, ParsedStream
     from langchain_nscale.errors import NscaleError
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
+if TYPE_CHECKING:
+    Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
 _PATH = "/chat/completions"
 
@@ -513,7 +506,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> ChatResult:
         """Read a reply that was not streamed."""
         result = chat_result(sent.response, self._reply_options(sent, body, call))
-        if schema := parsed_class(call.get("response_format")):
+        schema: Any = call.get("response_format")
+        if _is_parsed(schema):
+            from langchain_nscale._structured import add_parsed  # noqa: PLC0415  # slow
+
             for generation in result.generations:
                 add_parsed(generation.message, schema)
         return result
@@ -526,13 +522,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
-        parsed = ParsedStream(kwargs.get("response_format"))
+        parsed = _parsed_stream(kwargs)
         with closing(self._receive(writer, messages, stop, kwargs)) as chunks:
-            if run_manager is None and not parsed:  # langchain-core reports tokens itself
-                yield from chunks
+            if run_manager is None and parsed is None:
+                yield from chunks  # langchain-core reports tokens itself
                 return
             for chunk in chunks:
-                parsed.add(chunk)
+                if parsed is not None:
+                    parsed.add(chunk)
                 if run_manager is None:
                     yield chunk
                     continue
@@ -547,10 +544,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
-        parsed = ParsedStream(kwargs.get("response_format"))
+        parsed = _parsed_stream(kwargs)
         async with Inner(self._areceive(writer, messages, stop, kwargs)) as chunks:
             async for chunk in chunks:
-                if parsed:
+                if parsed is not None:
                     parsed.add(chunk)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -760,7 +757,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             if parallel_tool_calls is not None:
                 kwargs["parallel_tool_calls"] = parallel_tool_calls
         if response_format is not None:
-            is_parsed = strict is None and parsed_class(response_format)
+            is_parsed = strict is None and _is_parsed(response_format)
             kwargs["response_format"] = (
                 response_format
                 if is_parsed
@@ -822,6 +819,13 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         Raises:
             ValueError: The arguments are incompatible with each other.
         """
+        from langchain_nscale._structured import (  # noqa: PLC0415  # slow to import
+            add_instructions,
+            check_arguments,
+            parser_for,
+            pipeline,
+        )
+
         schema = with_title(schema)
         if method not in (None, "json_schema"):
             schema = schema_of_response_format(schema)
@@ -901,6 +905,20 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             return count_tokens_approximately(messages, tools=cast("list[Any]", tools))
         formatted = format_tools(tools or ())
         return count_messages(messages, formatted, lambda text: len(token_ids(text)))
+
+
+def _is_parsed(schema: object) -> bool:
+    """Whether a `response_format` is a Pydantic class, to which replies are parsed."""
+    return isinstance(schema, type) and is_basemodel_subclass(schema)
+
+
+def _parsed_stream(call: Mapping[str, Any]) -> ParsedStream | None:
+    schema: Any = call.get("response_format")
+    if not _is_parsed(schema):
+        return None
+    from langchain_nscale._structured import ParsedStream  # noqa: PLC0415  # slow
+
+    return ParsedStream(schema)
 
 
 def _tool_names(call: Mapping[str, Any], body: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,6 @@ from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import (
     convert_to_json_schema,
     convert_to_openai_tool,
@@ -62,6 +61,11 @@ def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:
 
 def _recursive_schema(tool: Any) -> dict[str, Any] | None:
     """Return the JSON Schema of a tool's arguments if it refers to itself."""
+    from langchain_core.tools import (  # noqa: PLC0415  # slow to import
+        BaseTool,
+        StructuredTool,
+    )
+
     schema: Any = None
     with suppress(Exception):  # langchain-core's conversion has the last word
         if isinstance(tool, BaseTool):
