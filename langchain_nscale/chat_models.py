@@ -924,7 +924,12 @@ def _parsed_stream(call: Mapping[str, Any]) -> ParsedStream | None:
 def _tool_names(call: Mapping[str, Any], body: Mapping[str, Any]) -> list[str]:
     """Return the names of a call's tools as the user knows them."""
     tools = call.get("tools") or body.get("tools") or ()
-    return tool_names(format_tools(tools)) if tools else []
+    # Formatting 50 tools again would cost as much as the rest of the call.
+    return tool_names([t if _is_formatted(t) else format_tools([t])[0] for t in tools])
+
+
+def _is_formatted(tool: object) -> bool:
+    return isinstance(tool, dict) and isinstance(tool.get("function"), dict)
 
 
 def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:

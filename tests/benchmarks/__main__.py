@@ -7,6 +7,7 @@ what counts: machines differ and are shared.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import platform
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import langchain_nscale
 from tests.benchmarks.client import CLIENTS, PARTS, PATIENCE
 
 Figures = dict[str, dict[str, float]]  # work -> client -> median
@@ -143,6 +145,8 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=list(PARTS))
     parser.add_argument("--json", type=Path, default=Path("bench-result.json"))
     options = parser.parse_args()
+    # As pip does for the other packages.
+    compileall.compile_dir(Path(langchain_nscale.__file__).parent, quiet=1)
     figures, failed = measure(options.rounds, options.clients, options.parts)
     print(
         f"µs of CPU per call or chunk; {platform.python_version()}, {platform.machine()}"

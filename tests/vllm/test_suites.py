@@ -13,7 +13,7 @@ from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langchain_nscale import ChatNscale
-from tests.vllm.engine import Engine
+from tests.vllm.engine import KEY, Engine
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Benchmark fixture was not used"),
@@ -45,7 +45,7 @@ class Suite(ChatModelIntegrationTests):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         base = {"model": "smol", "max_tokens": 300, "temperature": 0}
-        address = {"base_url": self.engine.base_url, "api_key": "test-key"}
+        address = {"base_url": self.engine.base_url, "api_key": KEY}
         return {**base, **address, **self.more}
 
 
