@@ -30,6 +30,7 @@ def make(cls: Any = ChatNscale, **settings: Any) -> Any:
 
 # --- addresses --------------------------------------------------------------------------
 
+HIDDEN = "hunter2"
 URLS = {
     "no scheme": ("example.com/v1", "must begin with https://"),
     "another scheme": ("ftp://example.com", "must begin with https://"),
@@ -40,10 +41,10 @@ URLS = {
         "use 'https://example.com/v1'",
     ),
     "a fragment": ("https://example.com/v1#x", "use 'https://example.com/v1'"),
-    "a password": ("https://me:hunter2@example.com/v1", "user name or password"),
+    "a password": (f"https://me:{HIDDEN}@example.com/v1", "user name or password"),
     "an impossible host": (f"https://{'a' * 64}.com/v1", "not a valid URL"),
     "an empty label": ("https://a..b/v1", "not a valid URL"),
-    "an impossible port": ("https://me:hunter2@example.com:x/v1", "not a valid URL"),
+    "an impossible port": (f"https://me:{HIDDEN}@example.com:x/v1", "not a valid URL"),
     "a secret query": ("http://example.com/v1?key=hunter2", "allow_insecure_http"),
     "a secret query and a path": (
         "https://example.com/v1/chat/completions?key=hunter2",

@@ -14,7 +14,7 @@ from tests.vllm.engine import Engine, running
 from tests.vllm.test_tools import TOOLS
 
 LONG = "word " * 5000
-SECRET = "My secret is 42. " * 300
+CONFESSION = "My secret is 42. " * 300
 PICTURE: Any = {
     "type": "image_url",
     "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="},
@@ -56,7 +56,7 @@ REJECTED: dict[str, tuple[Call, type[NscaleError], str]] = {
         "temperature",
     ),
     "a schema that is none": (
-        lambda e: e.chat().invoke(SECRET, response_format=NONSENSE),
+        lambda e: e.chat().invoke(CONFESSION, response_format=NONSENSE),
         errors.NscaleInvalidRequestError,
         "nonsense",
     ),
@@ -66,7 +66,7 @@ REJECTED: dict[str, tuple[Call, type[NscaleError], str]] = {
         "multimodal",
     ),
     "an unknown reasoning_effort": (
-        lambda e: e.chat(reasoning_effort="enormous").invoke(SECRET),
+        lambda e: e.chat(reasoning_effort="enormous").invoke(CONFESSION),
         errors.NscaleInvalidRequestError,
         "reasoning_effort",
     ),
