@@ -1,4 +1,4 @@
-"""What is known about one attempt to send a request."""
+"""One attempt to send a request: its timeouts and its connection."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Attempt(dict[str, Any]):
 def call_within(seconds: float | None, function: Callable[[], T]) -> T:
     """Call a function that blocks, for at most some seconds.
 
-    The function runs in a thread of its own if its time is limited: sockets only limit
-    the time of each read. The thread is left behind when time is up.
+    If its time is limited, the function runs in a separate thread, because sockets only
+    limit the time of each read. The thread is abandoned when time is up.
 
     Raises:
         concurrent.futures.TimeoutError: The function did not return in time.

@@ -104,7 +104,7 @@ async def aclose_connections() -> None:
 
 
 def _close_all() -> None:
-    """Close what is open when the process exits, on loops that nobody has ended too."""
+    """Close all clients at exit, including those of loops that were never closed."""
     close_connections()
     for loop, (client, _) in list(_clients.by_loop.items()):
         if not loop.is_closed() and not loop.is_running():

@@ -2,7 +2,7 @@
 
 A loop that ends closes all generators that it knows, nested ones at the same time, so
 that one finds another already closing. Therefore the loop must only know the outermost
-one, which closes the others.
+generator, which closes the others.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Inner(Generic[T]):
 
 @contextmanager
 def _no_hooks() -> Iterator[None]:
-    """Hide generators from the loop that are first iterated in the block."""
+    """Hide the generators first iterated in this block from the event loop."""
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(firstiter=None, finalizer=None)
     try:

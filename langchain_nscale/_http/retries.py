@@ -51,7 +51,7 @@ class Retries:
 
     @property
     def is_over(self) -> bool:
-        """Whether the call had to end by now."""
+        """Whether the deadline has passed."""
         return self.deadline is not None and monotonic() >= self.deadline
 
     def delay(

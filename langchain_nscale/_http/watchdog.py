@@ -1,4 +1,4 @@
-"""Calls functions later, above all to end reads of a response whose reply has ended.
+"""Calls functions later, mainly to end reads of a response whose reply has ended.
 
 Some servers keep the connection open after the reply has ended. Once the model has
 finished, at most usage is still to come, so a read that takes longer is ended by shutting

@@ -193,7 +193,7 @@ class _Group(click.Group):
             if " " not in args[0]:
                 raise
             msg = (
-                f"{args[0]!r} is no command. To ask a model: langchain-nscale chat "
+                f"{args[0]!r} is not a command. To ask a model: langchain-nscale chat "
                 f"{args[0]!r}"
             )
             raise click.UsageError(msg, ctx) from None

@@ -1,4 +1,4 @@
-"""Decides what to do about lines that failed for a reason that may pass."""
+"""Decides what to do about lines that failed for a reason that may be temporary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Verdict(Enum):
 
 
 class Outage:
-    """Tells a service that is down from a line that it can't process.
+    """Distinguishes a service that is down from a line that it can't process.
 
     Attributes:
         waiting: Number of lines that wait for the service.
