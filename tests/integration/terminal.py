@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import select
+import signal
 import subprocess
 import sys
-import termios
 from collections.abc import Mapping
 from types import TracebackType
 
+import pytest
 from typing_extensions import Self
 
 COMMAND = [sys.executable, "-m", "langchain_nscale"]
@@ -25,7 +24,16 @@ def plain(text: str) -> str:
     return _CODES.sub("", text)
 
 
+needs_sigint = pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    reason="SIGINT is ignored here, as in background jobs",
+)
+
+
 def _take_terminal() -> None:
+    import fcntl  # noqa: PLC0415  # POSIX only
+    import termios  # noqa: PLC0415
+
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
@@ -33,6 +41,7 @@ class Terminal:
     """Runs `langchain-nscale` with a terminal for input, output and errors."""
 
     def __init__(self, *arguments: str, **variables: str) -> None:
+        pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
         self._master, slave = pty.openpty()
         environment: Mapping[str, str] = {
             **os.environ,

@@ -17,7 +17,7 @@ from langchain_nscale.cli import cli, run
 from langchain_nscale.cli._doctor import masked
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.conftest import MODEL, VISION_MODEL
-from tests.integration.terminal import COMMAND, Terminal
+from tests.integration.terminal import COMMAND, Terminal, needs_sigint
 from tests.integration.test_standard import PICTURE
 
 pytestmark = pytest.mark.usefixtures("to_server")
@@ -205,6 +205,7 @@ class TestChat:
             assert terminal.end() == 0
         assert "\x1b[3" not in terminal.raw  # no colours
 
+    @needs_sigint
     def test_ctrl_c_keeps_what_has_come(self, server: NscaleServer) -> None:
         server.add(ServerReply(text="one two three", stall_after=3))
         with Terminal("chat", "Hi") as terminal:
@@ -505,6 +506,7 @@ def test_the_stand_in(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     assert "the stand-in server's" in capsys.readouterr().out
 
 
+@needs_sigint
 def test_serve() -> None:
     with Terminal("serve") as terminal:
         terminal.expect("NSCALE_BASE_URL=")
