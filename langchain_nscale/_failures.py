@@ -56,11 +56,10 @@ _ADVICE_BY_MESSAGE = {
         "The service can't enforce this schema: use method='prompt', or simplify it."
     ),
     re.compile(
-        r"tool_choice.*(invalid value|must be set|does not match)", re.IGNORECASE
-    ): ("Fix `tool_choice`, or pass the tool that it names."),
-    re.compile(
-        r"(invalid value|must be set|does not match).*tool_choice", re.IGNORECASE
-    ): ("Fix `tool_choice`, or pass the tool that it names."),
+        r"tool_choice.*(invalid value|must be set|does not match)"
+        r"|(invalid value|must be set|does not match).*tool_choice",
+        re.IGNORECASE,
+    ): "Fix `tool_choice`, or pass the tool that it names.",
     re.compile(r"tool_choice"): (
         "This model can't be forced to call a tool. Omit `tool_choice` or use 'auto'. "
         "For structured output use method='json_schema' (in agents, ProviderStrategy)."
@@ -97,11 +96,9 @@ def status_error(response: Response, content: bytes, retries: int = 0) -> Nscale
         cls: type[NscaleError] = errors.NscaleInvalidRequestError
     else:
         cls = _class_for(status, error, message)
-        advice = _advice_for(cls, status, message, str(response.request.url))
-        if is_missing_path(body):
-            advice = "This path does not exist: `base_url` usually ends in /v1."
-            if "/v1/embeddings" in str(response.request.url):
-                advice = "This service offers no embeddings: check `base_url`."
+        url = str(response.request.url)
+        is_path = is_missing_path(body)
+        advice = _path_advice(url) if is_path else _advice_for(cls, status, message, url)
     kind = error_kind(error)
     label = f"{status}, {kind}" if kind else f"{status}"
     return cls(
@@ -197,6 +194,12 @@ def _subclasses(cls: type[NscaleError]) -> Iterator[type[NscaleError]]:
         if "statuses" in vars(subclass):
             yield subclass
         yield from _subclasses(subclass)
+
+
+def _path_advice(url: str) -> str:
+    if "/v1/embeddings" in url:
+        return "This service offers no embeddings: check `base_url`."
+    return "This path does not exist: `base_url` usually ends in /v1."
 
 
 def _advice_for(cls: type[NscaleError], status: int, message: str, url: str) -> str:

@@ -71,13 +71,16 @@ def call_within(seconds: float | None, function: Callable[[], T]) -> T:
             future.set_exception(fault)
             return
         future.set_result(result)
-        if is_abandoned.is_set():
-            getattr(result, "close", lambda: None)()
 
-    is_abandoned = threading.Event()
     threading.Thread(target=run, name="nscale-call", daemon=True).start()
     try:
         return future.result(seconds)
     except BaseException:
-        is_abandoned.set()
+        future.add_done_callback(_close_result)
         raise
+
+
+def _close_result(future: Future[Any]) -> None:
+    """Close what a function returned when nobody waited for it any more."""
+    if future.exception() is None:
+        getattr(future.result(), "close", lambda: None)()

@@ -193,7 +193,7 @@ class PooledTransport(httpx2.AsyncBaseTransport):
         finally:
             if turn is not None:
                 turn.end()
-        response.stream = _AsyncReleased(response.stream, release)
+        response.stream = _Released(response.stream, release)
         return response
 
     def _note_idle(self, number: int) -> None:
@@ -254,8 +254,8 @@ class _Turn:
             self._semaphore.release()
 
 
-class _Released(httpx2.SyncByteStream):
-    """A response's body that calls `release` once when it is closed."""
+class _Released(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A response's body, sync or async, that calls `release` once when it is closed."""
 
     def __init__(self, stream: Any, release: Callable[[], None]) -> None:
         self._stream = stream
@@ -264,34 +264,27 @@ class _Released(httpx2.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         return self._stream.__iter__()  # type: ignore[no-any-return]  # a sync stream
 
-    def close(self) -> None:
-        """Close the stream."""
-        release, self._release = self._release, None
-        try:
-            self._stream.close()
-        finally:
-            if release is not None:
-                release()
-
-
-class _AsyncReleased(httpx2.AsyncByteStream):
-    """Async version of `_Released`."""
-
-    def __init__(self, stream: Any, release: Callable[[], None]) -> None:
-        self._stream = stream
-        self._release: Callable[[], None] | None = release
-
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._stream.__aiter__()  # type: ignore[no-any-return]  # an async stream
 
+    def close(self) -> None:
+        """Close a sync stream."""
+        try:
+            self._stream.close()
+        finally:
+            self._release_once()
+
     async def aclose(self) -> None:
-        """Close the stream."""
-        release, self._release = self._release, None
+        """Close an async stream."""
         try:
             await self._stream.aclose()
         finally:
-            if release is not None:
-                release()
+            self._release_once()
+
+    def _release_once(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
 
 def make_client(base_url: str) -> httpx2.Client:

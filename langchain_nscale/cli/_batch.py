@@ -453,7 +453,7 @@ class Progress:
     """Reports no progress; the base class of those that do."""
 
     def __init__(self, source: Path) -> None:
-        self._source = source
+        pass
 
     def __enter__(self) -> Self:
         return self

@@ -65,13 +65,18 @@ def _conversation_file() -> Path:
     return _folder("XDG_STATE_HOME", ".local", "state") / "conversation.json"
 
 
-def store_conversation(model: str, messages: Sequence[BaseMessage]) -> None:
-    """Store a conversation; a folder that can't be written to is no error."""
+def conversation_text(model: str, messages: Sequence[BaseMessage]) -> str:
+    """Return a conversation in the form that `read_conversation` reads."""
     from langchain_core.messages import convert_to_openai_messages  # noqa: PLC0415  # slow
 
     saved = {"model": model, "messages": convert_to_openai_messages(messages)}
+    return json.dumps(saved, ensure_ascii=False, indent=1)
+
+
+def store_conversation(model: str, messages: Sequence[BaseMessage]) -> None:
+    """Store a conversation; a folder that can't be written to is no error."""
     with suppress(OSError):
-        _write(_conversation_file(), json.dumps(saved, ensure_ascii=False))
+        _write(_conversation_file(), conversation_text(model, messages))
 
 
 def last_conversation() -> tuple[str, list[BaseMessage]]:

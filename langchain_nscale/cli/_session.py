@@ -12,7 +12,6 @@ import click
 from langchain_core.messages import (
     BaseMessage,
     SystemMessage,
-    convert_to_openai_messages,
 )
 
 from langchain_nscale import ChatNscale
@@ -20,7 +19,12 @@ from langchain_nscale._lazy import errors
 from langchain_nscale.cli._answer import Answer, ask
 from langchain_nscale.cli._display import display_for
 from langchain_nscale.cli._exits import error_text
-from langchain_nscale.cli._files import PRIVATE, history_file, read_conversation
+from langchain_nscale.cli._files import (
+    PRIVATE,
+    conversation_text,
+    history_file,
+    read_conversation,
+)
 from langchain_nscale.cli._inputs import ChatOptions, image_block, user_message
 from langchain_nscale.cli._terminal import echo
 
@@ -150,11 +154,7 @@ class Session:
         return "Conversation reset."
 
     def _save(self, name: str) -> str:
-        saved = {
-            "model": self.model.model_name,
-            "messages": convert_to_openai_messages(self.messages),
-        }
-        text = json.dumps(saved, ensure_ascii=False, indent=1)
+        text = conversation_text(self.model.model_name, self.messages)
         path = Path(name).expanduser()
         path.touch(mode=PRIVATE)
         path.write_text(text, encoding="utf-8")
