@@ -31,7 +31,7 @@ pytestmark = [
 def client() -> Iterator[Any]:
     with (
         dask.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0"
         ) as cluster,
         dask.Client(cluster) as client,
     ):
