@@ -72,9 +72,19 @@ chaos: $(STAMP)
 	npm install --silent --prefix .venv-chaos @copilotkit/aimock@1.43.0
 	$(BIN)/python -m tests.chaos .venv-chaos
 
-docs: $(STAMP)
-	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
-	$(BIN)/mkdocs build --strict --quiet
+# Checks links and anchors, too; `make test` runs the code of the pages.
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
+	.venv-docs/bin/proselint check --config .proselint.json *.md docs/*.md docs/upstream/*.mdx
+
+# The site's plugins need an older markdown-it-py than the command line.
+.venv-docs/.installed: pyproject.toml constraints-docs.txt
+	@echo 'Installing MkDocs into .venv-docs (half a minute).'
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet 'pip>=25.1'
+	.venv-docs/bin/pip install --quiet --constraint constraints-docs.txt \
+		--editable . --group docs
+	touch $@
 
 # Tests against third-party servers; builds llama.cpp, which takes a few minutes.
 test-real: $(STAMP)
@@ -113,4 +123,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-min .venv-demo .venv-bench .venv-chaos .venv-vllm* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-chaos .venv-vllm* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 import typing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,27 +66,51 @@ def docstrings(cls: type) -> dict[str, str]:
     return texts
 
 
-def table(cls: type[BaseModel], texts: dict[str, str]) -> str:
-    """Return a table of settings with their types, defaults and descriptions."""
-    lines = ["| setting | type | default | |", "| --- | --- | --- | --- |"]
-    for name, text in texts.items():
-        field = cls.model_fields[name]
-        cells = (
-            f"`{field.alias or name}`",
-            f"`{_type(field)}`",
-            _default(field),
-            " ".join(text.split()),
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
+@dataclass
+class Setting:
+    """A setting as a reader sees it; the default is empty if there is none to show."""
+
+    name: str
+    type: str
+    default: str
+    text: str
+
+
+def settings_of(cls: type[BaseModel]) -> list[Setting]:
+    """Return all settings of a class: its own, the connection's and inherited ones."""
+    texts = docstrings(cls) | docstrings(NscaleSettings)
+    if issubclass(cls, BaseChatModel):
+        texts |= _inherited()
+    return _settings(cls, texts)
+
+
+def _settings(cls: type[BaseModel], texts: dict[str, str]) -> list[Setting]:
+    fields = [(name, cls.model_fields[name], text) for name, text in texts.items()]
+    return [
+        Setting(field.alias or name, _type(field), _default(field), text)
+        for name, field, text in fields
+    ]
+
+
+def _inherited() -> dict[str, str]:
+    return {name: _CORE[name] for name in sorted(BaseChatModel.model_fields)}
+
+
+def _sections(cls: type[BaseModel], texts: dict[str, str]) -> str:
+    sections = []
+    for setting in _settings(cls, texts):
+        default = f", default `{setting.default}`" if setting.default else ""
+        facts = f"`{setting.type}`{default}"
+        sections.append(f"### `{setting.name}`\n\n{facts}\n\n{setting.text}\n")
+    return "\n".join(sections)
 
 
 def _default(field: FieldInfo) -> str:
     if field.default_factory is dict:
-        return "`{}`"
+        return "{}"
     if field.default_factory is list:
-        return "`[]`"
-    return "" if field.default in (PydanticUndefined, "") else f"`{field.default!r}`"
+        return "[]"
+    return "" if field.default in (PydanticUndefined, "") else repr(field.default)
 
 
 def _type(field: FieldInfo) -> str:
@@ -98,17 +123,16 @@ def _type(field: FieldInfo) -> str:
 
 def page() -> str:
     """Return the whole page."""
-    inherited = {name: _CORE[name] for name in sorted(BaseChatModel.model_fields)}
     return (
         HEAD
         + "## Connection\n\nFor `ChatNscale`, `NscaleEmbeddings` and `list_models`.\n\n"
-        + table(NscaleSettings, docstrings(NscaleSettings))
+        + _sections(NscaleSettings, docstrings(NscaleSettings))
         + "\n## `ChatNscale`\n\n"
-        + table(ChatNscale, docstrings(ChatNscale))
-        + "\nInherited from LangChain's `BaseChatModel`:\n\n"
-        + table(ChatNscale, inherited)
+        + _sections(ChatNscale, docstrings(ChatNscale))
+        + "\n## `ChatNscale`, inherited\n\nFrom LangChain's `BaseChatModel`.\n\n"
+        + _sections(ChatNscale, _inherited())
         + "\n## `NscaleEmbeddings`\n\n"
-        + table(NscaleEmbeddings, docstrings(NscaleEmbeddings))
+        + _sections(NscaleEmbeddings, docstrings(NscaleEmbeddings))
     )
 
 

@@ -11,7 +11,6 @@ import pyte
 from rich.console import Console
 from rich.text import Text
 
-from langchain_nscale.testing import ServerReply
 from tests.integration.terminal import Terminal
 from tests.pages.runner import ROOT, environment
 
@@ -19,19 +18,7 @@ FOLDER = ROOT / "docs" / "pictures"
 _FONTS = re.compile(
     r" *@font-face \{.*?\}\n", re.DOTALL
 )  # loaded from a third-party server
-WIDTH, HEIGHT = 100, 60
-ANSWER = """\
-**Serverless inference** means that you call a model and pay only for tokens:
-
-- no machines to rent or wait for,
-- prices per *million tokens*,
-- open models by ID.
-
-```python
-ChatNscale(model="meta-llama/Llama-3.1-8B-Instruct").invoke("Hello!")
-```
-"""
-REASONING = "The user wants to know what serverless inference is. Be brief."
+WIDTH, HEIGHT = 80, 60
 
 
 def screen(raw: str) -> Text:
@@ -74,13 +61,11 @@ def save(name: str, title: str, command: str, *arguments: str) -> None:
 def main() -> None:
     """Create all pictures."""
     FOLDER.mkdir(exist_ok=True)
-    with environment() as names:
-        server = names["server"]
+    with environment() as variables:
+        os.environ |= variables
         os.environ.pop("NO_COLOR", None)
         question = "What is serverless inference?"
-        server.add(ServerReply(text=ANSWER, reasoning=REASONING))
-        command = f'langchain-nscale chat -m openai/gpt-oss-20b "{question}"'
-        save("chat", "chat", command, "chat", "-m", "openai/gpt-oss-20b", question)
+        save("chat", "chat", f'langchain-nscale chat "{question}"', "chat", question)
         save("models", "models", "langchain-nscale models", "models")
         save("doctor", "doctor", "langchain-nscale doctor", "doctor")
 

@@ -15,7 +15,7 @@ Token = str | SecretStr | Callable[[], str] | Callable[[], Awaitable[str]]
 TOKEN_VARIABLES = ("NSCALE_SERVICE_TOKEN", "NSCALE_API_KEY")
 NO_CREDENTIALS = (
     "The service token is missing: set `service_token` or NSCALE_SERVICE_TOKEN. Create a "
-    "token in the Nscale console."
+    "token at https://console.nscale.com/."
 )
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -329,13 +329,14 @@ def doctor(**options: Any) -> int:
 @click.option(
     "--script",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with replies: texts or objects, as JSON or one per line.",
+    help="File with replies: texts or objects, as JSON or one per line. Without one, the "
+    "documentation's questions are answered.",
 )
-def serve(port: int, script: Path | None) -> int:
+def serve(port: int, script: Path | None) -> NoReturn:
     """Run the stand-in server until Ctrl-C."""
     from langchain_nscale.cli._serve import main  # noqa: PLC0415
 
-    return main(port, script)
+    main(port, script)
 
 
 @cli.command()

@@ -49,8 +49,11 @@ class ConnectionOptions:
             yield settings
             return
         from langchain_nscale.testing import NscaleServer  # noqa: PLC0415  # only here
+        from langchain_nscale.testing._play import (  # noqa: PLC0415
+            documentation_answers,
+        )
 
-        with NscaleServer() as server:
+        with NscaleServer(responder=documentation_answers()) as server:
             yield {**settings, **server.settings}
 
 

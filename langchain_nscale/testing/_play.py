@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from langchain_nscale.testing._rules import text_of
 from langchain_nscale.testing._script import ServerReply, ToolCallReply
+
+ANSWERS = Path(__file__).with_name("answers.jsonl")  # of the documentation's questions
 
 _FIELDS = {field.name for field in fields(ServerReply)} - {"sse"}
 
@@ -18,12 +20,13 @@ _FIELDS = {field.name for field in fields(ServerReply)} - {"sse"}
 def read_script(
     path: Path,
 ) -> tuple[list[ServerReply], Callable[..., ServerReply | None]]:
-    """Return the replies of a script in their order, and a responder for its rules.
+    r"""Return the replies of a script in their order, and a responder for its rules.
 
     A script is a list in JSON, or one entry per line. An entry is the text of a reply, or
-    an object with the fields of `ServerReply`. With `if`, a regular expression, it is a
-    rule instead: the reply to every last message in which it is found, once the others
-    are used up.
+    an object with the fields of `ServerReply`; `json` instead of `text` is an answer in
+    JSON. With `if`, a regular expression, it is a rule instead: the reply to every last
+    message in which it is found, once the others are used up. If the expression has
+    groups, the text may refer to them, as in `\1`.
 
     Raises:
         ValueError: An entry is neither; the error names it.
@@ -46,7 +49,10 @@ def read_script(
 
     def respond(body: Mapping[str, Any]) -> ServerReply | None:
         last = text_of(body["messages"][-1].get("content"))
-        return next((reply for pattern, reply in rules if pattern.search(last)), None)
+        for pattern, reply in rules:
+            if match := pattern.search(last):
+                return _filled_in(reply, match)
+        return None
 
     return replies, respond
 
@@ -67,14 +73,49 @@ def _reply(entry: Any, number: int) -> tuple[re.Pattern[str] | None, ServerReply
     if not isinstance(entry, dict):
         msg = f"Entry {number} of the script is neither a text nor an object."
         raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
-    if unknown := entry.keys() - _FIELDS - {"if"}:
+    if unknown := entry.keys() - _FIELDS - {"if", "json"}:
         msg = f"Entry {number} of the script has an unknown field {min(unknown)!r}."
         raise ValueError(msg)
-    values = {key: value for key, value in entry.items() if key != "if"}
+    values = {key: value for key, value in entry.items() if key not in ("if", "json")}
+    if "json" in entry:
+        values["text"] = json.dumps(entry["json"])
     try:
         calls = [ToolCallReply(**call) for call in values.pop("tool_calls", ())]
         pattern = re.compile(entry["if"]) if "if" in entry else None
+        reply = ServerReply(**values, tool_calls=calls)
+        if pattern is not None:
+            _check_groups(pattern, reply)
     except (TypeError, re.error) as error:
         msg = f"Entry {number} of the script: {error}"
         raise ValueError(msg) from None
-    return pattern, ServerReply(**values, tool_calls=calls)
+    return pattern, reply
+
+
+def _check_groups(pattern: re.Pattern[str], reply: ServerReply) -> None:
+    """Raise `re.error` if a text refers to a group that its pattern doesn't have."""
+    if pattern.groups and reply.text is not None:
+        re.compile(f"{pattern.pattern}|").sub(reply.text, "")
+
+
+def documentation_answers() -> Callable[..., ServerReply | None]:
+    """Return a responder that answers the questions of the documentation."""
+    _, respond = read_script(ANSWERS)
+
+    def respond_with_tools(body: Mapping[str, Any]) -> ServerReply | None:
+        reply = respond(body)
+        return reply if reply is not None and _is_offered(reply, body) else None
+
+    return respond_with_tools
+
+
+def _is_offered(reply: ServerReply, body: Mapping[str, Any]) -> bool:
+    """Whether a request offers the tools that a reply calls."""
+    offered = {tool["function"]["name"] for tool in body.get("tools") or ()}
+    return all(call.name in offered for call in reply.tool_calls)
+
+
+def _filled_in(reply: ServerReply, match: re.Match[str]) -> ServerReply:
+    """Return a reply with the groups of the question in its text."""
+    if not match.re.groups or reply.text is None:
+        return reply
+    return replace(reply, text=match.expand(reply.text))

@@ -336,10 +336,11 @@ def embedding_of(text: str, dimensions: int) -> list[float]:
 
     Each word adds 1 or -1 to a dimension derived from a hash of the word, so texts that
     share words have similar vectors, which is enough for a plausible search. Short words
-    count only if there are no others, because they carry little meaning.
+    count only if there are no others, because they carry little meaning. Of a query with
+    an instruction, only the query counts.
     """
     raw = [0.0] * dimensions
-    words = re.findall(r"\w+", text.lower())
+    words = re.findall(r"\w+", text.rpartition("\nQuery:")[2].lower())
     for word in [word for word in words if len(word) > _MIN_WORD] or words or [text]:
         digest = hashlib.sha256(word.encode("utf-8", "replace")).digest()
         dimension = int.from_bytes(digest[:4], "little") % dimensions

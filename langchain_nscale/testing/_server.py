@@ -243,6 +243,8 @@ class NscaleServer:
         if not texts or "" in texts:
             problem = ServerReply.error(400, "`input` is empty", code="BAD_REQUEST")
             return JSONResponse(problem.body, status_code=400)
+        if too_long := self._too_long(body["model"], texts):
+            return JSONResponse(too_long.body, status_code=400)
         dimensions = body.get("dimensions") or 256
         data = []
         for index, text in enumerate(texts):
@@ -256,6 +258,20 @@ class NscaleServer:
         return JSONResponse(
             {"object": "list", "data": data, "model": body["model"], "usage": usage}
         )
+
+    def _too_long(self, model: str, texts: list[str]) -> ServerReply | None:
+        """Return vLLM's error if a text has more words than the model has context."""
+        limits = {entry.get("id"): entry.get("context_length") for entry in self._models}
+        limit = limits.get(model)
+        longest = max(len(_rules.split_words(text)) for text in texts)
+        if limit is None or longest <= limit:
+            return None
+        message = (
+            f"This model's maximum context length is {limit} tokens. However, you "
+            f"requested 0 output tokens and your prompt contains {longest} input tokens. "
+            "Please reduce the length of the input prompt."
+        )
+        return ServerReply.error(400, message, code="BAD_REQUEST")
 
     def _missing_model(self, body: Mapping[str, Any]) -> ServerReply | None:
         model = body["model"]

@@ -159,6 +159,16 @@ def test_embeddings(client: httpx2.Client, encoding: str) -> None:
     assert len(single["data"][0]["embedding"]) == 256
 
 
+def test_texts_that_are_too_long(client: httpx2.Client) -> None:
+    model = "Qwen/Qwen3-Embedding-8B"
+    fits, too_long = " ".join(["word"] * 32_768), " ".join(["word"] * 32_769)
+    response = client.post("/embeddings", json={"model": model, "input": ["a", fits]})
+    assert response.status_code == 200
+    response = client.post("/embeddings", json={"model": model, "input": ["a", too_long]})
+    assert response.status_code == 400
+    assert "maximum context length is 32768" in response.json()["error"]["message"]
+
+
 def test_scripted_embeddings(client: httpx2.Client, server: NscaleServer) -> None:
     server.add(ServerReply.error(503, "later"))
     assert client.post("/embeddings", json={"input": "a"}).status_code == 503
@@ -375,10 +385,27 @@ def test_a_script_from_a_file(make: Any, tmp_path: Path, as_list: bool) -> None:
     assert answers[3].tool_calls[0]["args"] == {"city": "Oslo"}
 
 
+def test_rules_of_a_script(make: Any, tmp_path: Path) -> None:
+    path = tmp_path / "script.jsonl"
+    entries: list[Any] = [
+        {"if": r"(\d+) times 10", "text": r"\g<1>0"},
+        {"if": r"a \w+ path", "text": r"C:\new \d"},
+        {"if": "object", "json": {"a": [1]}},
+    ]
+    path.write_text("\n".join(json.dumps(entry) for entry in entries))
+    _, responder = read_script(path)
+    with NscaleServer(responder=responder) as server:
+        model = make(**server.settings)
+        assert model.invoke("What is 7 times 10?").text == "70"
+        assert model.invoke("A Windows? a full path").text == r"C:\new \d"
+        assert json.loads(model.invoke("An object").text) == {"a": [1]}
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("[5]", "Entry 1 of the script is neither"),
+        (r'{"if": "(a)", "text": "\\2"}', "invalid group reference"),
         ('"a"\n{nope', "Line 2 of the script is not JSON"),
         ('{"texts": "a"}', "unknown field 'texts'"),
         ('{"if": "("}', "Entry 1 of the script"),
