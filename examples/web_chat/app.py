@@ -1,4 +1,4 @@
-"""A web chat: a page, answers by server-sent events, an agent with tools behind it.
+"""A web chat: an agent with two tools, its answers streamed as Markdown.
 
     python examples/web_chat/app.py --port 8000
 
@@ -10,30 +10,39 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import nh3
 import uvicorn
 from langchain.agents import create_agent
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from markdown_it import MarkdownIt
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from langchain_nscale import ChatNscale, NscaleError, NscaleUsageCallbackHandler
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
 
-PAGE = Path(__file__).with_name("index.html")
+STATIC = Path(__file__).with_name("static")
 MODEL = os.environ.get("NSCALE_MODEL", "meta-llama/Llama-3.1-8B-Instruct")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:",
+    "X-Accel-Buffering": "no",
+}
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def get_time(city: str) -> str:
-    """Tell what time it is in a city."""
+    """Return the time in a city."""
     return f"{datetime.now(timezone.utc):%H:%M} UTC in {city}"
 
 
@@ -42,32 +51,45 @@ def add(a: float, b: float) -> float:
     return a + b
 
 
-def respond(body: Mapping[str, Any]) -> ServerReply | None:
-    """The stand-in's part: call a tool where a question asks for one."""
+def respond(body: Mapping[str, Any]) -> ServerReply:
+    """Answer for the stand-in server, as a model would."""
     last = body["messages"][-1]
-    said = str(last["content"])
-    if last["role"] == "user" and "time" in said:
-        call = ToolCallReply("get_time", {"city": "Oslo"})
-        return ServerReply(reasoning="I need a clock.", tool_calls=[call])
+    text = str(last["content"])
     if last["role"] == "tool":
-        return ServerReply(text=f"It is **{said}**.")
-    return None
+        call = body["messages"][-2]["tool_calls"][0]["function"]
+        answer = f"The sum is **{text.removesuffix('.0')}**."
+        if call["name"] == "get_time":
+            answer = f"It is **{text}**."
+        return ServerReply(text=f"{answer}\n\nAnything else?")
+    found = re.findall(r"-?\d+(?:\.\d+)?", text)
+    numbers = [float(number) if "." in number else int(number) for number in found]
+    if len(numbers) > 1:
+        call = ToolCallReply("add", {"a": numbers[0], "b": numbers[1]})
+        return ServerReply(reasoning="Better not in my head.", tool_calls=[call])
+    if "time" in text.lower():
+        city = re.search(r"\bin ([A-Z]\w+)", text)
+        call = ToolCallReply("get_time", {"city": city[1] if city else "Oslo"})
+        return ServerReply(reasoning="I need a clock.", tool_calls=[call])
+    return ServerReply(
+        text="I can do two things:\n\n- tell the **time** in a city,\n- **add** two "
+        "numbers.\n\nTry `Add 2 and 3`."
+    )
 
 
 def make_app(model: ChatNscale) -> Starlette:
-    """The application around a model."""
+    """Return the application around a model."""
     agent = create_agent(model, [get_time, add], checkpointer=InMemorySaver())
 
     async def events(question: str, thread: str) -> AsyncIterator[str]:
         usage = NscaleUsageCallbackHandler()
-        config: Any = {
-            "configurable": {"thread_id": thread},
-            "callbacks": [usage],
-        }
+        config: Any = {"configurable": {"thread_id": thread}, "callbacks": [usage]}
         inputs: Any = {"messages": [("user", question)]}
+        answer = Answer()
         try:
-            async for message, _ in agent.astream(inputs, config, stream_mode="messages"):
-                for event in told(message):
+            async for mode, part in agent.astream(
+                inputs, config, stream_mode=["messages", "updates"]
+            ):
+                for event in answer.events(mode, part):
                     yield sse(event)
         except NscaleError as error:
             yield sse({"kind": "error", "text": error.message})
@@ -75,36 +97,86 @@ def make_app(model: ChatNscale) -> Starlette:
         yield sse({"kind": "done", "tokens": total.total_tokens, "calls": total.calls})
 
     async def chat(request: Request) -> Response:
-        body = await request.json()
-        question = str(body.get("question", "")).strip()
+        try:
+            body = await request.json()
+            question, thread = str(body["question"]).strip(), str(body["thread"])
+        except (ValueError, TypeError, KeyError):
+            question = ""
         if not question:
-            return JSONResponse({"error": "`question` is empty"}, status_code=400)
-        thread = str(body.get("thread", "default"))
-        return StreamingResponse(events(question, thread), media_type="text/event-stream")
+            error = "The body must be JSON with `question` and `thread`."
+            return JSONResponse({"error": error}, status_code=400)
+        return StreamingResponse(
+            events(question, thread), media_type="text/event-stream", headers=HEADERS
+        )
 
-    async def page(_: Request) -> Response:
-        return FileResponse(PAGE)
+    return Starlette(
+        routes=[
+            Route("/chat", chat, methods=["POST"]),
+            Mount("/", Page(directory=STATIC, html=True)),
+        ]
+    )
 
-    return Starlette(routes=[Route("/", page), Route("/chat", chat, methods=["POST"])])
+
+class Page(StaticFiles):
+    """The files of the page, which may load nothing from elsewhere."""
+
+    async def get_response(self, path: str, scope: Any) -> Response:
+        """Return a file with the headers of the page."""
+        response = await super().get_response(path, scope)
+        response.headers.update(HEADERS)
+        return response
 
 
-def told(message: object) -> list[dict[str, Any]]:
-    """What the page is told of a message, or of a part of one."""
-    if isinstance(message, ToolMessage):
-        return [{"kind": "result", "text": message.text}]
-    if not isinstance(message, AIMessage):
-        return []
-    found: list[dict[str, Any]] = []
-    if thought := message.additional_kwargs.get("reasoning_content"):
-        found.append({"kind": "reasoning", "text": thought})
-    if message.text:
-        found.append({"kind": "text", "text": message.text})
-    found += [{"kind": "tool", "text": call["name"]} for call in message.tool_calls]
-    return found
+class Answer:
+    """Turns what an agent streams into events for the page.
+
+    Text is sent as it arrives. Each complete line renders the message so far, so that the
+    page shows Markdown without rendering every token.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing received."""
+        self._text = ""
+
+    def events(self, mode: str, part: Any) -> Iterator[dict[str, Any]]:
+        """Yield the events for a part of the stream."""
+        if mode == "messages":
+            yield from self._chunk(part[0])
+        else:
+            for state in part.values():
+                for message in state["messages"]:
+                    yield from self._message(message)
+
+    def _chunk(self, chunk: object) -> Iterator[dict[str, Any]]:
+        if not isinstance(chunk, AIMessageChunk):
+            return
+        if thought := chunk.additional_kwargs.get("reasoning_content"):
+            yield {"kind": "reasoning", "text": thought}
+        if chunk.text:
+            self._text += chunk.text
+            yield {"kind": "text", "text": chunk.text}
+            if "\n" in chunk.text:
+                yield {"kind": "html", "html": render(self._text)}
+
+    def _message(self, message: object) -> Iterator[dict[str, Any]]:
+        if isinstance(message, ToolMessage):
+            yield {"kind": "result", "text": message.text}
+        if isinstance(message, AIMessage):
+            if message.text:
+                yield {"kind": "html", "html": render(message.text)}
+            for call in message.tool_calls:
+                values = [f"{name}={value!r}" for name, value in call["args"].items()]
+                yield {"kind": "tool", "text": f"{call['name']}({', '.join(values)})"}
+            self._text = ""
+
+
+def render(text: str) -> str:
+    """Return Markdown as HTML that is safe to show: models write whatever they like."""
+    return nh3.clean(_MARKDOWN.render(text), url_schemes={"http", "https", "mailto"})
 
 
 def sse(event: Mapping[str, Any]) -> str:
-    """A server-sent event."""
+    """Return a server-sent event."""
     return f"data: {json.dumps(event)}\n\n"
 
 
@@ -120,6 +192,7 @@ def main() -> None:
             server = stack.enter_context(NscaleServer(responder=respond))
             model = ChatNscale(model=MODEL, **server.settings)
             print("NSCALE_SERVICE_TOKEN isn't set: the stand-in server answers.")
+        print(f"Open http://127.0.0.1:{options.port} in a browser. Ctrl-C stops.")
         uvicorn.run(make_app(model), port=options.port, log_level="warning")
 
 

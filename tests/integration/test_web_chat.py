@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -15,7 +16,7 @@ import httpx2
 import pytest
 import uvicorn
 
-from examples.web_chat.app import make_app, respond
+from examples.web_chat.app import make_app, render, respond
 from langchain_nscale import ChatNscale
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.conftest import MODEL
@@ -54,21 +55,51 @@ def events(address: str, question: str, thread: str = "1") -> list[dict[str, Any
     reason="LangGraph's async nodes don't see the callbacks before Python 3.11",
 )
 def test_events(address: str) -> None:
-    found = events(address, "What time is it?")
+    found = events(address, "What time is it in Lima?")
     kinds = [event["kind"] for event in found]
     assert kinds[0] == "reasoning"
     assert [kind for kind in kinds if kind in ("tool", "result")] == ["tool", "result"]
     text = "".join(event["text"] for event in found if event["kind"] == "text")
     assert text.startswith("It is **")
+    assert "in Lima**" in text
     assert kinds.count("text") > 2  # streamed
     assert found[-1]["calls"] == 2
+    assert found[-2]["html"].startswith("<p>It is <strong>")
+
+
+def test_it_adds_as_its_page_promises(address: str) -> None:
+    found = events(address, "Add 2 and 3")
+    asides = [event["text"] for event in found if event["kind"] in ("tool", "result")]
+    assert asides == ["add(a=2, b=3)", "5.0"]
+    html = [event["html"] for event in found if event["kind"] == "html"]
+    assert "The sum is <strong>5</strong>" in html[-1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<img src=x onerror=alert(1)>",
+        "<script>alert(1)</script>",
+        "[a](javascript:alert(1))",
+        "[a](data:text/html,x)",
+        "![a](data:image/svg+xml,x)",
+        "<a href='javascript:alert(1)'>a</a>",
+        "```\n</code></pre><script>alert(1)</script>\n```",
+    ],
+)
+def test_a_model_cannot_add_code_to_the_page(text: str) -> None:
+    html = render(text)
+    assert not re.search(r"<(?!/?(p|pre|code|a|img|ul|li|strong)\b)", html)
+    assert not re.search(r"(href|src)=\"(?!https?:)", html)
+    assert not re.search(r"<[^>]*\son\w+=", html)
 
 
 def test_the_conversation_is_remembered(address: str, stand_in: NscaleServer) -> None:
+    stand_in.add("First.", "Second.")
     events(address, "one", "remembered")
     events(address, "two", "remembered")
     turns = [turn["content"] for turn in stand_in.requests[-1].json["messages"]]
-    assert turns == ["one", "You said: one", "two"]
+    assert turns == ["one", "First.", "two"]
 
 
 def test_errors_are_told(address: str, stand_in: NscaleServer) -> None:
@@ -76,11 +107,15 @@ def test_errors_are_told(address: str, stand_in: NscaleServer) -> None:
     found = events(address, "Hi", "failing")
     assert found[0]["kind"] == "error"
     assert "insufficient credit" in found[0]["text"]
-    assert httpx2.post(f"{address}/chat", json={}).status_code == 400
+    for body in (b"{}", b"nope", b"[5]", b'{"question": " ", "thread": "1"}'):
+        assert httpx2.post(f"{address}/chat", content=body).status_code == 400
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_in_a_browser(address: str) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_in_a_browser(
+    address: str, stand_in: NscaleServer, width: int, scheme: Any
+) -> None:
     browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser_path is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
@@ -90,22 +125,34 @@ def test_in_a_browser(address: str) -> None:
         browser = playwright.chromium.launch(
             executable_path=browser_path, args=["--no-sandbox"]
         )
-        page = browser.new_page()
+        page = browser.new_page(
+            viewport={"width": width, "height": 800}, color_scheme=scheme
+        )
         failures: list[Any] = []
         page.on("pageerror", lambda error: failures.append(error))  # noqa: PLW0108  # a builtin can't be marked
         page.goto(address)
-        for question in ("What time is it?", "And hello <b>there</b>"):
+        stand_in.add(ServerReply(text="Hello <b>there</b>! " + "long" * 100))
+        for question in ("Hello <i>you</i>", "Add 2 and 3"):
             page.fill("#question", question)
             page.click("#send")
             page.wait_for_selector(".turn.model:last-child .done")
-        assert page.inner_text(".turn.model:nth-of-type(2) .tool") == "calls get_time"
-        first = page.inner_text(".turn.model:nth-of-type(2) .text")
-        assert first.startswith("It is **")
-        # What is said is text to the page, never markup.
-        last = page.inner_text(".turn.model:last-child .text")
-        assert last == "You said: And hello <b>there</b>"
-        assert page.is_enabled("#send")
+        # What people and models write is never markup of the page, except for Markdown.
+        assert page.inner_text(".turn.user >> nth=0") == "Hello <i>you</i>"
+        assert "Hello <b>there</b>!" in page.inner_text(".turn.model >> nth=0 >> .text")
+        last = page.locator(".turn.model").last
+        assert last.locator(".tool").inner_text() == "add(a=2, b=3)"
+        assert last.locator(".result").inner_text() == "5.0"
+        assert last.locator("strong").inner_text() == "5"
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        # An answer that is taking too long can be stopped, and the chat goes on.
+        stand_in.add(ServerReply(text="word " * 500, pause=0.3))
+        page.fill("#question", "Slowly")
+        page.click("#send")
+        page.locator(".turn.model").last.locator(".pending").wait_for()
+        page.click("#stop")
+        page.wait_for_selector(".turn.model:last-child .stopped")
+        assert page.is_visible("#send")
         assert failures == []
         if picture := os.environ.get("WEB_CHAT_PICTURE"):
-            page.screenshot(path=picture)
+            page.screenshot(path=f"{picture}-{width}-{scheme}.png")
         browser.close()
