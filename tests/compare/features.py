@@ -7,6 +7,7 @@ returns if the feature is there; whatever it raises says that it isn't.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import pickle
 from collections.abc import Callable, Mapping
@@ -36,12 +37,16 @@ class Make(Protocol):
 
 Check = Callable[[NscaleServer, Make], None]
 FEATURES: dict[str, Check] = {}
+# Rows that ChatNscale doesn't have, because Nscale's service doesn't.
+ELSEWHERE: set[str] = set()
 TOKEN = "sk-compare-secret"  # of the stand-in server
 
 
-def feature(name: str) -> Callable[[Check], Check]:
+def feature(name: str, *, elsewhere: bool = False) -> Callable[[Check], Check]:
     def register(check: Check) -> Check:
         FEATURES[name] = check
+        if elsewhere:
+            ELSEWHERE.add(name)
         return check
 
     return register
@@ -346,3 +351,35 @@ def _secret(server: NscaleServer, make: Make) -> None:
         need(TOKEN not in repr(model) + repr(error) + repr(vars(error)))
         return
     raise AssertionError
+
+
+def sent_parts(server: NscaleServer, make: Make, block: dict[str, Any]) -> set[str]:
+    """Return the types of the parts that are sent for a block."""
+    text = {"type": "text", "text": "What is this?"}
+    with contextlib.suppress(Exception):  # the server may not know the part
+        make().invoke([HumanMessage([text, block])])
+    need(server.requests)
+    return {part["type"] for part in server.requests[-1].json["messages"][-1]["content"]}
+
+
+@feature("audio as input", elsewhere=True)
+def _audio(server: NscaleServer, make: Make) -> None:
+    block = {"type": "audio", "base64": "UklGRg==", "mime_type": "audio/wav"}
+    need("input_audio" in sent_parts(server, make, block))
+
+
+@feature("PDF files as input", elsewhere=True)
+def _pdf(server: NscaleServer, make: Make) -> None:
+    block = {"type": "file", "base64": "JVBERi0=", "mime_type": "application/pdf"}
+    need(sent_parts(server, make, {**block, "filename": "a.pdf"}) - {"text"})
+
+
+@feature("server-side tools, such as web search", elsewhere=True)
+def _server_tools(server: NscaleServer, make: Make) -> None:  # noqa: ARG001  # no request
+    bound = make().bind_tools([{"type": "web_search"}])
+    need(bound.kwargs["tools"] == [{"type": "web_search"}])
+
+
+@feature("OpenAI's Responses API", elsewhere=True)
+def _responses(server: NscaleServer, make: Make) -> None:  # noqa: ARG001  # no request
+    need(make.fields.get("use_responses_api") and make(use_responses_api=True))
