@@ -112,8 +112,13 @@ def reports_error(body: Mapping[str, Any]) -> bool:
 
 
 def is_missing_path(body: object) -> bool:
-    """Whether a 404 says that the path does not exist, as FastAPI does."""
-    return isinstance(body, Mapping) and body.get("detail") == "Not Found"
+    """Whether the body of a 404 says that the path does not exist.
+
+    FastAPI has its own form; a body that is not JSON is a web server's page.
+    """
+    return isinstance(body, str) or (
+        isinstance(body, Mapping) and body.get("detail") == "Not Found"
+    )
 
 
 def error_kinds(error: Mapping[str, Any]) -> set[str]:

@@ -40,6 +40,7 @@ _START = 10_000  # bytes of a body that can become an excerpt
 _SHORTEST_TOKEN = 8  # characters; anything shorter could be part of a word
 _HIDDEN = "[service token]"
 _CLIENT_ERRORS, _SERVER_ERRORS = 400, 500  # the first status of each kind
+_NOT_FOUND = 404
 _PROXY_AUTHENTICATION = 407
 
 _PROXY_ADVICE = (
@@ -97,7 +98,7 @@ def status_error(response: Response, content: bytes, retries: int = 0) -> Nscale
     else:
         cls = _class_for(status, error, message)
         url = str(response.request.url)
-        is_path = is_missing_path(body)
+        is_path = status == _NOT_FOUND and is_missing_path(body)
         advice = _path_advice(url) if is_path else _advice_for(cls, status, message, url)
     kind = error_kind(error)
     label = f"{status}, {kind}" if kind else f"{status}"

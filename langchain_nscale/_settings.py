@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import lru_cache
@@ -34,9 +34,9 @@ from langchain_nscale._error_bodies import is_missing_path
 from langchain_nscale._failures import library
 from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import (
-    NO_CREDENTIALS,
     Token,
     check_token,
+    missing_token,
     token_from_environment,
 )
 from langchain_nscale._http.transport import (
@@ -171,7 +171,7 @@ class NscaleSettings(BaseModel):
         elif isinstance(token, (str, SecretStr)):
             token = check_token(token)
         if token is None:
-            raise ValueError(NO_CREDENTIALS)
+            raise ValueError(missing_token())
         self.service_token = token
         url, query = _base_url(self.base_url, insecure=self.allow_insecure_http)
         self.base_url = url
@@ -311,6 +311,18 @@ class NscaleSettings(BaseModel):
                 await asyncio.to_thread(add_suggestions, error, body["model"], models)
             raise
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield the model, then the settings that are not the defaults."""
+        values = dict(super().__repr_args__())
+        fields = type(self).model_fields
+        for name in ("model", "model_name"):
+            if name in values:
+                yield "model", values.pop(name)
+        for name, value in values.items():
+            field = fields.get(name or "")
+            if field is None or value != field.get_default(call_default_factory=True):
+                yield name, value
+
     def _retries(self, call: Mapping[str, Any]) -> Retries:
         """Return the attempts of a call."""
         return Retries(self._max_retries(call), self.total_timeout)
@@ -436,7 +448,8 @@ def check_client(client: object, kind: str, setting: str) -> None:
         return
     origin = library(client)
     if not isinstance(client, getattr(origin, kind)):
-        msg = f"`{setting}` takes a {kind}, not {type(client).__name__}."
+        article = "an" if kind.startswith("A") else "a"
+        msg = f"`{setting}` takes {article} {kind}, not {type(client).__name__}."
         raise TypeError(msg)
     if getattr(client, "auth", None) is not None:
         msg = (

@@ -336,6 +336,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     # --- identity -------------------------------------------------------------------
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield the settings that differ from what the model's ID implies."""
+        for name, value in super().__repr_args__():
+            is_known = name == "profile" and value == find_profile(self.model_name)
+            is_version = name == "metadata" and set(value or ()) <= {"lc_versions"}
+            if not is_known and not is_version:
+                yield name, value
+
     @property
     def model(self) -> str:
         """ID of the model: the same as `model_name`."""

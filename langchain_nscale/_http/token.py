@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import SecretStr
@@ -19,6 +21,21 @@ NO_CREDENTIALS = (
 )
 
 
+def missing_token() -> str:
+    """Return the message for a missing token; it names variables that are not read."""
+    similar = [
+        name
+        for name in sorted(os.environ)
+        if name.startswith("NSCALE_") and name.endswith(("TOKEN", "KEY"))
+    ]
+    unread = [name for name in similar if name not in TOKEN_VARIABLES]
+    return (
+        f"{NO_CREDENTIALS} {unread[0]} is set, but not read."
+        if unread
+        else NO_CREDENTIALS
+    )
+
+
 def check_token(token: object) -> SecretStr:
     """Return a token as a secret, without surrounding white space.
 
@@ -28,7 +45,7 @@ def check_token(token: object) -> SecretStr:
     if isinstance(token, SecretStr):
         token = token.get_secret_value()
     if not isinstance(token, str) or not token.strip():
-        raise ValueError(NO_CREDENTIALS)
+        raise ValueError(missing_token())
     token = token.strip()
     if not token.isascii() or not token.isprintable() or " " in token:
         msg = (
@@ -60,7 +77,8 @@ def resolve_token(token: Token) -> SecretStr:
     """
     if isinstance(token, (str, SecretStr)):
         return check_token(token) if isinstance(token, str) else token
-    value = token()
+    with _naming_the_setting():
+        value = token()
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()
@@ -72,13 +90,27 @@ def resolve_token(token: Token) -> SecretStr:
     return check_token(value)
 
 
+@contextmanager
+def _naming_the_setting() -> Iterator[None]:
+    """Say in the traceback of a user's callable what it was called for."""
+    try:
+        yield
+    except Exception as error:
+        if sys.version_info >= (3, 11):
+            error.add_note("It was raised by the callable passed as `service_token`.")
+        raise
+
+
 async def aresolve_token(token: Token) -> SecretStr:
     """Async version of `resolve_token`, which awaits async callables."""
     if isinstance(token, (str, SecretStr)):
         return resolve_token(token)
     call: Any = getattr(token, "__call__", token)  # noqa: B004  # of an object with one
-    if inspect.iscoroutinefunction(token) or inspect.iscoroutinefunction(call):
-        value: Any = token()
-    else:  # it may block, and must not hold up the event loop
-        value = await asyncio.to_thread(token)
-    return check_token(await value if inspect.isawaitable(value) else value)
+    with _naming_the_setting():
+        if inspect.iscoroutinefunction(token) or inspect.iscoroutinefunction(call):
+            value: Any = token()
+        else:  # it may block, and must not hold up the event loop
+            value = await asyncio.to_thread(token)
+        if inspect.isawaitable(value):
+            value = await value
+    return check_token(value)

@@ -194,8 +194,8 @@ def _user_part(block: Any, where: str) -> dict[str, Any]:
         if image := as_image(block):
             return image
         msg = (
-            f"{where}: this image can't be sent. Use an http(s) or data URL, or base64 "
-            "data with a `mime_type` such as image/png. Keys: "
+            f"{where}: this image can't be sent. Use an http(s) or data URL, or the "
+            "file's content as `base64` with a `mime_type` such as image/png. Keys: "
             f"{', '.join(sorted(map(str, block)))}."
         )
         raise ValueError(msg)

@@ -190,10 +190,10 @@ class _Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            if " " not in args[0]:
+            if args[0].startswith("-"):
                 raise
             msg = (
-                f"{args[0]!r} is not a command. To ask a model: langchain-nscale chat "
+                f"No such command {args[0]!r}. To ask a model: langchain-nscale chat "
                 f"{args[0]!r}"
             )
             raise click.UsageError(msg, ctx) from None

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from langchain_nscale import ChatNscale
-from langchain_nscale._http.token import NO_CREDENTIALS, TOKEN_VARIABLES
+from langchain_nscale._http.token import TOKEN_VARIABLES, missing_token
 from langchain_nscale._lazy import errors
 from langchain_nscale.cli import DEFAULT_MODEL
 from langchain_nscale.cli._exits import API_ERROR, error_text
@@ -77,7 +77,7 @@ def _token(options: DoctorOptions) -> str:
     for name in TOKEN_VARIABLES:
         if token := os.environ.get(name):
             return f"{masked(token)} from {name}"
-    raise ValueError(NO_CREDENTIALS)
+    raise ValueError(missing_token())
 
 
 def masked(token: str) -> str:

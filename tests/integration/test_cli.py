@@ -246,6 +246,7 @@ class TestErrors:
             (["embed"], "nothing to embed"),
             (["embed", ""], "is empty"),
             (["nothing"], "No such command"),
+            (["hi"], "To ask a model: langchain-nscale chat 'hi'"),
         ],
     )
     def test_of_usage(

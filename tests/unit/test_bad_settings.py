@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,47 @@ FIRST: dict[str, tuple[Any, str]] = {
         "list_models",
     ),
 }
+
+
+def test_a_variable_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NSCALE_SERVICE_TOKEN", "NSCALE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NSCALE_TOKEN", "t")
+    with pytest.raises(ValueError, match="NSCALE_TOKEN is set, but not read"):
+        ChatNscale(model="m")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+def test_a_failing_token_callable_is_named() -> None:
+    def fail() -> str:
+        raise LookupError("the vault is sealed")
+
+    async def afail() -> str:
+        return fail()
+
+    for call in (
+        lambda: make(service_token=fail).invoke("Hi"),
+        lambda: asyncio.run(make(service_token=fail).ainvoke("Hi")),
+        lambda: asyncio.run(make(service_token=afail).ainvoke("Hi")),
+    ):
+        with pytest.raises(LookupError, match="the vault is sealed") as caught:
+            call()
+        assert any("`service_token`" in note for note in caught.value.__notes__)
+
+
+def test_a_repr_shows_what_was_set() -> None:
+    model = make(temperature=0, metadata={"a": 1})
+    shown = repr(model)
+    assert shown.startswith("ChatNscale(model=")
+    assert "temperature=0.0" in shown
+    assert "'a': 1" in shown
+    assert "profile" not in shown
+    assert "max_retries" not in shown
+    assert "profile=" in repr(make(profile={"max_input_tokens": 5}))
+    embeddings = NscaleEmbeddings(model="e", service_token="t", chunk_size=5)
+    assert repr(embeddings).startswith("NscaleEmbeddings(model='e'")
+    assert "chunk_size=5" in repr(embeddings)
+    assert "max_concurrency" not in repr(embeddings)
 
 
 @pytest.mark.parametrize(("mistake", "problem"), FIRST.values(), ids=FIRST)

@@ -94,6 +94,17 @@ def test_each_status_has_its_class(
     assert str(error).count(". ") >= 1  # what happened, and what to do
 
 
+@pytest.mark.parametrize(
+    "content",
+    [{"detail": "Not Found"}, b"Not Found", b"<html>404</html>", b"404 page not found"],
+)
+def test_a_path_that_does_not_exist_blames_the_address(content: Any) -> None:
+    error = error_for(404, content)
+    assert type(error) is ours.NscaleModelNotFoundError
+    assert "`base_url` usually ends in /v1" in str(error)
+    assert "Check `model`" not in str(error)
+
+
 def test_the_guides_error_object_is_read_in_full() -> None:
     error = error_for(429, GUIDE_429)
     assert error.code == "TOO_MANY_REQUESTS"
