@@ -315,9 +315,9 @@ class NscaleSettings(BaseModel):
         """Yield the model, then the settings that are not the defaults."""
         values = dict(super().__repr_args__())
         fields = type(self).model_fields
-        for name in ("model", "model_name"):
-            if name in values:
-                yield "model", values.pop(name)
+        for model in ("model", "model_name"):
+            if model in values:
+                yield "model", values.pop(model)
         for name, value in values.items():
             field = fields.get(name or "")
             if field is None or value != field.get_default(call_default_factory=True):

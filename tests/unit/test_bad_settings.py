@@ -271,16 +271,18 @@ def test_a_variable_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
 def test_a_failing_token_callable_is_named() -> None:
     def fail() -> str:
-        return {}["secret of the vault"]
+        vault: dict[str, str] = {}
+        return vault["secret of the vault"]
 
     async def afail() -> str:
         return fail()
 
-    for call in (
+    calls: list[Any] = [
         lambda: make(service_token=fail).invoke("Hi"),
         lambda: asyncio.run(make(service_token=fail).ainvoke("Hi")),
         lambda: asyncio.run(make(service_token=afail).ainvoke("Hi")),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(LookupError, match="secret of the vault") as caught:
             call()
         assert any("`service_token`" in note for note in caught.value.__notes__)
