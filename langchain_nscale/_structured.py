@@ -41,6 +41,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from langchain_nscale._json import close_json
 from langchain_nscale._requests.tools import json_schema
 
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
@@ -196,6 +197,8 @@ class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
             check_complete(message, has_answer=bool(calls))
         elif not partial and not self.tool:
             text = json.dumps(_complete_value(generation, message))
+            result = [Generation(text=text)]
+        elif not self.tool and (text := close_json(generation.text)):
             result = [Generation(text=text)]
         value = self.parser.parse_result(result, partial=partial)
         if self.dataclass is None or value is None:

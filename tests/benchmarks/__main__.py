@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from statistics import median
 from typing import Any
 
 import langchain_nscale
-from tests.benchmarks.client import CLIENTS, PARTS, PATIENCE
+from tests.benchmarks.client import CLIENTS
+from tests.benchmarks.worker import PARTS, PATIENCE
 
 Figures = dict[str, dict[str, float]]  # work -> client -> median
 
+CERTIFICATE = Path(__file__).parents[1] / "integration" / "localhost.pem"
 # Work -> at most so many times ChatOpenAI.
 BOUNDS = {
     "stream, text": 0.17,
@@ -58,12 +61,15 @@ def measure(
     for number in range(rounds):
         for name in clients:
             for part in parts:
+                tls = ["--tls", str(CERTIFICATE)] if part == "tls" else []
                 server = subprocess.Popen(  # our own code
-                    [*here, "tests.benchmarks.server"], stdout=subprocess.PIPE, text=True
+                    [*here, "tests.benchmarks.server", *tls],
+                    stdout=subprocess.PIPE,
+                    text=True,
                 )
                 port = server.stdout.readline().strip() if server.stdout else ""
-                url = f"http://127.0.0.1:{port}/v1"
-                command = [*here, "tests.benchmarks.client", name, part, url]
+                url = f"http{'s' if tls else ''}://127.0.0.1:{port}/v1"
+                command = [*here, "tests.benchmarks.worker", name, part, url]
                 try:
                     done = subprocess.run(  # our own code
                         command,
@@ -71,6 +77,7 @@ def measure(
                         text=True,
                         check=False,
                         timeout=PATIENCE,
+                        env={**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)},
                     )
                     figures = json.loads(done.stdout or "{}")
                     if done.returncode:
@@ -94,7 +101,7 @@ def measure(
 
 
 def shown(label: str, value: float) -> str:
-    if "MiB" in label:
+    if "iB" in label:
         return f"{value:.0f}"
     return f"{value * 1e6:.1f}" if value < 0.01 else f"{value * 1e3:.1f} ms"
 

@@ -1,30 +1,20 @@
-"""One client, all work, in a process of its own: prints CPU seconds per unit as JSON."""
+"""The clients, and work on a server that answers at once."""
 
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import gc
 import json
-import os
 import resource
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib import import_module
 from typing import Any
+from uuid import uuid4
 
 CHUNKS = 2000
-HELD = 1000  # as in the server
-PARTS = (
-    "setup",
-    "calls",
-    "streams",
-    "memory",
-    "embeddings",
-)  # each in a process of its own
+HELD = 1000
 TEXTS = 10_000
-PATIENCE = 240  # seconds for one part
 # Enough chunks for several full garbage collections, which are a good part of the cost.
 ROUNDS = 8
 
@@ -91,7 +81,14 @@ def core(_: str, model: str) -> Any:
     prebuilt = [
         ChatGenerationChunk(message=message.model_copy()) for _ in range(int(count))
     ]
-    result = ChatResult(generations=[ChatGeneration(message=AIMessage("Hello"))])
+    def answer() -> AIMessage:
+        if kind != "agent":
+            return AIMessage("Hello")
+        call = {"name": "look", "args": {"place": "x"}, "id": uuid4().hex}
+        return AIMessage("", tool_calls=[call])
+
+    def result() -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=answer())])
 
     class Core(BaseChatModel):
         @property
@@ -99,10 +96,10 @@ def core(_: str, model: str) -> Any:
             return "core"
 
         def _generate(self, *_: Any, **__: Any) -> ChatResult:
-            return result
+            return result()
 
         async def _agenerate(self, *_: Any, **__: Any) -> ChatResult:
-            return result
+            return result()
 
         def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
             yield from prebuilt
@@ -443,34 +440,10 @@ class Bench:
 
     def memory(self) -> Iterator[tuple[str, float]]:
         async def work() -> None:
-            model = self.make("text-50-hold")
+            model = self.make(f"text-50-hold-{HELD}")
             await asyncio.gather(*[adrain(model.astream(self.hi)) for _ in range(HELD)])
 
         if self.name != "core":
             self.loop.run_until_complete(work())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         yield "peak memory, 1,000 streams (MiB)", peak
-
-
-def attempt(work: Callable[[], Iterator[tuple[str, float]]]) -> dict[str, float | str]:
-    """The figures of some work; a client that can't do it is reported, not dropped."""
-    figures: dict[str, float | str] = {}
-    try:
-        figures.update(work())
-    except Exception as error:  # noqa: BLE001  # whatever a client raises
-        figures[f"failed in {work.__name__}"] = f"{type(error).__name__}: {error}"[:200]
-    return figures
-
-
-def main() -> None:
-    name, part, url = sys.argv[1:]
-    for variable in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2"):
-        os.environ.pop(variable, None)
-    bench = Bench(name, url)
-    # A process that hangs says where, before it is killed.
-    faulthandler.dump_traceback_later(PATIENCE - 5)
-    sys.stdout.write(json.dumps(attempt(getattr(bench, part))))
-
-
-if __name__ == "__main__":
-    main()

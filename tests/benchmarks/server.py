@@ -1,8 +1,10 @@
 """A loopback server that answers from prebuilt bytes, as fast as the client can read.
 
 Which answer is in the request's `model`: `text-2000` is a stream of 2,000 chunks of text
-(also `reasoning-N`, `tools-N`), with `-seg` each event in a write of its own. A request
-that isn't streamed gets a short whole reply, and one for embeddings gets vectors.
+(also `reasoning-N`, `tools-N`, `json-N`), with `-seg` each event in a write of its own,
+with `-pace` one every few milliseconds, and with `-hold-N` without its end until N streams
+are open. A request that isn't streamed gets a short whole reply, or a tool call if the
+model is `agent`, and one for embeddings gets vectors. With `--tls FILE` it speaks TLS.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ import asyncio
 import base64
 import json
 import re
+import ssl
 import struct
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +24,7 @@ MODEL = re.compile(rb'"model":\s*"([^"]+)"')
 STREAM = re.compile(rb'"stream":\s*true')
 LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 HEAD = {"id": "chatcmpl-1", "created": 1784187753, "model": "bench"}
+PACE = 0.005  # seconds between the tokens of a paced stream
 USAGE = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
 
 
@@ -41,6 +46,11 @@ def events(kind: str, count: int) -> list[bytes]:
             event({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})
             for text in texts
         ]
+    elif kind == "json":
+        fields = {f"field{number}": "x" * 35 for number in range(count)}
+        text = json.dumps(fields)
+        made = [event({"role": "assistant", "content": ""})]
+        made += [event({"content": text[at : at + 4]}) for at in range(0, len(text), 4)]
     else:
         field = "reasoning_content" if kind == "reasoning" else "content"
         made = [event({"role": "assistant", "content": ""})]
@@ -63,20 +73,21 @@ STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
-MESSAGE = {"role": "assistant", "content": "Hello there, how are you?", "tool_calls": []}
-WHOLE_BODY = json.dumps(
-    {
-        **HEAD,
-        "object": "chat.completion",
-        "choices": [{"index": 0, "message": MESSAGE, "finish_reason": "stop"}],
-        "usage": USAGE,
-    }
-).encode()
-WHOLE = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-    + f"content-length: {len(WHOLE_BODY)}\r\n\r\n".encode()
-    + WHOLE_BODY
-)
+
+
+def whole(message: dict[str, Any], reason: str) -> bytes:
+    choice = {"index": 0, "finish_reason": reason}
+    choice["message"] = {"role": "assistant", **message}
+    completion = {**HEAD, "object": "chat.completion", "choices": [choice]}
+    body = json.dumps({**completion, "usage": USAGE}).encode()
+    head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return b"HTTP/1.1 200 OK\r\n" + head.encode() + body
+
+
+WHOLE = whole({"content": "Hello there, how are you?", "tool_calls": []}, "stop")
+LOOK = {"name": "look", "arguments": '{"place": "x"}'}
+TOOL_CALL = {"id": "call_1", "type": "function", "function": LOOK}
+CALL = whole({"content": None, "tool_calls": [TOOL_CALL]}, "tool_calls")
 
 
 DIMENSIONS = 384
@@ -113,20 +124,18 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 await writer.drain()
                 continue
             if not STREAM.search(body):
-                writer.write(WHOLE)
+                writer.write(CALL if b'"agent"' in body[:60_000] else WHOLE)
                 continue
             model = MODEL.search(body)
             kind, count, *seg = (model[1] if model else b"text-9").decode().split("-")
-            if seg == [
-                "hold"
-            ]:  # all but the end, which comes when all clients have begun
-                await hold(writer, kind, int(count))
+            if seg[:1] == ["hold"]:  # the end comes when all clients have begun
+                await hold(writer, kind, int(count), int(seg[1]))
             elif seg:
                 writer.write(STREAM_HEAD)
                 for piece in events(kind, int(count)):
                     writer.write(chunked(piece))
                     await writer.drain()
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(PACE if seg == ["pace"] else 0)
                 writer.write(b"0\r\n\r\n")
             else:
                 writer.write(stream_bytes(kind, int(count)))
@@ -136,25 +145,35 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 holding: list[asyncio.Event] = []
-HELD = 1000
 
 
-async def hold(writer: asyncio.StreamWriter, kind: str, count: int) -> None:
+async def hold(writer: asyncio.StreamWriter, kind: str, count: int, held: int) -> None:
     *first, finish, usage, done = events(kind, count)
     writer.write(STREAM_HEAD + chunked(b"".join(first)))
     await writer.drain()
     mine = asyncio.Event()
     holding.append(mine)
-    if len(holding) == HELD:
-        for other in holding:
-            other.set()
-        holding.clear()
-    await mine.wait()
+    # A client that opens fewer connections gets the ends of those it has.
+    while len(holding) < held and not mine.is_set():
+        open_before = len(holding)
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(mine.wait(), 2)
+        if len(holding) == open_before:
+            break
+    for other in holding:
+        other.set()
+    holding.clear()
     writer.write(chunked(finish + usage + done) + b"0\r\n\r\n")
 
 
 async def main() -> None:
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**24, backlog=2048)
+    tls = None
+    if sys.argv[1:2] == ["--tls"]:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(sys.argv[2])
+    server = await asyncio.start_server(
+        serve, "127.0.0.1", 0, limit=2**24, backlog=2048, ssl=tls
+    )
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     async with server:

@@ -1,0 +1,216 @@
+"""Work under the conditions of production: TLS, cold starts, threads, long agents."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.benchmarks.client import EMBEDDINGS, PLAIN, Bench, adrain, drain, per_unit
+
+TEXTS = 100_000
+ROUNDS = 100  # of an agent
+FIELDS = 40  # of a structured answer, 50 characters each
+# What a user's script imports: package, class, the setting for the address.
+IMPORTS = {
+    "ChatNscale": ("langchain_nscale", "ChatNscale", "base_url"),
+    "ChatOpenAI": ("langchain_openai", "ChatOpenAI", "base_url"),
+    "ChatOpenRouter": ("langchain_openrouter", "ChatOpenRouter", "base_url"),
+    "ChatGroq": ("langchain_groq", "ChatGroq", "base_url"),
+    "ChatFireworks": ("langchain_fireworks", "ChatFireworks", "base_url"),
+}
+SCRIPT = """
+import os
+from {package} import {name}
+model = {name}(model="text-50", api_key="t", {setting}="{url}")
+{body}
+os._exit(0)
+"""
+CORE = """
+import os
+from langchain_core.language_models.chat_models import BaseChatModel
+import httpx2
+httpx2.post("{url}/chat/completions", json={{"model": "text-50", "messages": []}})
+os._exit(0)
+"""
+STARTS = {
+    "cold start, first token": "next(iter(model.stream('Hi')))",
+    "cold start, streamed answer": "for chunk in model.stream('Hi'): pass",
+    "cold start, answer": "model.invoke('Hi')",
+}
+COMMAND = "import sys; from langchain_nscale.cli import run; run(sys.argv[1:])"
+
+
+class Conditions(Bench):
+    """What `Bench` leaves out, because it needs another server or more time."""
+
+    def tls(self) -> Iterator[tuple[str, float]]:
+        """Calls and streams over TLS, new connections with their handshakes included."""
+        yield "TLS, ainvoke", self._one_after_the_other(200)
+        for count in (500, 1000):
+            yield f"TLS, {count:,} calls at once", self._at_once("text-9", count, 1)
+        yield "TLS, a token of a paced stream", self._at_once("text-200-pace", 1, 200)
+        label = "TLS, a token of 500 paced streams"
+        yield label, self._at_once("text-50-pace", 500, 50)
+
+    def _one_after_the_other(self, count: int) -> float:
+        async def work() -> float:
+            model = self.make()
+            await model.ainvoke(self.hi)
+            return await self._cpu(count, lambda: self._repeat(model, count))
+
+        return self.loop.run_until_complete(work())
+
+    async def _repeat(self, model: Any, count: int) -> None:
+        for _ in range(count):
+            await model.ainvoke(self.hi)
+
+    def _at_once(self, kind: str, count: int, tokens: int) -> float:
+        async def work() -> float:
+            model = self.make(kind)
+            await model.ainvoke(self.hi)
+            calls: Callable[[], Any] = (
+                (lambda: model.ainvoke(self.hi))
+                if tokens == 1
+                else (lambda: adrain(model.astream(self.hi)))
+            )
+            return await self._cpu(
+                count * tokens, lambda: asyncio.gather(*[calls() for _ in range(count)])
+            )
+
+        return self.loop.run_until_complete(work())
+
+    async def _cpu(self, units: int, work: Callable[[], Awaitable[Any]]) -> float:
+        gc.collect()
+        start = time.process_time()
+        await work()
+        return (time.process_time() - start) / units
+
+    def threads(self) -> Iterator[tuple[str, float]]:
+        """Sync calls in many threads, as `batch` makes them."""
+        model = self.make()
+        many = [self.hi] * 1000
+
+        def work() -> None:
+            if self.name in PLAIN:
+                with ThreadPoolExecutor(64) as pool:
+                    list(pool.map(model.invoke, many))
+            else:
+                model.batch(many, {"max_concurrency": 64})
+
+        model.invoke(self.hi)
+        yield "batch of 1,000 in 64 threads", per_unit(1000, work)
+
+    def agents(self) -> Iterator[tuple[str, float]]:
+        """Rounds of an agent whose history grows."""
+        if self.name in PLAIN:
+            return
+        from langchain.agents import create_agent
+        from langgraph.errors import GraphRecursionError
+
+        times: list[float] = []
+
+        def look(place: str) -> str:
+            """Look around."""
+            times.append(time.process_time())
+            return f"nothing in {place}"
+
+        agent = create_agent(self.make("agent"), [look])
+        question: Any = {"messages": self.hi}
+        try:
+            agent.invoke(question, {"recursion_limit": 2 * ROUNDS + 1})
+        except GraphRecursionError:
+            pass
+        rounds = [later - earlier for earlier, later in zip(times, times[1:])]
+        yield f"agent of {ROUNDS} rounds, a round", sum(rounds) / len(rounds)
+        tenth = ROUNDS // 10
+        grown = sum(rounds[-tenth:]) - sum(rounds[tenth : 2 * tenth])
+        yield "agent, a round more per round before it", grown / tenth / (ROUNDS - 2 * tenth)
+
+    def structured(self) -> Iterator[tuple[str, float]]:
+        """An object of 2 KB, streamed."""
+        if self.name in PLAIN or self.name == "core":
+            return
+        names = [f"field{number}" for number in range(FIELDS)]
+        schema = {
+            "title": "Report",
+            "description": "A report.",
+            "type": "object",
+            "properties": {name: {"type": "string"} for name in names},
+            "required": names,
+        }
+        model = self.make(f"json-{FIELDS}")
+        chain = model.with_structured_output(schema, method="json_mode")
+        if drain(chain.stream(self.hi)) < FIELDS:
+            msg = "its parts are not streamed"
+            raise ValueError(msg)
+        work = per_unit(5, lambda: [drain(chain.stream(self.hi)) for _ in range(5)])
+        yield "object of 2 KB, streamed", work
+
+    def arrays(self) -> Iterator[tuple[str, float]]:
+        """Vectors of very many texts, as an array."""
+        if self.name not in EMBEDDINGS:
+            return
+        import numpy as np
+
+        texts = [f"The text of number {number}." for number in range(TEXTS)]
+        model = EMBEDDINGS[self.name](self.url, "e")
+        model.embed_documents(texts[:10])
+        label = f"embed {TEXTS:,} texts into numpy"
+        yield label, per_unit(1, lambda: np.array(model.embed_documents(texts)))
+
+    def held(self) -> Iterator[tuple[str, float]]:
+        """Memory of open streams, on top of what the process has without them."""
+        if self.name == "core":
+            return
+        for count in (1000, 5000):
+            yield f"memory per open stream, {count:,} (KiB)", self._memory(count)
+
+    def _memory(self, count: int) -> float:
+        async def work() -> float:
+            warm = self.make()
+            await asyncio.gather(*[adrain(warm.astream(self.hi)) for _ in range(5)])
+            gc.collect()
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            model = self.make(f"text-50-hold-{count}")
+            await asyncio.gather(*[adrain(model.astream(self.hi)) for _ in range(count)])
+            return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / count
+
+        return self.loop.run_until_complete(work())
+
+    def cold(self) -> Iterator[tuple[str, float]]:
+        """CPU time of whole processes, from their start."""
+        if self.name == "core":  # what no chat model can do without
+            script = CORE.format(url=self.url)
+            yield "cold start, answer", _process([sys.executable, "-c", script])
+        if self.name not in IMPORTS:
+            return
+        package, name, setting = IMPORTS[self.name]
+        for label, body in STARTS.items():
+            script = SCRIPT.format(
+                package=package, name=name, setting=setting, url=self.url, body=body
+            )
+            yield label, _process([sys.executable, "-c", script])
+        if self.name == "ChatNscale":
+            chat = ["chat", "Hi", "-m", "text-50", "-t", "t", "--base-url", self.url]
+            command = [sys.executable, "-c", COMMAND, *chat]
+            yield "cold start, command line", _process(command)
+
+
+def _process(command: list[str], rounds: int = 5) -> float:
+    """Return the median CPU time of a process, after one that warms the disk's cache."""
+    seen = []
+    for _ in range(rounds + 1):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        seen.append(used)
+    return sorted(seen[1:])[rounds // 2]
