@@ -17,7 +17,6 @@ from typing import Any
 import jiter
 from pydantic_core import to_json
 
-
 _FENCE = re.compile(r"^\s*```(?:json)?")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -192,6 +192,10 @@ class ToolCallReader:
         self._calls: list[_Call] = []
         self._tool_names = tool_names or {}
         self._ids = set(used_ids)
+        # The latest call with an ID, with a key, and with a key but no ID.
+        self._by_id: dict[str, int] = {}
+        self._by_key: dict[Hashable, int] = {}
+        self._by_key_alone: dict[Hashable, int] = {}
 
     def feed(
         self, raw_calls: object, reply_id: object, *, whole: bool
@@ -228,6 +232,12 @@ class ToolCallReader:
     def _begin(self, call: _Call, reply_id: object, args: str) -> ToolCallChunk:
         number = len(self._calls)
         self._calls.append(call)
+        key = _hashable(call.key)
+        self._by_key[key] = number
+        if call.wire_id:
+            self._by_id[call.wire_id] = number
+        else:
+            self._by_key_alone[key] = number
         call_id = call.wire_id or f"call_{reply_id or uuid4().hex}_{number}"
         if call_id in self._ids:
             call_id = f"{call_id}_{uuid4().hex[:8]}"
@@ -281,18 +291,25 @@ class ToolCallReader:
         return chunks
 
     def _find(self, key: object, wire_id: str | None, name: str | None) -> int | None:
-        """Return the number of the call that a fragment belongs to, if any."""
-        for number in range(len(self._calls) - 1, -1, -1):
+        """Return the number of the call that a fragment belongs to, if any.
+
+        It is the latest call with the fragment's ID, or with its key if either lacks an
+        ID. A fragment with neither belongs to the last call.
+        """
+        by_id = self._by_id.get(wire_id, -1) if wire_id else -1
+        if key is None:
+            number = by_id if wire_id else len(self._calls) - 1
+        elif wire_id:
+            number = max(by_id, self._by_key_alone.get(_hashable(key), -1))
+        else:
+            number = self._by_key.get(_hashable(key), -1)
+        if number < 0:
+            return None
+        if number != by_id and name:
             call = self._calls[number]
-            if wire_id and (key is None or call.wire_id):
-                if wire_id != call.wire_id:
-                    continue
-            elif key is not None and call.key != key:
-                continue
-            elif name and self._starts_next(call, name, has_key=key is not None):
+            if self._starts_next(call, name, has_key=key is not None):
                 return None
-            return number
-        return None
+        return number
 
     def _starts_next(self, call: _Call, name: str, *, has_key: bool) -> bool:
         """Whether a fragment with a name but no ID begins another call."""
@@ -307,6 +324,10 @@ class ToolCallReader:
         if joined in self._tool_names or name.startswith(call.name):
             return False
         return name in self._tool_names or bool(call.args)
+
+
+def _hashable(key: object) -> Hashable:
+    return key if isinstance(key, (int, float, str)) else repr(key)
 
 
 def _text(value: object) -> str | None:

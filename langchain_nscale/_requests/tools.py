@@ -31,6 +31,13 @@ _LOOK_AROUND = re.compile(r"\(\?<?[=!]")
 # --- tools ------------------------------------------------------------------------------
 
 
+class FormattedTool(dict[str, Any]):
+    """A tool in the API's form with a complete schema.
+
+    `bind_tools` formats tools once; each call recognizes them and sends them as they are.
+    """
+
+
 def format_tools(tools: Iterable[Any], *, strict: bool | None = None) -> list[Any]:
     """Convert tools to the API's form, with complete schemas.
 
@@ -42,7 +49,12 @@ def format_tools(tools: Iterable[Any], *, strict: bool | None = None) -> list[An
         shown = getattr(tools, "name", getattr(tools, "__name__", None)) or "tool"
         msg = f"`tools` is of type {type(tools).__name__}: pass a list, as in [{shown}]."
         raise TypeError(msg)
-    return [_completed(_formatted(tool, strict)) for tool in tools]
+    return [
+        tool
+        if type(tool) is FormattedTool
+        else FormattedTool(_completed(_formatted(tool, strict)))
+        for tool in tools
+    ]
 
 
 def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:

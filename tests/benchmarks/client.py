@@ -64,9 +64,8 @@ def litellm(url: str, model: str) -> Any:
 
 def core(_: str, model: str) -> Any:
     """langchain-core alone: chunks that are there already, no network."""
-    from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, AIMessageChunk
-    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+    from langchain_core.outputs import ChatGenerationChunk
 
     kind, count, *_rest = [*model.split("-"), "9"]
     if kind == "tools":
@@ -81,11 +80,19 @@ def core(_: str, model: str) -> Any:
     prebuilt = [
         ChatGenerationChunk(message=message.model_copy()) for _ in range(int(count))
     ]
+
     def answer() -> AIMessage:
         if kind != "agent":
             return AIMessage("Hello")
         call = {"name": "look", "args": {"place": "x"}, "id": uuid4().hex}
         return AIMessage("", tool_calls=[call])
+
+    return _core_model(prebuilt, answer)
+
+
+def _core_model(prebuilt: list[Any], answer: Callable[[], Any]) -> Any:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.outputs import ChatGeneration, ChatResult
 
     def result() -> ChatResult:
         return ChatResult(generations=[ChatGeneration(message=answer())])
@@ -101,12 +108,10 @@ def core(_: str, model: str) -> Any:
         async def _agenerate(self, *_: Any, **__: Any) -> ChatResult:
             return result()
 
-        def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+        def _stream(self, *_: Any, **__: Any) -> Iterator[Any]:
             yield from prebuilt
 
-        async def _astream(
-            self, *_: Any, **__: Any
-        ) -> AsyncIterator[ChatGenerationChunk]:
+        async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
             for chunk in prebuilt:
                 yield chunk
 

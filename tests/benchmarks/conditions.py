@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from tests.benchmarks.client import EMBEDDINGS, PLAIN, Bench, adrain, drain, per_unit
@@ -124,15 +126,16 @@ class Conditions(Bench):
 
         agent = create_agent(self.make("agent"), [look])
         question: Any = {"messages": self.hi}
-        try:
+        with suppress(GraphRecursionError):
             agent.invoke(question, {"recursion_limit": 2 * ROUNDS + 1})
-        except GraphRecursionError:
-            pass
-        rounds = [later - earlier for earlier, later in zip(times, times[1:])]
+        rounds = [later - earlier for earlier, later in pairwise(times)]
         yield f"agent of {ROUNDS} rounds, a round", sum(rounds) / len(rounds)
         tenth = ROUNDS // 10
         grown = sum(rounds[-tenth:]) - sum(rounds[tenth : 2 * tenth])
-        yield "agent, a round more per round before it", grown / tenth / (ROUNDS - 2 * tenth)
+        yield (
+            "agent, a round more per round before it",
+            grown / tenth / (ROUNDS - 2 * tenth),
+        )
 
     def structured(self) -> Iterator[tuple[str, float]]:
         """An object of 2 KB, streamed."""

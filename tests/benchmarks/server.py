@@ -29,7 +29,8 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
 
 
 def event(delta: dict[str, Any] | None, **choice: Any) -> bytes:
-    choices = [] if delta is None else [{"index": 0, "delta": delta, **choice}]
+    entry = {"index": 0, "delta": delta, "finish_reason": None, **choice}
+    choices = [] if delta is None else [entry]
     usage = USAGE if delta is None else None
     chunk = {**HEAD, "object": "chat.completion.chunk", "choices": choices}
     return b"data: " + json.dumps({**chunk, "usage": usage}).encode() + b"\n\n"

@@ -32,8 +32,8 @@ def attempt(work: Callable[[], Iterator[tuple[str, float]]]) -> dict[str, float 
     """The figures of some work; a client that can't do it is reported, not dropped."""
     figures: dict[str, float | str] = {}
     try:
-        for label, value in work():
-            figures[label] = value
+        for label, value in work():  # those before a failure are kept
+            figures[label] = value  # noqa: PERF403
     except Exception as error:  # noqa: BLE001  # whatever a client raises
         figures[f"failed in {work.__name__}"] = f"{type(error).__name__}: {error}"[:200]
     return figures
