@@ -32,6 +32,7 @@ from typing_extensions import Self
 
 from langchain_nscale._error_bodies import is_missing_path
 from langchain_nscale._failures import library
+from langchain_nscale._http.addresses import is_local
 from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import (
     Token,
@@ -60,7 +61,6 @@ DEFAULT_BASE_URL = "https://inference.api.nscale.com/v1"
 
 _BASE_URL_VARIABLES = ("NSCALE_BASE_URL", "NSCALE_API_BASE")
 _PASS_THROUGH = ("extra_body", "model_kwargs")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class SettingsArguments(TypedDict, total=False):
@@ -494,7 +494,7 @@ def _checked_url(
             f"host, for example {DEFAULT_BASE_URL}."
         )
         raise ValueError(msg)
-    if url.scheme == "http" and url.host not in _LOOPBACK and not insecure:
+    if url.scheme == "http" and not is_local(value) and not insecure:
         msg = (
             f"{source} is {shown!r}: http:// would send the service token in clear "
             "text. Use https://, or allow_insecure_http=True."

@@ -1,6 +1,7 @@
 """The shared HTTP clients: one per process for sync calls, one per event loop.
 
-An SSL context takes 30 ms to create, so model instances share clients.
+An SSL context takes 30 ms to create, so model instances share clients. Addresses of this
+machine have clients of their own, which use no proxy.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from contextlib import suppress
 
 import httpx2
 
+from langchain_nscale._http.addresses import is_local
 from langchain_nscale._http.pools import make_async_client, make_client
 
 
 class _Clients:
-    """The shared clients of this process."""
+    """The shared clients of this process for one kind of address."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -30,12 +32,18 @@ class _Clients:
 
 
 _clients = _Clients()
+_local_clients = _Clients()
 
 
 def _forget_clients() -> None:
     # A forked child must neither use nor close its parent's connections.
-    global _clients  # noqa: PLW0603  # process-wide state
+    global _clients, _local_clients  # noqa: PLW0603  # process-wide state
     _clients = _Clients()
+    _local_clients = _Clients()
+
+
+def _clients_for(base_url: str) -> _Clients:
+    return _local_clients if is_local(base_url) else _clients
 
 
 if hasattr(os, "register_at_fork"):
@@ -48,33 +56,36 @@ def shared_client(base_url: str = "") -> httpx2.Client:
     Raises:
         ValueError: A variable of the environment prevents it; the error names it.
     """
-    client = _clients.sync
+    clients = _clients_for(base_url)
+    client = clients.sync
     if client is None or client.is_closed:
-        with _clients.lock:
-            client = _clients.sync
+        with clients.lock:
+            client = clients.sync
             if client is None or client.is_closed:
-                client = _clients.sync = make_client(base_url)
+                client = clients.sync = make_client(base_url)
     return client
 
 
 async def shared_async_client(base_url: str = "") -> httpx2.AsyncClient:
     """Return the running loop's client; a client is never used on another loop."""
     loop = asyncio.get_running_loop()
-    entry = _clients.by_loop.get(loop)
+    clients = _clients_for(base_url)
+    entry = clients.by_loop.get(loop)
     if entry is None or entry[0].is_closed:
-        for other in list(_clients.by_loop):
+        for other in list(clients.by_loop):
             if other.is_closed():  # a loop that was stopped without being shut down
-                _clients.by_loop.pop(other, None)
+                clients.by_loop.pop(other, None)
         client = make_async_client(base_url)
-        closer = _close_with_loop(client)
-        _clients.by_loop[loop] = entry = (client, closer)
+        closer = _close_with_loop(client, clients)
+        clients.by_loop[loop] = entry = (client, closer)
         await anext(closer)
     return entry[0]
 
 
-async def _close_with_loop(client: httpx2.AsyncClient) -> AsyncGenerator[None, None]:
+async def _close_with_loop(
+    client: httpx2.AsyncClient, clients: _Clients
+) -> AsyncGenerator[None, None]:
     """Close a client when its loop ends: `asyncio.run` finalizes open generators."""
-    clients = _clients
     try:
         yield
     finally:
@@ -88,9 +99,9 @@ def close_connections() -> None:
 
     This happens automatically when the process exits.
     """
-    client = _clients.sync
-    if client is not None:
-        client.close()
+    for clients in (_clients, _local_clients):
+        if clients.sync is not None:
+            clients.sync.close()
 
 
 async def aclose_connections() -> None:
@@ -98,15 +109,17 @@ async def aclose_connections() -> None:
 
     This happens automatically when the loop ends.
     """
-    entry = _clients.by_loop.get(asyncio.get_running_loop())
-    if entry is not None:
-        await entry[1].aclose()
+    for clients in (_clients, _local_clients):
+        entry = clients.by_loop.get(asyncio.get_running_loop())
+        if entry is not None:
+            await entry[1].aclose()
 
 
 def _close_all() -> None:
     """Close all clients at exit, including those of loops that were never closed."""
     close_connections()
-    for loop, (client, _) in list(_clients.by_loop.items()):
+    entries = [*_clients.by_loop.items(), *_local_clients.by_loop.items()]
+    for loop, (client, _) in entries:
         if not loop.is_closed() and not loop.is_running():
             with suppress(Exception):
                 loop.run_until_complete(loop.shutdown_asyncgens())

@@ -22,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
+from langchain_nscale._http.addresses import is_local
 from langchain_nscale._http.watchdog import call_later
 
 try:
@@ -34,7 +35,6 @@ KEEPALIVE = 30.0  # seconds after which idle connections are closed
 # At most this many connections are opened at once, and others wait: while a process is
 # busy opening thousands, the time limit for connecting would run out.
 _CONNECTING = 64
-_LOOPBACK = ("localhost", "*.localhost", "127.0.0.1", "[::1]")
 
 
 def _socket_options() -> list[tuple[int, int, int]]:
@@ -75,21 +75,15 @@ def _limits(pools: int = 1) -> httpx2.Limits:
 class _Arguments(TypedDict):
     limits: httpx2.Limits
     cookies: CookieJar
-    mounts: dict[str, None]
 
 
 def _arguments() -> _Arguments:
     """Return the arguments of every client.
 
-    Clients are shared between tokens, so they keep no cookies. A proxy never gets what is
-    meant for this machine: it would see the token in clear text.
+    Clients are shared between tokens, so they keep no cookies.
     """
     no_cookies = DefaultCookiePolicy(allowed_domains=[])
-    return {
-        "limits": _limits(),
-        "cookies": CookieJar(no_cookies),
-        "mounts": {f"all://{host}": None for host in _LOOPBACK},
-    }
+    return {"limits": _limits(), "cookies": CookieJar(no_cookies)}
 
 
 class SingleTransport(httpx2.BaseTransport):
@@ -288,34 +282,35 @@ class _Released(httpx2.SyncByteStream, httpx2.AsyncByteStream):
 
 
 def make_client(base_url: str) -> httpx2.Client:
-    """Create a sync client.
+    """Create a sync client for an address.
 
-    Behind a proxy, it uses httpx2's own transport, which reads the proxy variables.
+    Behind a proxy, it uses httpx2's own transport, which reads the proxy variables. What
+    is meant for this machine never goes to a proxy, which would see the token.
 
     Raises:
         ValueError: A variable of the environment prevents it; the error names it.
     """
     try:
-        if _has_proxies():
+        if _has_proxies() and not is_local(base_url):
             return httpx2.Client(**_arguments())
-        return httpx2.Client(**_arguments(), transport=SingleTransport())
+        transport = SingleTransport()
+        return httpx2.Client(**_arguments(), transport=transport, trust_env=False)
     except (OSError, ValueError, ImportError) as error:
         proxy = usable_proxy(base_url, error)
         return httpx2.Client(**_arguments(), trust_env=False, proxy=proxy)
 
 
 def make_async_client(base_url: str = "") -> httpx2.AsyncClient:
-    """Create an async client.
-
-    Behind a proxy, it uses httpx2's own transport, which reads the proxy variables.
+    """Create an async client for an address; see `make_client`.
 
     Raises:
         ValueError: A variable of the environment prevents it; the error names it.
     """
     try:
-        if _has_proxies():
+        if _has_proxies() and not is_local(base_url):
             return httpx2.AsyncClient(**_arguments())
-        return httpx2.AsyncClient(**_arguments(), transport=PooledTransport())
+        pools = PooledTransport()
+        return httpx2.AsyncClient(**_arguments(), transport=pools, trust_env=False)
     except (OSError, ValueError, ImportError) as error:
         proxy = usable_proxy(base_url, error)
         return httpx2.AsyncClient(**_arguments(), trust_env=False, proxy=proxy)
@@ -340,7 +335,7 @@ def usable_proxy(base_url: str, error: Exception) -> str | None:
     proxies = getproxies()
     kind = url.scheme if url.scheme in proxies else "all"
     proxy = proxies.get(kind)
-    if proxy is None or proxy_bypass(url.host) or url.host in _LOOPBACK:
+    if proxy is None or proxy_bypass(url.host) or is_local(base_url):
         return None
     scheme = proxy.partition("://")[0]
     if scheme in ("http", "https"):

@@ -13,9 +13,11 @@ from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage
 from langchain_core.tracers import BaseTracer
 from langchain_core.tracers.schemas import Run
+from pytest_socket import socket_allow_hosts
 
 from langchain_nscale import (
     ChatNscale,
+    NscaleConnectionError,
     NscaleError,
     aclose_connections,
     close_connections,
@@ -129,6 +131,56 @@ async def test_cookies_are_not_kept(server: NscaleServer, way: str) -> None:
         await consume(model, "Hi", way)
     assert len(server.requests) == 2
     assert all("cookie" not in request.headers for request in server.requests)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "[::ffff:127.9.9.9]", "a.localhost"])
+@pytest.mark.parametrize("way", ["invoke", "astream"])
+async def test_a_proxy_gets_nothing_for_any_address_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, host: str, way: str
+) -> None:
+    """Nobody listens there, but the proxy isn't asked either."""
+    socket_allow_hosts(["127.0.0.1", "localhost", host.strip("[]"), "::ffff:7f09:909"])
+    with NscaleServer() as proxy:
+        for variable in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv("HTTP_PROXY", proxy.base_url.removesuffix("/v1"))
+        close_connections()
+        await aclose_connections()
+        model = ChatNscale(
+            model=MODEL,
+            base_url=f"http://{host}:9/v1",
+            service_token="a-token",
+            max_retries=0,
+        )
+        with pytest.raises(NscaleConnectionError):
+            await consume(model, "Hi", way)
+        assert proxy.requests == []
+    close_connections()
+    await aclose_connections()
+
+
+@pytest.mark.parametrize(
+    "start", ["http://", "socks5://", "socks4://", "://", "http://["]
+)
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+async def test_a_proxys_password_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, start: str, way: str
+) -> None:
+    password = uuid4().hex
+    monkeypatch.setenv("HTTPS_PROXY", f"{start}me:{password}@127.0.0.1:9")
+    close_connections()
+    await aclose_connections()
+    with pytest.raises((NscaleConnectionError, ValueError)) as caught:
+        model = ChatNscale(
+            model=MODEL,
+            base_url="https://127.0.0.1.example.com/v1",
+            service_token="a-token",
+            max_retries=0,
+        )
+        await consume(model, "Hi", way)
+    assert password not in "".join(traceback.format_exception(caught.value))
+    close_connections()
+    await aclose_connections()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

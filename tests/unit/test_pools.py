@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from langchain_nscale._http import pools as _pools
+from langchain_nscale._http.addresses import is_local
 from langchain_nscale._http.pools import (
     PooledTransport,
     SingleTransport,
@@ -177,3 +178,28 @@ async def test_a_proxy_of_the_environment_is_honoured(
     monkeypatch.setattr(_pools, "getproxies", lambda: {"https": "http://proxy:3128"})
     async with make_async_client() as proxied:
         assert not isinstance(proxied._transport, PooledTransport)
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://127.255.3.4/v1", True),
+        ("http://[::1]/v1", True),
+        ("http://[::ffff:127.0.0.1]/v1", True),
+        ("http://0.0.0.0:8000", True),
+        ("http://localhost", True),
+        ("http://LOCALHOST", True),
+        ("http://model.localhost", True),
+        ("http://128.0.0.1", False),
+        ("http://10.0.0.1", False),
+        ("http://localhost.example.com", False),
+        ("http://127.0.0.1.example.com", False),
+        ("https://inference.api.nscale.com/v1", False),
+        ("http://[::ffff:10.0.0.1]/v1", False),
+        ("", False),
+        ("http://a..b", False),
+    ],
+)
+def test_which_addresses_are_this_machines(url: str, local: bool) -> None:
+    assert is_local(url) is local

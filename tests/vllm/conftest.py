@@ -51,8 +51,8 @@ def engine() -> Iterator[Engine]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def thinking() -> Iterator[Engine]:
+@pytest.fixture(scope="session", params=["qwen3", "deepseek_r1"])
+def thinking(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine that also has a parser for reasoning."""
-    with running(*HERMES, "--reasoning-parser", "qwen3") as server:
+    with running(*HERMES, "--reasoning-parser", request.param) as server:
         yield server

@@ -37,6 +37,10 @@ class TestCommands:
         assert "smol" in capsys.readouterr().out
         assert status == 0
 
+    def test_embed_where_there_are_no_embeddings(self, capsys: Any) -> None:
+        assert run(["embed", "A text.", "-m", "smol"]) == 1
+        assert "offers no embeddings" in capsys.readouterr().err
+
     def test_batch(self, tmp_path: Path) -> None:
         source = tmp_path / "in.jsonl"
         source.write_text("".join(f'"[[say: Number {n}.]]"\n' for n in range(40)))

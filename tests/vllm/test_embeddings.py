@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 
 from langchain_nscale import NscaleEmbeddings
+from langchain_nscale.cli import run
 from langchain_nscale.errors import NscaleContextOverflowError
-from tests.vllm.engine import Engine, running
+from tests.vllm.engine import KEY, Engine, running
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +52,16 @@ async def test_many_texts(minilm: Engine) -> None:
 def test_a_text_that_is_too_long(minilm: Engine) -> None:
     with pytest.raises(NscaleContextOverflowError, match="Split the text"):
         minilm.embeddings().embed_query("word " * 5000)
+
+
+def test_on_the_command_line(
+    minilm: Engine, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NSCALE_BASE_URL", minilm.base_url)
+    monkeypatch.setenv("NSCALE_SERVICE_TOKEN", KEY)
+    assert run(["embed", "A cat sleeps.", "Interest rates rose.", "-m", "emb"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    vectors = [json.loads(line)["embedding"] for line in lines]
+    assert vectors == minilm.embeddings().embed_documents(
+        ["A cat sleeps.", "Interest rates rose."]
+    )
