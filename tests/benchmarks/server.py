@@ -80,6 +80,7 @@ def whole(message: dict[str, Any], reason: str) -> bytes:
     choice = {"index": 0, "finish_reason": reason}
     choice["message"] = {"role": "assistant", **message}
     completion = {**HEAD, "object": "chat.completion", "choices": [choice]}
+    completion["system_fingerprint"] = "fp_1"
     body = json.dumps({**completion, "usage": USAGE}).encode()
     head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     return b"HTTP/1.1 200 OK\r\n" + head.encode() + body

@@ -11,6 +11,7 @@ import pytest
 from tests.integration.test_chat import WAYS, consume
 from tests.unit.recordings import FOLDER
 from tests.vllm.engine import Engine, running
+from tests.vllm.environment import VERSION
 from tests.vllm.record import request_of
 from tests.vllm.test_tools import TOOLS, calls_of
 
@@ -37,7 +38,11 @@ def question(parser: str, name: str) -> str:
     """Return what makes the engine say a call in the form of a parser."""
     request = request_of(RECORDED / parser / f"{name}.txt")
     assert request is not None
-    return str(json.loads(request[2])["messages"][0]["content"])
+    text = str(json.loads(request[2])["messages"][0]["content"])
+    if parser == "glm45" and VERSION != "0.21.0":
+        # 0.32.0 loses arguments that are written on lines of their own.
+        text = text.replace("\n", "")
+    return text
 
 
 @WAYS
