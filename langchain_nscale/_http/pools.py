@@ -15,7 +15,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypedDict
 from urllib.request import getproxies, proxy_bypass
@@ -151,6 +152,7 @@ class PooledTransport(httpx2.AsyncBaseTransport):
         self._context = httpx2.create_ssl_context()  # takes 30 ms, so all pools share it
         self._pools = [self._new_pool() for _ in range(_POOLS)]
         self._busy = [0] * _POOLS
+        self._opened = [0] * _POOLS  # connections; some may have been closed since
         self._idle_since: dict[int, float] = {}  # of pools that may have connections
         self._timer: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -169,10 +171,13 @@ class PooledTransport(httpx2.AsyncBaseTransport):
         fewest = min(self._busy)
         number = self._busy.index(fewest)
         self._busy[number] += 1
-        turn = None
-        if fewest * _POOLS >= _CONNECTING and "trace" not in request.extensions:
-            turn = _Turn(self._connecting, request.url.scheme)
-            request.extensions["trace"] = turn
+        opening = None
+        is_crowded = fewest * _POOLS >= _CONNECTING
+        is_new = self._busy[number] > self._opened[number]
+        if (is_crowded or is_new) and "trace" not in request.extensions:
+            semaphore = self._connecting if is_crowded else None
+            opening = _Opening(request.url.scheme, semaphore)
+            request.extensions["trace"] = opening
 
         def release() -> None:
             self._busy[number] -= 1
@@ -185,8 +190,9 @@ class PooledTransport(httpx2.AsyncBaseTransport):
             release()
             raise
         finally:
-            if turn is not None:
-                turn.end()
+            if opening is not None:
+                opening.end()
+                self._opened[number] += opening.is_open
         response.stream = _Released(response.stream, release)
         return response
 
@@ -206,6 +212,7 @@ class PooledTransport(httpx2.AsyncBaseTransport):
             elif since + KEEPALIVE <= loop.time():
                 del self._idle_since[number]
                 pool, self._pools[number] = self._pools[number], self._new_pool()
+                self._opened[number] = 0
                 task = loop.create_task(pool.aclose())
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
@@ -221,29 +228,41 @@ class PooledTransport(httpx2.AsyncBaseTransport):
             await pool.aclose()
 
 
-class _Turn:
-    """Waits for its turn to open a connection; httpcore calls it with trace events."""
+class _Opening:
+    """Follows a connection while it is opened; httpcore calls it with trace events.
 
-    def __init__(self, semaphore: asyncio.Semaphore, scheme: str) -> None:
+    If there are many others, it waits for its turn. If it is cancelled in the middle of
+    the TLS handshake, it closes the socket, which httpcore leaves to garbage collection.
+    """
+
+    def __init__(self, scheme: str, semaphore: asyncio.Semaphore | None) -> None:
+        self.is_open = False
         self._semaphore = semaphore
         last = "start_tls" if scheme == "https" else "connect_tcp"
-        self._ends = {
-            "connection.connect_tcp.failed",
-            f"connection.{last}.complete",
-            f"connection.{last}.failed",
-        }
+        self._complete = f"connection.{last}.complete"
+        self._failures = ("connection.connect_tcp.failed", f"connection.{last}.failed")
+        self._stream: Any = None
         self._holds = False
 
-    async def __call__(self, event: str, _: object) -> None:
-        if event == "connection.connect_tcp.started":
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.started" and self._semaphore is not None:
             await self._semaphore.acquire()
             self._holds = True
-        elif event in self._ends:
+        elif event == "connection.connect_tcp.complete":
+            self._stream = info["return_value"]
+        if event == self._complete:
+            self.is_open = True
             self.end()
+        elif event in self._failures:
+            self.end()
+            if self._stream is not None:
+                # The socket is closed before the first suspension.
+                with suppress(asyncio.CancelledError):
+                    await self._stream.aclose()
 
     def end(self) -> None:
         """Let the next request connect."""
-        if self._holds:
+        if self._holds and self._semaphore is not None:
             self._holds = False
             self._semaphore.release()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
 import ssl
 import threading
@@ -45,6 +47,28 @@ def address() -> Iterator[str]:
     yield f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
     listener.close()
     thread.join(5)
+
+
+async def test_a_call_that_is_cancelled_in_the_handshake_closes_its_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        base_url = f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
+        model = ChatNscale(model="m", api_key="t", base_url=base_url, max_retries=0)
+        task = asyncio.ensure_future(model.ainvoke("Hi"))
+        connection, _ = await asyncio.to_thread(listener.accept)
+        with connection:
+            assert await asyncio.to_thread(
+                connection.recv, 1
+            )  # its side of the handshake
+            gc.disable()
+            try:
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                connection.settimeout(10)
+                while await asyncio.to_thread(connection.recv, 65536):
+                    pass  # up to its end
+            finally:
+                gc.enable()
 
 
 @WAYS

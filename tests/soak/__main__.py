@@ -1,4 +1,8 @@
-"""`make soak`: 20,000 calls, 200 at a time."""
+"""`make soak`: load, faults, cancellations and kills, for half an hour.
+
+20,000 calls to a server that fails at random; streams that are cancelled; batches that
+are killed; and thousands of streams at once over TLS, next to ChatOpenAI.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import logging
 import sys
 import time
 
+from tests.soak import cancellations, kills, streams
 from tests.soak.soak import soak
 
 
@@ -16,6 +21,9 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--at-once", type=int, default=200)
     parser.add_argument("--seed", type=int, default=time.time_ns())
+    parser.add_argument("--cancelled", type=int, default=2000, help="on each loop")
+    parser.add_argument("--batches", type=int, default=30, help="of 3,000 lines")
+    parser.add_argument("--seconds", type=float, default=180, help="for each load")
     options = parser.parse_args()
     logging.disable()
     started = time.monotonic()
@@ -28,8 +36,16 @@ def main() -> None:
     print(f"leaked files: {report.leaked_files}, tasks: {report.leaked_tasks}")
     for what in report.wrong[:20]:
         print(what)
-    bad = (report.hangs, len(report.wrong), report.leaked_files, report.leaked_tasks)
-    sys.exit(any(bad))
+    is_bad = any(
+        (report.hangs, len(report.wrong), report.leaked_files, report.leaked_tasks)
+    )
+    if options.cancelled:
+        is_bad |= cancellations.report(options.cancelled, options.seed)
+    if options.batches:
+        is_bad |= kills.report(options.batches, 3000, options.seed)
+    if options.seconds:
+        is_bad |= streams.report(options.seconds)
+    sys.exit(is_bad)
 
 
 if __name__ == "__main__":

@@ -140,13 +140,13 @@ async def test_only_some_requests_connect_at_once() -> None:
         held = [await client.send(request, stream=True) for _ in range(64)]
         busy = client.build_request("GET", "http://x/")
         held.append(await client.send(busy, stream=True))
-        assert "trace" not in request.extensions
-        turn = busy.extensions["trace"]
+        assert request.extensions["trace"]._semaphore is None
+        assert busy.extensions["trace"]._semaphore is not None
         semaphore = asyncio.Semaphore(1)
-        turn = _pools._Turn(semaphore, "https")
+        turn = _pools._Opening("https", semaphore)
         await turn("connection.connect_tcp.started", {})
         assert semaphore.locked()
-        await turn("connection.connect_tcp.complete", {})
+        await turn("connection.connect_tcp.complete", {"return_value": None})
         assert semaphore.locked()
         await turn("connection.start_tls.complete", {})
         assert not semaphore.locked()
@@ -156,6 +156,21 @@ async def test_only_some_requests_connect_at_once() -> None:
         assert not semaphore.locked()
         for response in held:
             await response.aclose()
+
+
+@pytest.mark.usefixtures("pools")
+async def test_only_requests_that_may_open_a_connection_are_followed() -> None:
+    async with httpx2.AsyncClient(transport=PooledTransport()) as client:
+
+        async def send() -> httpx2.Request:
+            request = client.build_request("GET", "https://x/")
+            response = await client.send(request, stream=True)
+            await response.aclose()
+            return request
+
+        assert "trace" in (await send()).extensions
+        client._transport._opened[0] = 1  # type: ignore[attr-defined]  # as if it had
+        assert "trace" not in (await send()).extensions
 
 
 def test_connections_are_bounded_by_the_limit_on_open_files(

@@ -10,6 +10,7 @@ import inspect
 from functools import cached_property
 from typing import Any
 
+import httpcore2
 import httpx2
 import openai
 from langchain_core import exceptions as core_exceptions
@@ -121,3 +122,20 @@ def test_sdk_errors_have_no_attribute_that_ours_lack() -> None:
     theirs: Any = openai.RateLimitError("x", response=response, body=None)
     ours = NscaleRateLimitError("x", response=response)
     assert vars(theirs).keys() <= vars(ours).keys()
+
+
+async def test_httpcore_reports_how_it_opens_a_connection() -> None:
+    # Without it, too many connections would be opened at once, and sockets of calls that
+    # are cancelled in the handshake would stay open.
+    events: dict[str, Any] = {}
+
+    async def trace(name: str, info: Any) -> None:
+        events[name] = info
+
+    reply = [b"HTTP/1.1 200 OK\r\n", b"content-length: 0\r\n", b"\r\n"]
+    backend = httpcore2.AsyncMockBackend(reply)
+    async with httpcore2.AsyncConnectionPool(network_backend=backend) as pool:
+        await pool.request("GET", "https://x/", extensions={"trace": trace})
+    assert "connection.connect_tcp.started" in events
+    assert "connection.start_tls.complete" in events
+    assert callable(events["connection.connect_tcp.complete"]["return_value"].aclose)
