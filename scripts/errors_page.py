@@ -22,9 +22,32 @@ Every failed call raises an `NscaleError`. Its class is also the OpenAI SDK's an
 langchain-core's class for the same condition, so existing handlers keep working:
 `ModelRetryMiddleware`, `with_fallbacks`, `except openai.RateLimitError`.
 
+```python
+from langchain_nscale import ChatNscale, NscaleAuthenticationError, NscaleError
+
+model = ChatNscale(model="meta-llama/Llama-3.1-8B-Instruct", service_token="expired")
+try:
+    model.invoke("Why is the sky blue?")
+except NscaleAuthenticationError as error:
+    print(error.status_code, error.error_type, error.is_retryable)
+except NscaleError as error:  # any other failure of a call
+    print(error)
+```
+
+```text
+401 INVALID_TOKEN False
+```
+
+An invalid setting or message raises a `ValueError` (or `TypeError`) before anything is
+sent; it names the field or the variable.
+
+## What an error contains
+
 An error has `status_code`, `code`, `error_type`, `param`, `request_id`, `retry_after`
 (seconds), `retries`, `body` and, for streams, `partial`: the message received so far. It
 never contains the service token.
+
+## Retries
 
 "Retryable" means the same request may succeed later. ChatNscale retries HTTP, connection
 and timeout errors up to `max_retries` times (2 by default), with exponential backoff or
@@ -34,8 +57,7 @@ delivered. "Retried" names these errors. `timeout` limits each phase of each att
 retried: the service receives it once, where an integration built on the OpenAI SDK sends
 it three times.
 
-An invalid setting or message raises a `ValueError` (or `TypeError`) before anything is
-sent; it names the field or the variable.
+## All errors
 
 """
 
