@@ -107,12 +107,12 @@ def error_kind(error: Mapping[str, Any]) -> str | None:
 
 
 def reports_error(body: Mapping[str, Any]) -> bool:
-    """Whether a body says that it is an error, even next to choices or data."""
+    """Return whether a body says that it is an error, even next to choices or data."""
     return bool(body.get("error")) or body.get("object") == "error"
 
 
 def is_missing_path(body: object) -> bool:
-    """Whether the body of a 404 says that the path does not exist.
+    """Return whether the body of a 404 says that the path does not exist.
 
     FastAPI has its own form; a body that is not JSON is a web server's page.
     """
@@ -127,7 +127,7 @@ def error_kinds(error: Mapping[str, Any]) -> set[str]:
 
 
 def is_overflow(error: Mapping[str, Any], message: str) -> bool:
-    """Whether an error reports a prompt that exceeds the model's context window.
+    """Return whether an error reports a prompt that exceeds the model's context window.
 
     A `max_tokens` that exceeds it is another error: a shorter prompt would not help.
     """

@@ -322,7 +322,7 @@ def network_error(error: Exception, request: Any, retries: int = 0) -> NscaleErr
 
 
 def _out_of_files(error: BaseException | None) -> bool:
-    """Whether the system refused a socket because of the limit on open files."""
+    """Return whether the system refused a socket because of the limit on open files."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             return True

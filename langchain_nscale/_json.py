@@ -131,7 +131,7 @@ def join_surrogates(text: str) -> str:
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether a text contains surrogates, which can't be encoded as UTF-8."""
+    """Return whether a text contains surrogates, which can't be encoded as UTF-8."""
     if text.isascii():
         return False
     try:

@@ -40,24 +40,24 @@ def find_profile(model: str) -> ModelProfile | None:
 
 
 def is_known_model(model: str) -> bool:
-    """Whether an ID is exactly that of a model with a profile."""
+    """Return whether an ID is exactly that of a model with a profile."""
     return model in _PROFILES
 
 
 def is_known_profile(profile: ModelProfile) -> bool:
-    """Whether a profile is exactly that of a known model."""
+    """Return whether a profile is exactly that of a known model."""
     return profile.get("name") in _NAMES and any(
         profile == known for known in _BY_ID.values()
     )
 
 
 def thinks_in_text(model: str) -> bool:
-    """Whether a model writes its reasoning into the text, before a `</think>` tag."""
+    """Return whether a model writes its reasoning into the text, before `</think>`."""
     return model.lower() in _THINKING_IN_TEXT
 
 
 def system_first(model: str) -> bool:
-    """Whether a model's template accepts a single system message, at the beginning."""
+    """Return whether a model's template only accepts a system message that is first."""
     return _SYSTEM_FIRST.search(model) is not None
 
 
@@ -67,15 +67,15 @@ def default_query_instruction(model: str) -> str:
 
 
 def can_shorten_vectors(model: str) -> bool:
-    """Whether an embedding model's vectors can be truncated."""
+    """Return whether an embedding model's vectors can be truncated."""
     return _INSTRUCTED in model.lower()
 
 
 def is_embedding_model(model: str) -> bool:
-    """Whether an ID looks like that of an embedding model."""
+    """Return whether an ID looks like that of an embedding model."""
     return "embed" in model.lower()
 
 
 def is_image_model(model: str) -> bool:
-    """Whether an ID looks like that of a model that generates images."""
+    """Return whether an ID looks like that of a model that generates images."""
     return _IMAGE_MODELS.search(model) is not None

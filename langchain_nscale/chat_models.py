@@ -394,7 +394,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         return super().model_copy(update=update, deep=deep)
 
     def _has_derived_profile(self) -> bool:
-        """Whether the profile is what is known about the model, not a setting."""
+        """Return whether the profile is what is known about the model, not a setting."""
         name = self.__dict__.get("model_name", "")
         return (self.__dict__.get("profile") or {}) == known_profile(name)
 
@@ -916,7 +916,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
 
 def _is_parsed(schema: object) -> bool:
-    """Whether a `response_format` is a Pydantic class, to which replies are parsed."""
+    """Return whether a `response_format` is a Pydantic class, for `parsed`."""
     return isinstance(schema, type) and is_basemodel_subclass(schema)
 
 
@@ -981,7 +981,7 @@ def _message_id(run_manager: BaseRunManager | None) -> str:
 
 
 def _wants_chunks(run_manager: BaseRunManager) -> bool:
-    """Whether a handler listens to tokens but not to events."""
+    """Return whether a handler listens to tokens but not to events."""
     return any(
         type(handler).on_llm_new_token not in _DEFAULT_TOKEN_HOOKS
         and type(handler).on_stream_event in _DEFAULT_EVENT_HOOKS

@@ -104,7 +104,7 @@ def register() -> None:
 
 
 def _is_list(providers: Any) -> bool:
-    """Whether providers are listed in the form that `register` knows."""
+    """Return whether providers are listed in the form that `register` knows."""
     entry = providers.get("openai") if isinstance(providers, dict) else None
     if not isinstance(entry, tuple) or [*map(type, entry[:2])] != [str, str]:
         return False

@@ -10,7 +10,7 @@ import httpx2
 
 @lru_cache
 def is_local(url: str) -> bool:
-    """Whether a URL leads to this machine, so that nobody else can read the token."""
+    """Return whether a URL leads to this machine, so that no one else sees the token."""
     try:
         host = httpx2.URL(url).host
     except (httpx2.InvalidURL, UnicodeError):

@@ -39,7 +39,7 @@ class Attempt(dict[str, Any]):
         return super().get(key, default)
 
     def lost_on_reused_connection(self, fault: Exception) -> bool:
-        """Whether a kept connection was closed before anything of the response arrived.
+        """Return whether a kept connection was closed before any of the response arrived.
 
         The server closed it while it was idle, so it has not seen the request.
         """

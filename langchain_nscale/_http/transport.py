@@ -181,7 +181,7 @@ class Transport:
         return ReadResponse.of(response, content)
 
     def _may_renew(self, response: Response) -> bool:
-        """Whether a rejected token may only have expired."""
+        """Return whether a rejected token may only have expired."""
         return response.status_code == _UNAUTHORIZED and callable(self.token)
 
     def _request(

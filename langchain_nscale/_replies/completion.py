@@ -254,7 +254,7 @@ class Reply:
         return deltas
 
     def last_call_is_untrusted(self, *, has_arguments: bool) -> bool:
-        """Whether the last tool call may have been cut off by a token limit.
+        """Return whether the last tool call may have been cut off by a token limit.
 
         vLLM completes truncated calls and reports finish reason `tool_calls`; then only
         the number of generated tokens gives them away.

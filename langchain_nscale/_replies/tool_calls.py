@@ -106,7 +106,7 @@ def breaker(raw: str) -> str:
 
 
 def _is_accepted(args: str) -> bool:
-    """Whether langchain-core would turn arguments into an executable call."""
+    """Return whether langchain-core would turn arguments into an executable call."""
     try:
         return isinstance(parse_partial_json(args), dict)
     except (ValueError, RecursionError):
@@ -138,7 +138,7 @@ class _Call:
     scanner: _Scanner | None = None
 
     def is_complete(self) -> bool:
-        """Whether the arguments are a complete JSON object. Linear in their length."""
+        """Return whether the arguments are a complete JSON object, in linear time."""
         self.scanner = self.scanner or _Scanner()
         return self.scanner.is_complete(self.args)
 
@@ -312,7 +312,7 @@ class ToolCallReader:
         return number
 
     def _starts_next(self, call: _Call, name: str, *, has_key: bool) -> bool:
-        """Whether a fragment with a name but no ID begins another call."""
+        """Return whether a fragment with a name but no ID begins another call."""
         if call.name is None:
             return False
         if name == call.name or not has_key:

@@ -19,7 +19,7 @@ _MAX_JSON = 20_000  # characters of a block that is sent as JSON
 
 
 def is_text(block: Any) -> bool:
-    """Whether a block is text."""
+    """Return whether a block is text."""
     if isinstance(block, str):
         return True
     if not isinstance(block, Mapping):
@@ -67,7 +67,7 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _is_text_source(sources: list[Any]) -> bool:
-    """Whether the data of a document is text, as in Anthropic's text sources."""
+    """Return whether the data of a document is text, as in Anthropic's text sources."""
     return any(
         source.get("type") == "text" or source.get("media_type") == "text/plain"
         for source in sources[1:]
@@ -75,7 +75,7 @@ def _is_text_source(sources: list[Any]) -> bool:
 
 
 def is_image(block: Any) -> bool:
-    """Whether a block is an image in any provider's form."""
+    """Return whether a block is an image in any provider's form."""
     if not isinstance(block, Mapping):
         return False
     kind = block.get("type")

@@ -224,7 +224,7 @@ def response_format(
 
 
 def is_response_format(schema: object) -> bool:
-    """Whether a dict is a `response_format` instead of a JSON Schema."""
+    """Return whether a dict is a `response_format` instead of a JSON Schema."""
     kinds = ("json_schema", "json_object", "text")
     return isinstance(schema, dict) and schema.get("type") in kinds
 
@@ -291,7 +291,7 @@ def _is_unsupported(key: str, value: object) -> bool:
 
 
 def _is_recursive(schema: Mapping[str, Any]) -> bool:
-    """Whether a definition of a schema refers to itself, directly or indirectly."""
+    """Return whether a definition refers to itself, directly or indirectly."""
     definitions = {**schema.get("$defs", {}), **schema.get("definitions", {})}
     references = {
         name: _REFERENCE.findall(json.dumps(definition))

@@ -195,7 +195,7 @@ class Batch:
                 return
 
     def _may_begin(self, number: int) -> bool:
-        """Whether the next line may start, or the run has been stopped."""
+        """Return whether the next line may start, or the run has been stopped."""
         ahead = _AHEAD * self._options.concurrency
         return self._stopped is not None or (
             number < self._store.next + ahead
@@ -204,7 +204,7 @@ class Batch:
         )
 
     def _can_pay(self) -> bool:
-        """Whether another request is likely to stay below `--max-spend`.
+        """Return whether another request is likely to stay below `--max-spend`.
 
         Requests before the first one whose cost is known are sent one by one.
         """
@@ -281,7 +281,7 @@ class Batch:
                 self._room.notify_all()
 
     async def _may_give_up(self, error: Exception) -> bool:
-        """Whether a line may have failed for its own sake: the service still answers."""
+        """Return whether the service still answers, so that the line itself was at fault."""
         if getattr(error, "retry_after", None):
             return False
         try:

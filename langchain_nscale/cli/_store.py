@@ -163,7 +163,7 @@ class Store:
                     raise click.UsageError(msg)
 
     def __contains__(self, number: int) -> bool:
-        """Whether a line is finished."""
+        """Return whether a line is finished."""
         return number in self._done
 
     def add(self, number: int, record: Mapping[str, Any], line: bytes = b"") -> None:
@@ -297,7 +297,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _is_cut_off(line: bytes) -> bool:
-    """Whether a line is the beginning of a record of ours, cut off in its first part."""
+    """Return whether a line is a record of ours that was cut off in its first part."""
     if line.endswith(b"\n") or len(line) > _LONGEST_HEAD:
         return False
     number = re.match(rb'\{"line": ([1-9]\d*)', line)

@@ -109,7 +109,7 @@ def documentation_answers() -> Callable[..., ServerReply | None]:
 
 
 def _is_offered(reply: ServerReply, body: Mapping[str, Any]) -> bool:
-    """Whether a request offers the tools that a reply calls."""
+    """Return whether a request offers the tools that a reply calls."""
     offered = {tool["function"]["name"] for tool in body.get("tools") or ()}
     return all(call.name in offered for call in reply.tool_calls)
 

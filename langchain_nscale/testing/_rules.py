@@ -235,7 +235,7 @@ _TYPES: dict[str, Any] = {
 
 
 def _has_type(value: object, schema: Mapping[str, Any]) -> bool:
-    """Whether a default is of the schema's type; `Field(None)` often is not."""
+    """Return whether a default is of the schema's type; `Field(None)` often is not."""
     kinds = schema.get("type")
     if kinds is None:
         return True

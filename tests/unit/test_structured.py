@@ -168,7 +168,7 @@ VALUES = st.recursive(
 
 
 def is_part(part: Any, whole: Any) -> bool:
-    """Whether a value can grow into another one while it is being written."""
+    """Return whether a value can grow into another one while it is being written."""
     if isinstance(part, dict) and isinstance(whole, dict):
         # A key of the same name again would replace the value; JSON's writers have none.
         return all(

@@ -41,7 +41,7 @@ def pip(*arguments: object) -> None:
 
 
 def has_torch() -> bool:
-    """Whether there is a build of torch for the CPU; say so if there is none."""
+    """Return whether there is a build of torch for the CPU; say so if there is none."""
     try:
         pip("install", f"torch=={TORCH}")
     except subprocess.CalledProcessError:

@@ -44,7 +44,7 @@ class Scripted(LogitsProcessor):
         self.requests: dict[int, tuple[list[int] | None, list[int], bool]] = {}
 
     def is_argmax_invariant(self) -> bool:
-        """Whether it leaves the most likely token as it is."""
+        """Return whether it leaves the most likely token as it is."""
         return False
 
     def _tokens(self, text: str) -> list[int]:
