@@ -281,7 +281,7 @@ class Batch:
                 self._room.notify_all()
 
     async def _may_give_up(self, error: Exception) -> bool:
-        """Return whether the service still answers, so that the line itself was at fault."""
+        """Return whether the service still answers, so that the line was at fault."""
         if getattr(error, "retry_after", None):
             return False
         try:
