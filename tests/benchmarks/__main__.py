@@ -101,7 +101,7 @@ def measure(
 
 
 def shown(label: str, value: float) -> str:
-    if "iB" in label:
+    if "iB" in label or "(count)" in label:
         return f"{value:.0f}"
     return f"{value * 1e6:.1f}" if value < 0.01 else f"{value * 1e3:.1f} ms"
 

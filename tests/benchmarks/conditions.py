@@ -6,9 +6,11 @@ import asyncio
 import gc
 import os
 import resource
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -58,9 +60,15 @@ class Conditions(Bench):
         yield "TLS, ainvoke", self._one_after_the_other(200)
         for count in (500, 1000):
             yield f"TLS, {count:,} calls at once", self._at_once("text-9", count, 1)
+        yield "TLS, handshakes until then (count)", self._connections()
         yield "TLS, a token of a paced stream", self._at_once("text-200-pace", 1, 200)
         label = "TLS, a token of 500 paced streams"
         yield label, self._at_once("text-50-pace", 500, 50)
+
+    def _connections(self) -> int:
+        context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
+        with urllib.request.urlopen(self.url, context=context) as response:  # noqa: S310  # loopback
+            return int(response.read())
 
     def _one_after_the_other(self, count: int) -> float:
         async def work() -> float:

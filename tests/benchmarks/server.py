@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import re
 import ssl
@@ -115,10 +116,18 @@ def embeddings_bytes(count: int, vector: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\n" + head.encode() + body
 
 
+connections = itertools.count()
+
+
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    number = next(connections)  # after the handshake, if there is one
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
+            if head.startswith(b"GET "):
+                writer.write(f"HTTP/1.0 200 OK\r\n\r\n{number}".encode())
+                writer.close()
+                return
             length = LENGTH.search(head)
             body = await reader.readexactly(int(length[1])) if length else b""
             if b"/embeddings" in head[:60]:
