@@ -7,6 +7,7 @@ import gc
 import json
 import resource
 import time
+from binascii import a2b_base64
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib import import_module
 from typing import Any
@@ -194,6 +195,31 @@ class Floor:
         return self
 
 
+class FloorEmbeddings:
+    """Embeddings with an HTTP client, JSON and base64: no SDK and no framework."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self.http = import_module("httpx2").Client(timeout=60)
+        self.url = url + "/embeddings"
+        self.model = model
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        import jiter
+
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), 256):
+            asked = {"model": self.model, "input": texts[start : start + 256]}
+            body = json.dumps({**asked, "encoding_format": "base64"}).encode()
+            reply: Any = jiter.from_json(self.http.post(self.url, content=body).content)
+            for entry in reply["data"]:
+                raw: Any = memoryview(a2b_base64(entry["embedding"]))
+                vectors.append(raw.cast("f").tolist())
+        return vectors
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        return self.embed_documents(texts)  # as cheap as it gets
+
+
 class Sdk(Floor):
     """The OpenAI SDK alone."""
 
@@ -235,6 +261,7 @@ CLIENTS: dict[str, Callable[[str, str], Any]] = {
 }
 # The embeddings of a chat model's package.
 EMBEDDINGS: dict[str, Callable[[str, str], Any]] = {
+    "floor": FloorEmbeddings,
     "ChatNscale": chat("langchain_nscale", "NscaleEmbeddings"),
     "ChatOpenAI": chat(
         "langchain_openai", "OpenAIEmbeddings", check_embedding_ctx_length=False
