@@ -60,7 +60,7 @@ In Python, [`model.list_models()`](usage.md#the-model-list) returns it.
 - **For high volume** at the lowest price: `Qwen/Qwen3-4B-Instruct-2507`.
 - **For retrieval**: `Qwen/Qwen3-Embedding-8B`, with `NscaleEmbeddings`.
 
-## Chat models
+## Chat models and their pricing
 
 An empty cell means that public sources contradict each other or say nothing; the model
 may still be able to do it. `model.profile` has the same facts.
