@@ -36,7 +36,7 @@ class ReferenceParameters(griffe.Extension):
         )
         lines = [f"    {s.name}: {' '.join(s.text.split())}" for s in settings]
         function.docstring = griffe.Docstring(
-            "\n".join(["Args:", *lines]), parser="google", parent=function
+            "\n".join(["", "Args:", *lines]), parser="google", parent=function
         )
         cls.set_member("__init__", function)
 
