@@ -12,8 +12,10 @@ import concurrent.futures
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
+
+import httpx2
 
 from langchain_nscale._failures import (
     http_errors,
@@ -196,7 +198,7 @@ class Transport:
     ) -> Any:
         return client.build_request(
             "GET" if content is None else "POST",
-            self.base_url + path,
+            _url(self.base_url + path) if _is_httpx2(client) else self.base_url + path,
             content=content,
             params=self.query,
             headers=merge_headers(
@@ -210,6 +212,17 @@ class Transport:
             ),
             extensions={"timeout": attempt},
         )
+
+
+@lru_cache(maxsize=64)
+def _url(address: str) -> httpx2.URL:
+    """Parse an address once, not with each request."""
+    return httpx2.URL(address)
+
+
+def _is_httpx2(client: object) -> bool:
+    """Return whether a client is of httpx2, not of httpx."""
+    return isinstance(client, (httpx2.Client, httpx2.AsyncClient))
 
 
 def merge_headers(*sources: Mapping[str, str] | None) -> dict[str, str]:
