@@ -11,6 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -192,10 +193,12 @@ class _Group(click.Group):
         except click.UsageError:
             if args[0].startswith("-"):
                 raise
-            msg = (
-                f"No such command {args[0]!r}. To ask a model: langchain-nscale chat "
-                f"{args[0]!r}"
-            )
+            similar = get_close_matches(args[0], self.commands, n=1)
+            msg = f"No such command {args[0]!r}."
+            if similar:
+                msg += f" Did you mean {similar[0]!r}?"
+            else:
+                msg += f" To ask a model: langchain-nscale chat {args[0]!r}"
             raise click.UsageError(msg, ctx) from None
 
 
