@@ -21,10 +21,10 @@ from typing import Any
 import langchain_nscale
 from tests.benchmarks.client import CLIENTS
 from tests.benchmarks.worker import PARTS, PATIENCE
+from tests.loopback import CERTIFICATE, running
 
 Figures = dict[str, dict[str, float]]  # work -> client -> median
 
-CERTIFICATE = Path(__file__).parents[1] / "integration" / "localhost.pem"
 # Work -> at most so many times ChatOpenAI.
 BOUNDS = {
     "stream, text": 0.17,
@@ -57,38 +57,10 @@ def measure(
     """Run all clients; return medians by work and client, and what failed."""
     seen: dict[tuple[str, str], list[float]] = defaultdict(list)
     failed: dict[str, str] = {}
-    here = [sys.executable, "-m"]
     for number in range(rounds):
         for name in clients:
             for part in parts:
-                tls = ["--tls", str(CERTIFICATE)] if part == "tls" else []
-                server = subprocess.Popen(  # our own code
-                    [*here, "tests.benchmarks.server", *tls],
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-                port = server.stdout.readline().strip() if server.stdout else ""
-                url = f"http{'s' if tls else ''}://127.0.0.1:{port}/v1"
-                command = [*here, "tests.benchmarks.worker", name, part, url]
-                try:
-                    done = subprocess.run(  # our own code
-                        command,
-                        capture_output=True,
-                        text=True,
-                        check=False,
-                        timeout=PATIENCE,
-                        env={**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)},
-                    )
-                    figures = json.loads(done.stdout or "{}")
-                    if done.returncode:
-                        figures["failed"] = done.stderr.strip().splitlines()[-1]
-                except subprocess.TimeoutExpired as late:
-                    where = (late.stderr or b"").decode().strip().splitlines()[:2]
-                    figures = {f"failed in {part}": f"over {PATIENCE} s: {where}"}
-                finally:
-                    server.kill()
-                    server.wait()
-                for label, value in figures.items():
+                for label, value in figures_of(name, part).items():
                     if isinstance(value, str):
                         failed[f"{name}, {label}"] = value
                     else:
@@ -98,6 +70,28 @@ def measure(
     for (label, name), values in seen.items():
         medians[label][name] = median(values)
     return medians, failed
+
+
+def figures_of(name: str, part: str) -> dict[str, float | str]:
+    """Do one part of the work with one client, with processes for it and its server."""
+    with running("tests.benchmarks.server", tls=part == "tls") as url:
+        command = [sys.executable, "-m", "tests.benchmarks.worker", name, part, url]
+        try:
+            done = subprocess.run(  # our own code
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PATIENCE,
+                env={**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)},
+            )
+        except subprocess.TimeoutExpired as late:
+            where = (late.stderr or b"").decode().strip().splitlines()[:2]
+            return {f"failed in {part}": f"over {PATIENCE} s: {where}"}
+    figures: dict[str, float | str] = json.loads(done.stdout or "{}")
+    if done.returncode:
+        figures["failed"] = done.stderr.strip().splitlines()[-1]
+    return figures
 
 
 def shown(label: str, value: float) -> str:

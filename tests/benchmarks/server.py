@@ -4,7 +4,7 @@ Which answer is in the request's `model`: `text-2000` is a stream of 2,000 chunk
 (also `reasoning-N`, `tools-N`, `json-N`), with `-seg` each event in a write of its own,
 with `-pace` one every few milliseconds, and with `-hold-N` without its end until N streams
 are open. A request that isn't streamed gets a short whole reply, or a tool call if the
-model is `agent`, and one for embeddings gets vectors. With `--tls FILE` it speaks TLS.
+model is `agent`, and one for embeddings gets vectors. With `--tls` it speaks TLS.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import base64
 import itertools
 import json
 import re
-import ssl
 import struct
-import sys
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
+
+from tests import loopback
 
 MODEL = re.compile(rb'"model":\s*"([^"]+)"')
 STREAM = re.compile(rb'"stream":\s*true')
@@ -177,19 +177,5 @@ async def hold(writer: asyncio.StreamWriter, kind: str, count: int, held: int) -
     writer.write(chunked(finish + usage + done) + b"0\r\n\r\n")
 
 
-async def main() -> None:
-    tls = None
-    if sys.argv[1:2] == ["--tls"]:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(sys.argv[2])
-    server = await asyncio.start_server(
-        serve, "127.0.0.1", 0, limit=2**24, backlog=2048, ssl=tls
-    )
-    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
-    async with server:
-        await server.serve_forever()
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    loopback.serve(serve)

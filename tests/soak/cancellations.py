@@ -6,8 +6,6 @@ import asyncio
 import gc
 import os
 import random
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -15,9 +13,9 @@ from typing import Any
 import anyio
 
 from langchain_nscale import ChatNscale, aclose_connections, close_connections
+from tests.loopback import CERTIFICATE, running
 from tests.soak.server import answer_to
 from tests.soak.soak import open_files
-from tests.soak.streams import CERTIFICATE
 
 AT_ONCE = 200
 LONGEST = 1.5  # seconds until a stream is cancelled, of the ten that it takes
@@ -93,12 +91,8 @@ def report(count: int, seed: int) -> bool:
     except ImportError:
         print("uvloop isn't installed")
     bad = False
-    command = [sys.executable, "-m", "tests.soak.server", str(CERTIFICATE)]
     for name, run in runners.items():
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            port = server.stdout.readline().strip() if server.stdout else ""
-            url = f"https://127.0.0.1:{port}/v1"
+        with running("tests.soak.server", tls=True) as url:
             model = ChatNscale(model="m", service_token="t", base_url=url, max_retries=0)
             run(asyncio.sleep(0))  # libuv keeps a pipe of its own
             before = open_files()
@@ -108,9 +102,6 @@ def report(count: int, seed: int) -> bool:
             dropped = max(0, open_files() - before)
             gc.collect()
             leaked = max(0, open_files() - before)
-        finally:
-            server.kill()
-            server.wait()
         print(
             f"{count} cancelled on {name}: wrong {len(wrong)}, leaked files {leaked}, "
             f"left to the garbage collector {dropped}"

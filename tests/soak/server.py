@@ -6,7 +6,8 @@ import asyncio
 import json
 import re
 import ssl
-import sys
+
+from tests import loopback
 
 QUESTION = re.compile(rb"call-\d+")
 LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
@@ -49,15 +50,5 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-async def main() -> None:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(sys.argv[1])
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=4096, ssl=tls)
-    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
-    async with server:
-        await server.serve_forever()
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    loopback.serve(serve)

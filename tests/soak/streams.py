@@ -16,13 +16,12 @@ import time
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from itertools import count
-from pathlib import Path
 from typing import Any
 
+from tests.loopback import CERTIFICATE, running
 from tests.soak.server import TOKENS, answer_to
 from tests.soak.soak import open_files
 
-CERTIFICATE = Path(__file__).parents[1] / "integration" / "localhost.pem"
 CLIENTS = {
     "ChatNscale": "langchain_nscale",
     "ChatOpenAI": "langchain_openai",
@@ -130,20 +129,11 @@ def work(name: str, load: str, seconds: float, url: str) -> Figures:
 def measure(name: str, load: str, seconds: float) -> Figures:
     """Put one client under one load, with processes for it and its server."""
     environment = {**os.environ, "SSL_CERT_FILE": str(CERTIFICATE)}
-    start = [sys.executable, "-m"]
-    server = subprocess.Popen(
-        [*start, "tests.soak.server", str(CERTIFICATE)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        port = server.stdout.readline().strip() if server.stdout else ""
-        url = f"https://127.0.0.1:{port}/v1"
-        command = [*start, "tests.soak.streams", name, load, str(seconds), url]
+    with running("tests.soak.server", tls=True) as url:
+        work = [sys.executable, "-m", "tests.soak.streams", name, load, str(seconds), url]
         output = subprocess.check_output(
-            command, env=environment, timeout=4 * seconds + 300, text=True
+            work, env=environment, timeout=4 * seconds + 300, text=True
         )
-    finally:
-        server.kill()
-        server.wait()
     return Figures(**json.loads(output))
 
 
