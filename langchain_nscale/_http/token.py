@@ -22,18 +22,11 @@ NO_CREDENTIALS = (
 
 
 def missing_token() -> str:
-    """Return the message for a missing token; it names variables that are not read."""
-    similar = [
-        name
-        for name in sorted(os.environ)
-        if name.startswith("NSCALE_") and name.endswith(("TOKEN", "KEY"))
-    ]
-    unread = [name for name in similar if name not in TOKEN_VARIABLES]
-    return (
-        f"{NO_CREDENTIALS} {unread[0]} is set, but not read."
-        if unread
-        else NO_CREDENTIALS
-    )
+    """Return the message for a missing token, with a similar variable if one is set."""
+    for name in sorted(os.environ.keys() - set(TOKEN_VARIABLES)):
+        if name.startswith("NSCALE_") and name.endswith(("TOKEN", "KEY")):
+            return f"{NO_CREDENTIALS} {name} is set, but not read."
+    return NO_CREDENTIALS
 
 
 def check_token(token: object) -> SecretStr:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-import httpx2
-
 from langchain_nscale._failures import (
     http_errors,
+    library,
     network_error,
     status_error,
     unusable_client,
@@ -198,7 +197,7 @@ class Transport:
     ) -> Any:
         return client.build_request(
             "GET" if content is None else "POST",
-            _url(self.base_url + path) if _is_httpx2(client) else self.base_url + path,
+            _url(library(client), self.base_url + path),
             content=content,
             params=self.query,
             headers=merge_headers(
@@ -215,14 +214,9 @@ class Transport:
 
 
 @lru_cache(maxsize=64)
-def _url(address: str) -> httpx2.URL:
+def _url(module: Any, address: str) -> Any:
     """Parse an address once, not with each request."""
-    return httpx2.URL(address)
-
-
-def _is_httpx2(client: object) -> bool:
-    """Return whether a client is of httpx2, not of httpx."""
-    return isinstance(client, (httpx2.Client, httpx2.AsyncClient))
+    return module.URL(address)
 
 
 def merge_headers(*sources: Mapping[str, str] | None) -> dict[str, str]:
