@@ -312,7 +312,7 @@ class NscaleSettings(BaseModel):
             raise
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Yield the model, then the settings that are not the defaults."""
+        """Yield the model, then every setting that differs from its default."""
         values = dict(super().__repr_args__())
         fields = type(self).model_fields
         for model in ("model", "model_name"):

@@ -81,6 +81,6 @@ def call_within(seconds: float | None, function: Callable[[], T]) -> T:
 
 
 def _close_result(future: Future[Any]) -> None:
-    """Close what a function returned when nobody waited for it any more."""
+    """Close the result of a function whose caller has stopped waiting."""
     if future.exception() is None:
         getattr(future.result(), "close", lambda: None)()

@@ -336,8 +336,8 @@ def embedding_of(text: str, dimensions: int) -> list[float]:
 
     Each word adds 1 or -1 to a dimension derived from a hash of the word, so texts that
     share words have similar vectors, which is enough for a plausible search. Short words
-    count only if there are no others, because they carry little meaning. Of a query with
-    an instruction, only the query counts.
+    count only if there are no others, because they carry little meaning. If a query has
+    an instruction, only the query itself counts.
     """
     raw = [0.0] * dimensions
     words = re.findall(r"\w+", text.rpartition("\nQuery:")[2].lower())
