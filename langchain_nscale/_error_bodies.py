@@ -14,17 +14,20 @@ import jiter
 
 _EXCERPT = 500  # characters of a body that a message shows
 
+# Patterns are compiled when they are used: most programs never need them, and compiling
+# takes a millisecond each.
+
 # An entry of a validation error, as Python or JSON: its location and its message.
-_PROBLEM = re.compile(
+_PROBLEM = (
     r"""['"]loc['"]:\s*[(\['"](.*?)[)\]'"],\s*"""
     r"""['"]msg['"]:\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")"""
 )
-_TRACEBACK = re.compile(r'\s*File "[^"]*", line \d+, in .*', re.DOTALL)
+_TRACEBACK = r'(?s)\s*File "[^"]*", line \d+, in .*'
 
 # Phrases with which vLLM, SGLang, TGI, llama.cpp, TensorRT, LM Studio, Ollama and common
 # proxies report an overlong prompt.
-_OVERFLOW = re.compile(
-    r"""maximum\ (context|model|input)\ length
+_OVERFLOW = r"""(?ix)
+    maximum\ (context|model|input)\ length
     | context_length_exceeded | exceed_context_size
     | max_model_len
     | exceeds?\ (the\ )?(model's\ |available\ )?(maximum\ )?(context|input\ length)
@@ -35,12 +38,10 @@ _OVERFLOW = re.compile(
     | (prompt|input|request)\ (is\ )?too\ (long|large|many\ tokens)
     | (prompt|input)\ exceeds | context\ (size|window|length)\ (is\ )?exceeded
     | (exceeds|exceeded|overflows?)\ (the\ )?(\w+\ )?context\ (window|size|length)
-    | greater\ than\ the\ context\ length | context\ the\ overflows""",
-    re.IGNORECASE | re.VERBOSE,
-)
+    | greater\ than\ the\ context\ length | context\ the\ overflows"""
 
 
-_MAX_TOKENS = re.compile(r"parameter=max_tokens\b|max_tokens=\d+ cannot be greater than")
+_MAX_TOKENS = r"parameter=max_tokens\b|max_tokens=\d+ cannot be greater than"
 
 
 def decode_body(content: bytes) -> object:
@@ -85,7 +86,7 @@ def error_message(error: Mapping[str, Any]) -> str | None:
         return None
     text = message if isinstance(message, str) else json.dumps(message, default=str)
     problems = []
-    for found in _PROBLEM.finditer(text):
+    for found in re.finditer(_PROBLEM, text):
         location = ".".join(part.strip(" '\"") for part in (found[1] or "").split(","))
         location = location.removeprefix("body").strip(".")
         problem = (found[3] or found[2] or "").removeprefix("Value error, ")
@@ -94,7 +95,7 @@ def error_message(error: Mapping[str, Any]) -> str | None:
         shown = list(dict.fromkeys(problems))
         more = f" (and {len(shown) - 3} more)" if len(shown) > 3 else ""  # noqa: PLR2004  # enough to act on
         return excerpt("; ".join(shown[:3]) + more)
-    return excerpt(_TRACEBACK.sub("", text))
+    return excerpt(re.sub(_TRACEBACK, "", text))
 
 
 def error_kind(error: Mapping[str, Any]) -> str | None:
@@ -131,11 +132,10 @@ def is_overflow(error: Mapping[str, Any], message: str) -> bool:
 
     A `max_tokens` that exceeds it is another error: a shorter prompt would not help.
     """
-    if error.get("param") == "max_tokens" or _MAX_TOKENS.search(message):
+    if error.get("param") == "max_tokens" or re.search(_MAX_TOKENS, message):
         return False
-    return _OVERFLOW.search(
-        message
-    ) is not None or "CONTEXT_LENGTH_EXCEEDED" in error_kinds(error)
+    found = re.search(_OVERFLOW, message)
+    return found is not None or "CONTEXT_LENGTH_EXCEEDED" in error_kinds(error)
 
 
 def error_status(error: Mapping[str, Any], message: str) -> int | None:

@@ -47,29 +47,28 @@ _PROXY_ADVICE = (
     "The proxy requires authentication: check HTTPS_PROXY, or pass your own "
     "`http_client` and `http_async_client`."
 )
-# Advice by what the message of a rejected request says; the first match counts.
+# Advice by a pattern for the message of a rejected request; the first match counts.
 _ADVICE_BY_MESSAGE = {
-    re.compile(r"tool-call-parser"): (
+    r"tool-call-parser": (
         "This model can't call tools on this service. Choose another model, or use "
         "method='json_schema' for structured output (in agents, ProviderStrategy)."
     ),
-    re.compile(r"Grammar error", re.IGNORECASE): (
+    r"(?i)Grammar error": (
         "The service can't enforce this schema: use method='prompt', or simplify it."
     ),
-    re.compile(
-        r"tool_choice.*(invalid value|must be set|does not match)"
-        r"|(invalid value|must be set|does not match).*tool_choice",
-        re.IGNORECASE,
-    ): "Fix `tool_choice`, or pass the tool that it names.",
-    re.compile(r"tool_choice"): (
+    r"(?i)tool_choice.*(invalid value|must be set|does not match)"
+    r"|(invalid value|must be set|does not match).*tool_choice": (
+        "Fix `tool_choice`, or pass the tool that it names."
+    ),
+    r"tool_choice": (
         "This model can't be forced to call a tool. Omit `tool_choice` or use 'auto'. "
         "For structured output use method='json_schema' (in agents, ProviderStrategy)."
     ),
-    re.compile(r"response_format.*must be provided"): "Fix `response_format`.",
-    re.compile(r"response_format"): (
+    r"response_format.*must be provided": "Fix `response_format`.",
+    r"response_format": (
         "To get structured output without `response_format`, use method='prompt'."
     ),
-    re.compile(r"parameter=max_tokens|max_tokens=\d+ cannot be"): "Lower `max_tokens`.",
+    r"parameter=max_tokens|max_tokens=\d+ cannot be": "Lower `max_tokens`.",
 }
 
 
@@ -210,7 +209,7 @@ def _advice_for(cls: type[NscaleError], status: int, message: str, url: str) -> 
         return "Split the text with a text splitter."
     if cls in (errors.NscaleInvalidRequestError, errors.NscaleUnprocessableError):
         for pattern, advice in _ADVICE_BY_MESSAGE.items():
-            if pattern.search(message):
+            if re.search(pattern, message):
                 return advice
     return cls.advice
 

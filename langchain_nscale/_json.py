@@ -17,7 +17,7 @@ from typing import Any
 import jiter
 from pydantic_core import to_json
 
-_FENCE = re.compile(r"^\s*```(?:json)?")
+_FENCE = r"^\s*```(?:json)?"
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -118,7 +118,7 @@ def close_json(text: str) -> str:
     """
     try:
         value = jiter.from_json(
-            _FENCE.sub("", text, count=1).encode(), partial_mode="trailing-strings"
+            re.sub(_FENCE, "", text, count=1).encode(), partial_mode="trailing-strings"
         )
     except ValueError:
         return ""

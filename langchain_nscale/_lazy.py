@@ -6,9 +6,9 @@ fast, and the OpenAI SDK (a third of a second of CPU) is imported only with `err
 
 from __future__ import annotations
 
-import ast
 import sys
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,8 @@ def install_lazy_imports(package: str) -> bool:
     module = sys.modules[package]
     try:
         source = Path(str(module.__file__)).read_text(encoding="utf-8")
-        homes = _type_checking_imports(ast.parse(source))
-    except (OSError, ValueError, SyntaxError):  # a .pyc, or a zip file
+        homes = _listed_imports(source)
+    except (OSError, ValueError):  # a .pyc, or a zip file
         return False
 
     def resolve(name: str) -> Any:
@@ -46,16 +46,22 @@ def install_lazy_imports(package: str) -> bool:
     return True
 
 
-def _type_checking_imports(tree: ast.Module) -> dict[str, str]:
-    """Map each name imported in an `if TYPE_CHECKING or …:` block to its module."""
-    return {
-        alias.name: str(statement.module)
-        for node in tree.body
-        if isinstance(node, ast.If) and isinstance(node.test, ast.BoolOp)
-        for statement in node.body
-        if isinstance(statement, ast.ImportFrom)
-        for alias in statement.names
-    }
+def _listed_imports(source: str) -> dict[str, str]:
+    """Map each name imported in an `if TYPE_CHECKING or …:` block to its module.
+
+    The block only contains lines like `from .x import Name as Name`, wrapped or not.
+    Parsing it as Python takes ten times as long.
+    """
+    _, _, block = source.partition("install_lazy_imports(__name__):")
+    words = block.translate(str.maketrans("(),", "   ")).split()
+    homes = {}
+    home = ""
+    for word, following in pairwise(words):
+        if word == "from":
+            home = following
+        elif word == "as":
+            homes[following] = home
+    return homes
 
 
 class LazyModule:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import cast
 
 from langchain_core.language_models import ModelProfile
@@ -13,14 +12,14 @@ from langchain_nscale.data._profiles import _PROFILES
 _THINKING_IN_TEXT = {"qwen/qwen3-4b-thinking-2507"}
 
 # Models whose chat template rejects a system message that is not the first message.
-_SYSTEM_FIRST = re.compile(r"qwen3|mistral|mixtral|devstral", re.IGNORECASE)
+_SYSTEM_FIRST = ("qwen3", "mistral", "mixtral", "devstral")
 
 # Models that expect an instruction with each query, in their authors' format. Their
 # vectors can be truncated, because the first dimensions carry the most information.
 _INSTRUCTED = "qwen3-embedding"
 WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
 
-_IMAGE_MODELS = re.compile(r"flux|stable-diffusion|sdxl", re.IGNORECASE)
+_IMAGE_MODELS = ("flux", "stable-diffusion", "sdxl")
 
 _NOTHING: dict[str, object] = {}
 _BY_ID = {model.lower(): profile for model, profile in _PROFILES.items()}
@@ -58,7 +57,7 @@ def thinks_in_text(model: str) -> bool:
 
 def system_first(model: str) -> bool:
     """Return whether a model's template only accepts a system message that is first."""
-    return _SYSTEM_FIRST.search(model) is not None
+    return any(family in model.lower() for family in _SYSTEM_FIRST)
 
 
 def default_query_instruction(model: str) -> str:
@@ -78,4 +77,4 @@ def is_embedding_model(model: str) -> bool:
 
 def is_image_model(model: str) -> bool:
     """Return whether an ID looks like that of a model that generates images."""
-    return _IMAGE_MODELS.search(model) is not None
+    return any(family in model.lower() for family in _IMAGE_MODELS)

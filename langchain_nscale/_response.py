@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
 
@@ -60,20 +59,20 @@ class Response(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class ReadResponse:
     """A response whose body has been read."""
 
-    status_code: int
-    headers: Mapping[str, str]
-    content: bytes
-    request: Any
+    def __init__(self, response: Response, content: bytes) -> None:
+        """Combine a response with the body that was read from it."""
+        self.status_code = response.status_code
+        self.headers = response.headers
+        self.content = content
+        self.request = response.request
 
     @classmethod
     def of(cls, response: Response, content: bytes) -> Response:
-        """Combine a response with the body that was read from it."""
-        read = cls(response.status_code, response.headers, content, response.request)
-        return cast("Response", read)  # nobody reads or closes it again
+        """Return a read response as a `Response`, which nobody reads or closes again."""
+        return cast("Response", cls(response, content))
 
     @property
     def is_success(self) -> bool:

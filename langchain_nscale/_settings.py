@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import httpx2
 from pydantic import (
@@ -47,15 +47,17 @@ from langchain_nscale._http.transport import (
     Transport,
     merge_headers,
 )
-from langchain_nscale._lazy import errors
-from langchain_nscale._model_list import (
-    add_suggestions,
-    afetch_models,
-    fetch_models,
-    for_hint,
-)
+from langchain_nscale._lazy import LazyModule, errors
 from langchain_nscale._response import Sent
-from langchain_nscale.models import NscaleModel
+
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from langchain_nscale import _model_list
+    from langchain_nscale.models import NscaleModel
+
+else:
+    _model_list = LazyModule("langchain_nscale._model_list")
 
 DEFAULT_BASE_URL = "https://inference.api.nscale.com/v1"
 
@@ -63,22 +65,24 @@ _BASE_URL_VARIABLES = ("NSCALE_BASE_URL", "NSCALE_API_BASE")
 _PASS_THROUGH = ("extra_body", "model_kwargs")
 
 
-class SettingsArguments(TypedDict, total=False):
-    """The constructor's arguments as type checkers see them, aliases included."""
+if TYPE_CHECKING:  # compiling so many annotations would slow down the import
 
-    service_token: Token | None
-    api_key: Token | None
-    base_url: str | None
-    allow_insecure_http: bool
-    timeout: Any
-    request_timeout: Any
-    max_retries: int | None
-    total_timeout: float | None
-    max_response_bytes: int | None
-    default_headers: Mapping[str, str] | None
-    default_query: Mapping[str, object] | None
-    http_client: Any
-    http_async_client: Any
+    class SettingsArguments(TypedDict, total=False):
+        """The constructor's arguments as type checkers see them, aliases included."""
+
+        service_token: Token | None
+        api_key: Token | None
+        base_url: str | None
+        allow_insecure_http: bool
+        timeout: Any
+        request_timeout: Any
+        max_retries: int | None
+        total_timeout: float | None
+        max_response_bytes: int | None
+        default_headers: Mapping[str, str] | None
+        default_query: Mapping[str, object] | None
+        http_client: Any
+        http_async_client: Any
 
 
 class _JsonFieldsOnly(GenerateJsonSchema):
@@ -141,7 +145,9 @@ class NscaleSettings(BaseModel):
     http_async_client: Any = Field(default=None, exclude=True)
     """Your own `httpx2.AsyncClient` or `httpx.AsyncClient`, instead of the shared one."""
 
-    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        populate_by_name=True, hide_input_in_errors=True, defer_build=True
+    )
 
     # Hidden from type checkers: they use the typed arguments of the subclasses instead.
     if not TYPE_CHECKING:
@@ -285,8 +291,9 @@ class NscaleSettings(BaseModel):
             if is_missing_path(error.body):
                 raise
             with suppress(errors.NscaleError):
-                models = fetch_models(for_hint(transport), refresh=False)
-                add_suggestions(error, body["model"], models)
+                hint = _model_list.for_hint(transport)
+                models = _model_list.fetch_models(hint, refresh=False)
+                _model_list.add_suggestions(error, body["model"], models)
             raise
 
     async def _asend(
@@ -306,9 +313,11 @@ class NscaleSettings(BaseModel):
             if is_missing_path(error.body):
                 raise
             with suppress(errors.NscaleError):
-                models = await afetch_models(for_hint(transport), refresh=False)
+                hint = _model_list.for_hint(transport)
+                models = await _model_list.afetch_models(hint, refresh=False)
                 # Comparing thousands of IDs takes too long for the event loop.
-                await asyncio.to_thread(add_suggestions, error, body["model"], models)
+                suggest = _model_list.add_suggestions
+                await asyncio.to_thread(suggest, error, body["model"], models)
             raise
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -341,11 +350,11 @@ class NscaleSettings(BaseModel):
         Raises:
             NscaleError: The service did not answer with a list of models.
         """
-        return fetch_models(self._transport(), refresh=refresh)
+        return _model_list.fetch_models(self._transport(), refresh=refresh)
 
     async def alist_models(self, *, refresh: bool = False) -> list[NscaleModel]:
         """Async version of `list_models`; `service_token` can be an async callable."""
-        return await afetch_models(self._transport(), refresh=refresh)
+        return await _model_list.afetch_models(self._transport(), refresh=refresh)
 
 
 def reject_unknown(cls: type[BaseModel], names: Iterable[str], known: set[str]) -> None:

@@ -38,7 +38,7 @@ from typing_extensions import Self, Unpack
 
 from langchain_nscale._http.generators import Inner
 from langchain_nscale._http.streams import aread_stream, read_stream
-from langchain_nscale._lazy import errors
+from langchain_nscale._lazy import LazyModule, errors
 from langchain_nscale._model_facts import (
     find_profile,
     is_known_profile,
@@ -60,11 +60,6 @@ from langchain_nscale._requests.body import (
     request_body,
 )
 from langchain_nscale._requests.messages import ReasoningHistory
-from langchain_nscale._requests.tokens import (
-    CHARACTERS_PER_TOKEN,
-    count_messages,
-    encoder,
-)
 from langchain_nscale._requests.tools import (
     api_name,
     check_tool_choice,
@@ -80,7 +75,6 @@ from langchain_nscale._requests.tools import (
 from langchain_nscale._response import Sent
 from langchain_nscale._settings import (
     NscaleSettings,
-    SettingsArguments,
     check_names,
 )
 from langchain_nscale._version import __version__
@@ -94,13 +88,18 @@ if TYPE_CHECKING:
     from langchain_protocol.protocol import MessagesData
 
     from langchain_nscale._http.retries import Retries
+    from langchain_nscale._requests import tokens
+    from langchain_nscale._settings import SettingsArguments
     from langchain_nscale._structured import Method, ParsedStream
     from langchain_nscale.errors import NscaleError
 
+    Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
+
+else:
+    tokens = LazyModule("langchain_nscale._requests.tokens")
+
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-if TYPE_CHECKING:
-    Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
 _PATH = "/chat/completions"
 
@@ -131,46 +130,48 @@ _ALTERNATIVES = {
 }
 
 
-class ChatArguments(SettingsArguments, total=False):
-    """The constructor's arguments as type checkers see them, aliases included."""
+if TYPE_CHECKING:  # compiling so many annotations would slow down the import
 
-    model: str
-    model_name: str
-    temperature: float | None
-    max_tokens: int | None
-    max_completion_tokens: int | None
-    top_p: float | None
-    stop: str | list[str] | None
-    stop_sequences: str | list[str] | None
-    seed: int | None
-    n: int | None
-    presence_penalty: float | None
-    frequency_penalty: float | None
-    logit_bias: dict[int, int] | None
-    logprobs: bool | None
-    top_logprobs: int | None
-    reasoning_effort: str | None
-    streaming: bool | None
-    stream_usage: bool | None
-    stream_chunk_timeout: float | None
-    reasoning_history: ReasoningHistory
-    merge_system_messages: bool | None
-    think_tags: ThinkTags | None
-    tokenizer: Any
-    include_response_headers: bool
-    model_kwargs: dict[str, Any] | None
-    extra_body: Mapping[str, Any] | None
-    name: str | None
-    cache: BaseCache | bool | None
-    verbose: bool
-    callbacks: Callbacks
-    tags: list[str] | None
-    metadata: dict[str, Any] | None
-    custom_get_token_ids: Callable[[str], list[int]] | None
-    rate_limiter: BaseRateLimiter | None
-    disable_streaming: bool | Literal["tool_calling"]
-    output_version: str | None
-    profile: ModelProfile | None
+    class ChatArguments(SettingsArguments, total=False):
+        """The constructor's arguments as type checkers see them, aliases included."""
+
+        model: str
+        model_name: str
+        temperature: float | None
+        max_tokens: int | None
+        max_completion_tokens: int | None
+        top_p: float | None
+        stop: str | list[str] | None
+        stop_sequences: str | list[str] | None
+        seed: int | None
+        n: int | None
+        presence_penalty: float | None
+        frequency_penalty: float | None
+        logit_bias: dict[int, int] | None
+        logprobs: bool | None
+        top_logprobs: int | None
+        reasoning_effort: str | None
+        streaming: bool | None
+        stream_usage: bool | None
+        stream_chunk_timeout: float | None
+        reasoning_history: ReasoningHistory
+        merge_system_messages: bool | None
+        think_tags: ThinkTags | None
+        tokenizer: Any
+        include_response_headers: bool
+        model_kwargs: dict[str, Any] | None
+        extra_body: Mapping[str, Any] | None
+        name: str | None
+        cache: BaseCache | bool | None
+        verbose: bool
+        callbacks: Callbacks
+        tags: list[str] | None
+        metadata: dict[str, Any] | None
+        custom_get_token_ids: Callable[[str], list[int]] | None
+        rate_limiter: BaseRateLimiter | None
+        disable_streaming: bool | Literal["tool_calling"]
+        output_version: str | None
+        profile: ModelProfile | None
 
 
 class ChatNscale(NscaleSettings, BaseChatModel):
@@ -265,7 +266,9 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     """Extra request fields, such as vLLM's `top_k`; they take precedence over
     everything else."""
 
-    model_config = ConfigDict(populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        populate_by_name=True, hide_input_in_errors=True, defer_build=False
+    )
 
     if TYPE_CHECKING:
 
@@ -304,7 +307,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         if self.n is not None and self.n > 1 and self.streaming:
             raise ValueError(ONE_STREAM)
         if self.tokenizer is not None:
-            encoder(self.tokenizer)
+            tokens.encoder(self.tokenizer)
         self._add_version("langchain-nscale", __version__)
         return self
 
@@ -878,7 +881,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     def _token_ids(self) -> Callable[[str], list[int]] | None:
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids
-        return None if self.tokenizer is None else encoder(self.tokenizer)
+        return None if self.tokenizer is None else tokens.encoder(self.tokenizer)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return token IDs from `custom_get_token_ids` or `tokenizer`.
@@ -898,7 +901,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Count the tokens of a text: exact with a tokenizer, else 4 characters each."""
         if token_ids := self._token_ids():
             return len(token_ids(text))
-        return -(-len(text) // CHARACTERS_PER_TOKEN)
+        return -(-len(text) // tokens.CHARACTERS_PER_TOKEN)
 
     def get_num_tokens_from_messages(
         self, messages: Sequence[BaseMessage], tools: Tools | None = None, **_: Any
@@ -912,7 +915,9 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         if token_ids is None:
             return count_tokens_approximately(messages, tools=cast("list[Any]", tools))
         formatted = format_tools(tools or ())
-        return count_messages(messages, formatted, lambda text: len(token_ids(text)))
+        return tokens.count_messages(
+            messages, formatted, lambda text: len(token_ids(text))
+        )
 
 
 def _is_parsed(schema: object) -> bool:

@@ -25,13 +25,13 @@ from langchain_nscale._requests.texts import (
 from langchain_nscale._response import Sent
 from langchain_nscale._settings import (
     NscaleSettings,
-    SettingsArguments,
     check_names,
 )
 from langchain_nscale._usage.ledger import Call
 from langchain_nscale.usage import NscaleUsageCallbackHandler, open_ledgers
 
 if TYPE_CHECKING:
+    from langchain_nscale._settings import SettingsArguments
     from langchain_nscale.errors import NscaleError, NscaleInvalidRequestError
 
 _PATH = "/embeddings"
@@ -39,20 +39,22 @@ _OWN_FIELDS = {"model", "input", "encoding_format", "dimensions"}
 EncodingFormat = Literal["base64", "float"]
 
 
-class EmbeddingArguments(SettingsArguments, total=False):
-    """The constructor's arguments as type checkers see them, aliases included."""
+if TYPE_CHECKING:  # compiling so many annotations would slow down the import
 
-    model: str
-    dimensions: int | None
-    query_instruction: str | None
-    chunk_size: int
-    max_chunk_bytes: int
-    max_concurrency: int
-    encoding_format: EncodingFormat | None
-    empty_text: str | None
-    show_progress_bar: bool
-    extra_body: Mapping[str, Any] | None
-    callbacks: list[NscaleUsageCallbackHandler]
+    class EmbeddingArguments(SettingsArguments, total=False):
+        """The constructor's arguments as type checkers see them, aliases included."""
+
+        model: str
+        dimensions: int | None
+        query_instruction: str | None
+        chunk_size: int
+        max_chunk_bytes: int
+        max_concurrency: int
+        encoding_format: EncodingFormat | None
+        empty_text: str | None
+        show_progress_bar: bool
+        extra_body: Mapping[str, Any] | None
+        callbacks: list[NscaleUsageCallbackHandler]
 
 
 class NscaleEmbeddings(NscaleSettings, Embeddings):
@@ -112,7 +114,10 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
     """Handlers that count usage and spend; the context manager
     `get_nscale_usage_callback` works without this."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)  # the handlers
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True,  # the handlers
+        defer_build=False,
+    )
 
     _base64_rejected: bool = PrivateAttr(default=False)
 

@@ -16,7 +16,6 @@ from contextlib import suppress
 import httpx2
 
 from langchain_nscale._http.addresses import is_local
-from langchain_nscale._http.pools import make_async_client, make_client
 
 
 class _Clients:
@@ -62,6 +61,10 @@ def shared_client(base_url: str = "") -> httpx2.Client:
         with clients.lock:
             client = clients.sync
             if client is None or client.is_closed:
+                from langchain_nscale._http.pools import (  # noqa: PLC0415  # used once
+                    make_client,
+                )
+
                 client = clients.sync = make_client(base_url)
     return client
 
@@ -75,6 +78,10 @@ async def shared_async_client(base_url: str = "") -> httpx2.AsyncClient:
         for other in list(clients.by_loop):
             if other.is_closed():  # a loop that was stopped without being shut down
                 clients.by_loop.pop(other, None)
+        from langchain_nscale._http.pools import (  # noqa: PLC0415  # used once
+            make_async_client,
+        )
+
         client = make_async_client(base_url)
         closer = _close_with_loop(client, clients)
         clients.by_loop[loop] = entry = (client, closer)

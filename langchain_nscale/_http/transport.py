@@ -42,7 +42,7 @@ DEFAULT_MAX_RESPONSE_BYTES = 256 * 2**20
 _UNAUTHORIZED = 401
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)  # not frozen: created for each call
 class Transport:
     """Sends request bodies to one address with one token.
 

@@ -168,7 +168,7 @@ def merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
     return cast("AIMessage", message_chunk_to_message(merged))
 
 
-class _LastOfBrokenCalls(AIMessageChunk):
+class _LastOfBrokenCalls(AIMessageChunk, defer_build=True):
     """The last chunk of a stream with calls that must not be executed.
 
     To everyone who looks, serializes or copies it, it is an `AIMessageChunk`. Being an

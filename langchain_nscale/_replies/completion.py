@@ -52,7 +52,7 @@ class MalformedError(ValueError):
     """A JSON object that is not a chat completion; the message says why."""
 
 
-@dataclass(slots=True)  # not frozen: created for each call
+@dataclass(eq=False, repr=False)  # not frozen: created for each call
 class ReplyOptions:
     """How to read a reply.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 from uuid import uuid4
@@ -125,17 +124,17 @@ def original_arguments(args: str) -> str:
 # --- fragments --------------------------------------------------------------------------
 
 
-@dataclass
 class _Call:
     """A call whose fragments are being received."""
 
-    key: object  # the server's index
-    wire_id: str | None
-    name: str | None
-    args: list[str] = field(default_factory=list)
-    is_blank: bool = True  # whether the arguments are empty so far
-    held: list[str] | None = None  # arguments kept until they are complete
-    scanner: _Scanner | None = None
+    def __init__(self, key: object, wire_id: str | None, name: str | None) -> None:
+        self.key = key  # the server's index
+        self.wire_id = wire_id
+        self.name = name
+        self.args: list[str] = []
+        self.is_blank = True  # whether the arguments are empty so far
+        self.held: list[str] | None = None  # arguments kept until they are complete
+        self.scanner: _Scanner | None = None
 
     def is_complete(self) -> bool:
         """Return whether the arguments are a complete JSON object, in linear time."""

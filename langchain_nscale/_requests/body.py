@@ -129,7 +129,7 @@ _API_FIELDS = frozenset(
 _KNOWN = _API_FIELDS | _NEVER_FIELDS
 
 
-@dataclass(slots=True)  # not frozen: created for each call
+@dataclass(eq=False, repr=False)  # not frozen: created for each call
 class BodySettings:
     """The settings of a model that shape its requests.
 

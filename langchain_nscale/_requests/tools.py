@@ -19,13 +19,13 @@ from pydantic import BaseModel, TypeAdapter
 from typing_extensions import is_typeddict
 
 _MAX_NAME = 64  # characters
-_REFERENCE = re.compile(r'"\$ref": "#/(?:\$defs|definitions)/([^"]+)"')
-_INVALID_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_REFERENCE = r'"\$ref": "#/(?:\$defs|definitions)/([^"]+)"'
+_INVALID_IN_NAME = r"[^a-zA-Z0-9_-]"
 # Keywords that vLLM's grammars reject. They only narrow a schema, so the answer is
 # validated without them.
 _UNSUPPORTED = {"uniqueItems", "propertyNames", "contains", "minContains", "maxContains"}
 _UNSUPPORTED_FORMATS = {"binary", "json-string"}
-_LOOK_AROUND = re.compile(r"\(\?<?[=!]")
+_LOOK_AROUND = r"\(\?<?[=!]"
 
 
 # --- tools ------------------------------------------------------------------------------
@@ -142,10 +142,10 @@ def api_name(name: str) -> str:
     MCP servers publish names with dots, slashes and spaces, or of 80 characters. Such a
     name is changed to valid characters and ends in a hash of the original.
     """
-    if not _INVALID_IN_NAME.search(name) and len(name) <= _MAX_NAME:
+    if not re.search(_INVALID_IN_NAME, name) and len(name) <= _MAX_NAME:
         return name
     digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
-    return f"{_INVALID_IN_NAME.sub('_', name)[: _MAX_NAME - 9]}_{digest}"
+    return f"{re.sub(_INVALID_IN_NAME, '_', name)[: _MAX_NAME - 9]}_{digest}"
 
 
 def with_api_names(tools: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -213,7 +213,7 @@ def response_format(
     converted = json_schema(schema, strict=strict)
     name = converted.get("title") or "response"
     inner: dict[str, Any] = {
-        "name": _INVALID_IN_NAME.sub("_", str(name))[:_MAX_NAME] or "response",
+        "name": re.sub(_INVALID_IN_NAME, "_", str(name))[:_MAX_NAME] or "response",
         "schema": without_unsupported(converted),
     }
     if description := converted.get("description"):
@@ -286,7 +286,7 @@ def _is_unsupported(key: str, value: object) -> bool:
     return (
         key in _UNSUPPORTED
         or (key == "format" and value in _UNSUPPORTED_FORMATS)
-        or (key == "pattern" and bool(_LOOK_AROUND.search(str(value))))
+        or (key == "pattern" and bool(re.search(_LOOK_AROUND, str(value))))
     )
 
 
@@ -294,7 +294,7 @@ def _is_recursive(schema: Mapping[str, Any]) -> bool:
     """Return whether a definition refers to itself, directly or indirectly."""
     definitions = {**schema.get("$defs", {}), **schema.get("definitions", {})}
     references = {
-        name: _REFERENCE.findall(json.dumps(definition))
+        name: re.findall(_REFERENCE, json.dumps(definition))
         for name, definition in definitions.items()
     }
     try:

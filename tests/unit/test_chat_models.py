@@ -134,7 +134,7 @@ def test_nothing_of_openais_environment_changes_anything(
         monkeypatch.setenv(name, "lsv2_evil")
     monkeypatch.setenv("LANGCHAIN_OPENAI_STREAM_CHUNK_TIMEOUT_S", "1")
     assert make() == before
-    assert make()._transport() == before._transport()
+    assert vars(make()._transport()) == vars(before._transport())
 
 
 def test_it_is_a_chat_model_that_names_itself() -> None:
