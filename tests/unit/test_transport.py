@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from langchain_nscale._failures import library
@@ -67,6 +69,40 @@ class Service:
 
     async def _sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
+
+
+NAMES = st.text("abcXYZ-", min_size=1, max_size=4).map("X-{}".format)
+VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=5)
+
+
+@given(
+    st.dictionaries(NAMES | st.sampled_from(["Accept", "user-agent"]), VALUES),
+    st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.text())),
+    st.sampled_from(["https://x/v1", "http://10.0.0.1:80/a b/v1", "https://ü.example"]),
+    st.none() | st.dictionaries(st.text(), st.text()),
+)
+def test_the_shared_client_sends_what_a_client_of_ones_own_sends(
+    headers: dict[str, str],
+    query: dict[str, Any],
+    base_url: str,
+    body: dict[str, str] | None,
+) -> None:
+    """Requests of the shared client are built without it, because that is faster."""
+    service = Service(ok, ok)
+    with (
+        httpx2.Client(transport=httpx2.MockTransport(service)) as client,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(_clients._clients, "sync", client)
+        for own in (client, None):
+            settings = {"headers": headers, "query": query, "base_url": base_url}
+            service.transport(client=own, **settings).send("/models", body)
+    expected, shared = service.requests
+    assert dict(shared.headers) == dict(expected.headers)
+    assert shared.url == expected.url
+    assert shared.method == expected.method
+    assert shared.content == expected.content
+    assert dict(shared.extensions) == dict(expected.extensions)
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -22,6 +22,8 @@ from langchain_core.tracers import context
 from langchain_openai import StreamChunkTimeoutError
 from pydantic import BaseModel
 
+from langchain_nscale import ChatNscale
+
 
 def test_core_asks_for_native_events_by_name() -> None:
     # Otherwise v3 streaming falls back to the bridge: three times slower.
@@ -37,6 +39,16 @@ def test_core_tells_token_listeners_from_event_listeners() -> None:
     assert callable(AsyncCallbackHandler.on_llm_new_token)
     assert callable(AsyncCallbackHandler.on_stream_event)
     assert "handlers" in inspect.signature(BaseRunManager.__init__).parameters
+
+
+def test_core_looks_for_the_run_manager_in_the_signature() -> None:
+    # `__signature__` spares it the work; without it, a call takes 20 µs more.
+    source = inspect.getsource(chat_models)
+    assert "_signature_parameters(self._generate)" in source
+    for method in (ChatNscale._generate, ChatNscale._agenerate):
+        ready = inspect.signature(method)
+        assert ready is vars(method)["__signature__"]
+        assert "run_manager" in ready.parameters
 
 
 def test_core_resolves_profiles_and_versions_by_these_names() -> None:
