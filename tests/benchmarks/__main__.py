@@ -35,7 +35,7 @@ BOUNDS = {
     "astream, tools": 0.25,
     "events v3": 0.5,
     "events v3, sync": 0.5,
-    "invoke": 0.55,
+    "invoke": 0.5,
     "ainvoke, 200 at once": 0.5,
     "first construction": 1.0,
     "hundredth construction": 1.0,

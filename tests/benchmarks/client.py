@@ -70,7 +70,7 @@ def core(_: str, model: str) -> Any:
     from langchain_core.messages import AIMessage, AIMessageChunk
     from langchain_core.outputs import ChatGenerationChunk
 
-    kind, count, *_rest = [*model.split("-"), "9"]
+    kind, count, *rest = [*model.split("-"), "9"]
     if kind == "tools":
         call = {"name": None, "args": "token ", "id": None, "index": 0}
         message = AIMessageChunk(content="", tool_call_chunks=[call])
@@ -90,7 +90,8 @@ def core(_: str, model: str) -> Any:
         call = {"name": "look", "args": {"place": "x"}, "id": uuid4().hex}
         return AIMessage("", tool_calls=[call])
 
-    return _core_model(prebuilt, answer)
+    model = _core_model(prebuilt, answer)
+    return _holding(model, prebuilt, int(rest[1])) if rest[:1] == ["hold"] else model
 
 
 def _core_model(prebuilt: list[Any], answer: Callable[[], Any]) -> Any:
@@ -122,6 +123,23 @@ def _core_model(prebuilt: list[Any], answer: Callable[[], Any]) -> Any:
             return self
 
     return Core()
+
+
+def _holding(model: Any, chunks: list[Any], count: int) -> Any:
+    """Return a model whose streams end when so many of them have begun."""
+    are_open = asyncio.Event()
+    streams: list[None] = []
+
+    class Holding(type(model)):  # type: ignore[misc]  # a class made for its instance
+        async def _astream(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
+            for chunk in chunks:
+                yield chunk.model_copy(deep=True)
+            streams.append(None)
+            if len(streams) == count:
+                are_open.set()
+            await are_open.wait()
+
+    return Holding()
 
 
 class Floor:
@@ -497,7 +515,6 @@ class Bench:
             model = self.make(f"text-50-hold-{HELD}")
             await asyncio.gather(*[adrain(model.astream(self.hi)) for _ in range(HELD)])
 
-        if self.name != "core":
-            self.loop.run_until_complete(work())
+        self.loop.run_until_complete(work())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         yield "peak memory, 1,000 streams (MiB)", peak
