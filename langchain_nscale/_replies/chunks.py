@@ -7,8 +7,7 @@ and all others are copies of it with different values.
 
 from __future__ import annotations
 
-import copyreg
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.messages import (
@@ -18,7 +17,6 @@ from langchain_core.messages import (
     ToolCallChunk,
     message_chunk_to_message,
 )
-from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.messages.tool import tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from pydantic import BaseModel
@@ -32,9 +30,7 @@ from langchain_nscale._replies.messages import (
 )
 from langchain_nscale._replies.tool_calls import (
     breaker,
-    original_arguments,
     parse_arguments,
-    parse_tool_calls,
 )
 from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale._replies.writer import BlockNumbers
@@ -117,7 +113,7 @@ class ChunkWriter:
         if v1:
             metadata["output_version"] = "v1"
         breakers = self._breakers(reply)
-        cls = _LastOfBrokenCalls if breakers else AIMessageChunk
+        cls = _last_of_broken_calls() if breakers else AIMessageChunk
         message = cls(
             content=[] if v1 else "",
             response_metadata=metadata,
@@ -168,52 +164,12 @@ def merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
     return cast("AIMessage", message_chunk_to_message(merged))
 
 
-class _LastOfBrokenCalls(AIMessageChunk, defer_build=True):
-    """The last chunk of a stream with calls that must not be executed.
+def _last_of_broken_calls() -> type[AIMessageChunk]:
+    from langchain_nscale._replies.broken_calls import (  # noqa: PLC0415  # rarely needed
+        LastOfBrokenCalls,
+    )
 
-    To everyone who looks, serializes or copies it, it is an `AIMessageChunk`. Being an
-    instance of a subclass only serves `chunk + last`: Python asks the subclass first,
-    which gives broken calls the arguments and errors of a reply that is not streamed.
-    Other ways to add up chunks see the breakers in `tool_call_chunks`.
-    """
-
-    @property  # type: ignore[misc]  # as mocks do it
-    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return AIMessageChunk
-
-    @classmethod
-    def lc_id(cls) -> list[str]:
-        return AIMessageChunk.lc_id()
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        # copyreg's own function, so that reading it back needs no module of ours.
-        new = getattr(copyreg, "__newobj__")  # noqa: B009  # missing in the stubs
-        return new, (AIMessageChunk,), self.__getstate__()
-
-    def __radd__(self, left: Any) -> Any:
-        """Merge, with broken calls as they are in a reply that is not streamed."""
-        if not isinstance(left, AIMessageChunk):
-            return NotImplemented
-        merged = add_ai_message_chunks(left, self)
-        for call in merged.tool_call_chunks:
-            call["args"] = original_arguments(call["args"] or "")
-        broken = {call["index"] for call in self.tool_call_chunks}
-        calls = merged.tool_call_chunks
-        positions = [n for n, call in enumerate(calls) if call["index"] in broken]
-        valid, invalid = parse_tool_calls(calls, positions)
-        merged.tool_calls, merged.invalid_tool_calls = valid, invalid
-        if isinstance(merged.content, list):  # output_version="v1"
-            by_id: dict[str | None, Any] = {call["id"]: call for call in invalid}
-            by_id |= {call["id"]: call for call in valid}
-            merged.content = [_with_call(block, by_id) for block in merged.content]
-        return merged
-
-
-def _with_call(block: Any, calls: Mapping[str | None, Any]) -> Any:
-    """Return a content block with fragments of a tool call replaced by the call."""
-    if isinstance(block, dict) and block.get("type") in ("tool_call", "tool_call_chunk"):
-        return dict(calls.get(block["id"], block))
-    return block
+    return LastOfBrokenCalls
 
 
 def _prototype(model: _M) -> _M:
@@ -223,15 +179,15 @@ def _prototype(model: _M) -> _M:
 
 _MESSAGE = _prototype(AIMessageChunk(content="", id=None))
 _GENERATION = _prototype(ChatGenerationChunk(message=_MESSAGE))
-# pydantic keeps an instance in exactly these documented attributes.
-_set_fields = vars(BaseModel)["__dict__"].__set__
-_set_names = vars(BaseModel)["__pydantic_fields_set__"].__set__
-_set_extra = vars(BaseModel)["__pydantic_extra__"].__set__
-_set_private = vars(BaseModel)["__pydantic_private__"].__set__
 
 
-def _like(prototype: _M, fields: dict[str, Any], extra: dict[str, Any] | None) -> _M:
-    """Do what `prototype.model_copy(update=fields)` does, at a fifth of the cost."""
+def _copy(prototype: _M, fields: dict[str, Any], extra: dict[str, Any] | None) -> _M:  # noqa: ARG001  # interface
+    """Copy a prototype with other fields, in pydantic's own way."""
+    return prototype.model_copy(update=fields)
+
+
+def _fast_copy(prototype: _M, fields: dict[str, Any], extra: dict[str, Any] | None) -> _M:
+    """Do what `_copy` does, at a fifth of the cost."""
     copy: _M = object.__new__(prototype.__class__)
     _set_fields(copy, fields)
     # Sharing the set is safe because it names every field, so it can't grow. Fewer
@@ -240,6 +196,23 @@ def _like(prototype: _M, fields: dict[str, Any], extra: dict[str, Any] | None) -
     _set_extra(copy, extra)
     _set_private(copy, None)
     return copy
+
+
+# pydantic keeps an instance in exactly these documented attributes. If it ever keeps it
+# elsewhere, chunks are copied in its own way.
+_SLOTS = (
+    "__dict__",
+    "__pydantic_fields_set__",
+    "__pydantic_extra__",
+    "__pydantic_private__",
+)
+if set(BaseModel.__slots__) == set(_SLOTS):
+    _set_fields, _set_names, _set_extra, _set_private = (
+        vars(BaseModel)[slot].__set__ for slot in _SLOTS
+    )
+    _like = _fast_copy
+else:
+    _like = _copy
 
 
 def make_chunk(

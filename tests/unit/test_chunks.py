@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import json
 import operator
@@ -15,7 +16,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
+from pydantic import BaseModel
 
+from langchain_nscale._replies import chunks
 from langchain_nscale._replies.chunks import make_chunk
 from langchain_nscale._replies.tool_calls import (
     breaker,
@@ -48,6 +51,31 @@ def test_fast_chunks_share_nothing_that_can_change() -> None:
     one.message.name = "x"
     assert two == make_chunk(text="2")
     assert two.message.name is None
+
+
+def test_without_pydantics_known_layout_chunks_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slots = (*BaseModel.__slots__, "__pydantic_other__")
+    monkeypatch.setattr(BaseModel, "__slots__", slots)
+    spec = importlib.util.find_spec(chunks.__name__)
+    assert spec is not None
+    assert spec.loader is not None
+    other: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)
+    assert other._like is not other._fast_copy
+    call = tool_call_chunk(name="f", args="{", id="c", index=0)
+    for arguments in (
+        {"text": "hi"},
+        {"additional_kwargs": {"reasoning_content": "r"}},
+        {"call_chunk": call, "response_metadata": {"a": 1}},
+        {"text": "hi", "content": [{"type": "text", "text": "hi"}]},
+    ):
+        fast, plain = chunks.make_chunk(**arguments), other.make_chunk(**arguments)
+        assert fast == plain
+        assert fast.message.model_fields_set == plain.message.model_fields_set
+        assert vars(fast.message) == vars(plain.message)
+        assert fast.message.__pydantic_extra__ == plain.message.__pydantic_extra__
 
 
 @pytest.mark.parametrize(

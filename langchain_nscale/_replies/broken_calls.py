@@ -1,0 +1,60 @@
+"""Keeps streamed tool calls that are broken from being executed once they are merged."""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.ai import add_ai_message_chunks
+
+from langchain_nscale._replies.tool_calls import original_arguments, parse_tool_calls
+
+
+class LastOfBrokenCalls(AIMessageChunk):
+    """The last chunk of a stream with calls that must not be executed.
+
+    To everyone who looks, serializes or copies it, it is an `AIMessageChunk`. Being an
+    instance of a subclass only serves `chunk + last`: Python asks the subclass first,
+    which gives broken calls the arguments and errors of a reply that is not streamed.
+    Other ways to add up chunks see the breakers in `tool_call_chunks`.
+    """
+
+    @property  # type: ignore[misc]  # as mocks do it
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return AIMessageChunk
+
+    @classmethod
+    def lc_id(cls) -> list[str]:
+        return AIMessageChunk.lc_id()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # copyreg's own function, so that reading it back needs no module of ours.
+        new = getattr(copyreg, "__newobj__")  # noqa: B009  # missing in the stubs
+        return new, (AIMessageChunk,), self.__getstate__()
+
+    def __radd__(self, left: Any) -> Any:
+        """Merge, with broken calls as they are in a reply that is not streamed."""
+        if not isinstance(left, AIMessageChunk):
+            return NotImplemented
+        merged = add_ai_message_chunks(left, self)
+        for call in merged.tool_call_chunks:
+            call["args"] = original_arguments(call["args"] or "")
+        broken = {call["index"] for call in self.tool_call_chunks}
+        calls = merged.tool_call_chunks
+        positions = [n for n, call in enumerate(calls) if call["index"] in broken]
+        valid, invalid = parse_tool_calls(calls, positions)
+        merged.tool_calls, merged.invalid_tool_calls = valid, invalid
+        if isinstance(merged.content, list):  # output_version="v1"
+            by_id: dict[str | None, Any] = {call["id"]: call for call in invalid}
+            by_id |= {call["id"]: call for call in valid}
+            merged.content = [_with_call(block, by_id) for block in merged.content]
+        return merged
+
+
+def _with_call(block: Any, calls: Mapping[str | None, Any]) -> Any:
+    """Return a content block with fragments of a tool call replaced by the call."""
+    if isinstance(block, dict) and block.get("type") in ("tool_call", "tool_call_chunk"):
+        return dict(calls.get(block["id"], block))
+    return block
