@@ -261,11 +261,12 @@ class NscaleSettings(BaseModel):
         call = call or {}
         headers = merge_headers(self.default_headers, call.get("extra_headers"))
         query = {**(self.default_query or {}), **(call.get("extra_query") or {})}
+        limit = call.get("max_retries")
         return Transport(
             base_url=self.base_url,
             token=self.service_token,
             timeout=_timeouts(call.get("timeout", self.request_timeout)),
-            max_retries=self._max_retries(call),
+            max_retries=self.max_retries if limit is None else int(limit),
             total_timeout=self.total_timeout,
             max_response_bytes=self.max_response_bytes,
             headers=headers or None,
@@ -274,17 +275,16 @@ class NscaleSettings(BaseModel):
             async_client=self.http_async_client,
         )
 
+    @staticmethod
     def _send(
-        self,
+        transport: Transport,
         path: str,
         body: Mapping[str, Any],
         *,
         stream: bool = False,
         retries: Retries | None = None,
-        call: Mapping[str, Any] | None = None,
     ) -> Sent:
         """POST a body; if the model is unknown, the error suggests similar ones."""
-        transport = self._transport(call)
         try:
             return transport.send(path, body, stream=stream, retries=retries)
         except errors.NscaleModelNotFoundError as error:
@@ -296,17 +296,16 @@ class NscaleSettings(BaseModel):
                 _model_list.add_suggestions(error, body["model"], models)
             raise
 
+    @staticmethod
     async def _asend(
-        self,
+        transport: Transport,
         path: str,
         body: Mapping[str, Any],
         *,
         stream: bool = False,
         retries: Retries | None = None,
-        call: Mapping[str, Any] | None = None,
     ) -> Sent:
         """Async version of `_send`."""
-        transport = self._transport(call)
         try:
             return await transport.asend(path, body, stream=stream, retries=retries)
         except errors.NscaleModelNotFoundError as error:
@@ -331,14 +330,6 @@ class NscaleSettings(BaseModel):
             field = fields.get(name or "")
             if field is None or value != field.get_default(call_default_factory=True):
                 yield name, value
-
-    def _retries(self, call: Mapping[str, Any]) -> Retries:
-        """Return the attempts of a call."""
-        return Retries(self._max_retries(call), self.total_timeout)
-
-    def _max_retries(self, call: Mapping[str, Any]) -> int:
-        limit = call.get("max_retries")
-        return self.max_retries if limit is None else int(limit)
 
     def list_models(self, *, refresh: bool = False) -> list[NscaleModel]:
         """Return the models that the service lists, with prices.

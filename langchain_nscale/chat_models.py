@@ -476,9 +476,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        retries = self._retries(kwargs)
+        transport = self._transport(kwargs)
+        retries = transport.retries()
         while True:
-            sent = self._send(_PATH, body, retries=retries, call=kwargs)
+            sent = self._send(transport, _PATH, body, retries=retries)
             try:
                 return self._result(sent, body, kwargs)
             except errors.NscaleError as error:
@@ -492,9 +493,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        retries = self._retries(kwargs)
+        transport = self._transport(kwargs)
+        retries = transport.retries()
         while True:
-            sent = await self._asend(_PATH, body, retries=retries, call=kwargs)
+            sent = await self._asend(transport, _PATH, body, retries=retries)
             try:
                 return self._result(sent, body, kwargs)
             except errors.NscaleError as error:
@@ -621,9 +623,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         A stream that fails before its first item is requested again.
         """
         body = self._body(messages, stop, kwargs, stream=True)
-        retries = self._retries(kwargs)
+        transport = self._transport(kwargs)
+        retries = transport.retries()
         while True:
-            sent = self._send(_PATH, body, stream=True, retries=retries, call=kwargs)
+            sent = self._send(transport, _PATH, body, stream=True, retries=retries)
             reader = self._reader(sent, body, kwargs, new_writer())
             has_begun = False
             try:
@@ -650,11 +653,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> AsyncGenerator[T, None]:
         """Async version of `_receive`."""
         body = self._body(messages, stop, kwargs, stream=True)
-        retries = self._retries(kwargs)
+        transport = self._transport(kwargs)
+        retries = transport.retries()
         while True:
-            sent = await self._asend(
-                _PATH, body, stream=True, retries=retries, call=kwargs
-            )
+            sent = await self._asend(transport, _PATH, body, stream=True, retries=retries)
             reader = self._reader(sent, body, kwargs, new_writer())
             has_begun = False
             try:

@@ -221,10 +221,10 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
         with self._counted() as call:
             encoding = self._encoding()
             try:
-                sent = self._send(_PATH, self._body(texts, encoding))
+                sent = self._send(self._transport(), _PATH, self._body(texts, encoding))
             except errors.NscaleInvalidRequestError as error:
                 encoding = self._other_encoding(encoding, error)
-                sent = self._send(_PATH, self._body(texts, encoding))
+                sent = self._send(self._transport(), _PATH, self._body(texts, encoding))
             return call.end(self._read(sent, len(texts)), sent.retries)
 
     async def _aembed(self, texts: list[str]) -> list[list[float]]:
@@ -232,10 +232,14 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
         with self._counted() as call:
             encoding = self._encoding()
             try:
-                sent = await self._asend(_PATH, self._body(texts, encoding))
+                sent = await self._asend(
+                    self._transport(), _PATH, self._body(texts, encoding)
+                )
             except errors.NscaleInvalidRequestError as error:
                 encoding = self._other_encoding(encoding, error)
-                sent = await self._asend(_PATH, self._body(texts, encoding))
+                sent = await self._asend(
+                    self._transport(), _PATH, self._body(texts, encoding)
+                )
             return call.end(self._read(sent, len(texts)), sent.retries)
 
     def _body(self, texts: list[str], encoding: EncodingFormat) -> dict[str, Any]:
