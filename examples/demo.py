@@ -34,7 +34,7 @@ def subtract(a: float, b: float) -> float:
 
 
 def respond(body: Mapping[str, Any]) -> ServerReply | None:
-    """What a capable model would do with the question, by rule."""
+    """Answer the question by rule, as a capable model would."""
     messages = body["messages"]
     results = [message["content"] for message in messages if message["role"] == "tool"]
     if not body.get("tools"):

@@ -41,7 +41,7 @@ _OVERFLOW = r"""(?ix)
     | greater\ than\ the\ context\ length | context\ the\ overflows"""
 
 
-_MAX_TOKENS = r"parameter=max_tokens\b|max_tokens=\d+ cannot be greater than"
+MAX_TOKENS_TOO_HIGH = r"parameter=max_tokens\b|max_tokens=\d+ cannot be greater than"
 
 
 def decode_body(content: bytes) -> object:
@@ -132,7 +132,7 @@ def is_overflow(error: Mapping[str, Any], message: str) -> bool:
 
     A `max_tokens` that exceeds it is another error: a shorter prompt would not help.
     """
-    if error.get("param") == "max_tokens" or re.search(_MAX_TOKENS, message):
+    if error.get("param") == "max_tokens" or re.search(MAX_TOKENS_TOO_HIGH, message):
         return False
     found = re.search(_OVERFLOW, message)
     return found is not None or "CONTEXT_LENGTH_EXCEEDED" in error_kinds(error)

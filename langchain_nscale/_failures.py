@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import httpx2
 
 from langchain_nscale._error_bodies import (
+    MAX_TOKENS_TOO_HIGH,
     as_text,
     decode_body,
     error_kind,
@@ -68,7 +69,7 @@ _ADVICE_BY_MESSAGE = {
     r"response_format": (
         "To get structured output without `response_format`, use method='prompt'."
     ),
-    r"parameter=max_tokens|max_tokens=\d+ cannot be": "Lower `max_tokens`.",
+    MAX_TOKENS_TOO_HIGH: "Lower `max_tokens`.",
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from langchain_core.language_models import ModelProfile
 
@@ -43,7 +44,7 @@ def is_known_model(model: str) -> bool:
     return model in _PROFILES
 
 
-def is_known_profile(profile: ModelProfile) -> bool:
+def is_known_profile(profile: Mapping[str, Any]) -> bool:
     """Return whether a profile is exactly that of a known model."""
     return profile.get("name") in _NAMES and any(
         profile == known for known in _BY_ID.values()

@@ -48,6 +48,7 @@ from langchain_nscale._http.transport import (
     merge_headers,
 )
 from langchain_nscale._lazy import LazyModule, errors
+from langchain_nscale._requests.body import dict_argument
 from langchain_nscale._response import Sent
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ DEFAULT_BASE_URL = "https://inference.api.nscale.com/v1"
 
 _BASE_URL_VARIABLES = ("NSCALE_BASE_URL", "NSCALE_API_BASE")
 _PASS_THROUGH = ("extra_body", "model_kwargs")
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_HEADER_VALUE = r"([!-~]([\t -~]*[!-~])?)?"
 
 
 if TYPE_CHECKING:  # compiling so many annotations would slow down the import
@@ -191,9 +194,7 @@ class NscaleSettings(BaseModel):
                     f"`{name}` is {value!r}: use a number above 0, or None for no limit."
                 )
                 raise ValueError(msg)
-        if self.max_retries < 0:
-            msg = f"`max_retries` is {self.max_retries}: it can't be negative."
-            raise ValueError(msg)
+        _check_retries(self.max_retries)
         if self.default_headers is not None:
             check_headers(self.default_headers, "default_headers")
         check_client(self.http_client, "Client", "http_client")
@@ -259,14 +260,16 @@ class NscaleSettings(BaseModel):
             )
             raise ValueError(msg)
         call = call or {}
-        headers = merge_headers(self.default_headers, call.get("extra_headers"))
-        query = {**(self.default_query or {}), **(call.get("extra_query") or {})}
+        extra_headers = dict_argument(call, "extra_headers")
+        check_headers(extra_headers, "extra_headers")
+        headers = merge_headers(self.default_headers, extra_headers)
+        query = {**(self.default_query or {}), **dict_argument(call, "extra_query")}
         limit = call.get("max_retries")
         return Transport(
             base_url=self.base_url,
             token=self.service_token,
             timeout=_timeouts(call.get("timeout", self.request_timeout)),
-            max_retries=self.max_retries if limit is None else int(limit),
+            max_retries=self.max_retries if limit is None else _check_retries(limit),
             total_timeout=self.total_timeout,
             max_response_bytes=self.max_response_bytes,
             headers=headers or None,
@@ -425,16 +428,36 @@ def _aliases(field: FieldInfo) -> set[str]:
     return {choice for choice in (field.alias, *choices) if isinstance(choice, str)}
 
 
-def check_headers(headers: Mapping[str, str], setting: str) -> None:
-    """Reject headers that would replace the service token.
+def check_headers(headers: Mapping[Any, Any], setting: str) -> None:
+    """Reject headers that can't be sent, or that the request itself determines.
 
     Raises:
-        ValueError: `Authorization` is among them.
+        ValueError: A name or value is invalid, or the header is `Authorization`,
+            `Content-Length` or `Transfer-Encoding`. The error does not show values.
     """
-    for name in headers:
+    for name, value in headers.items():
+        if not isinstance(name, str) or not re.fullmatch(_HEADER_NAME, name):
+            msg = f"`{setting}` has {name!r}, which is not the name of a header."
+            raise ValueError(msg)
         if name.lower() == "authorization":
             msg = f"`{setting}` has {name!r}: pass the token as `service_token` instead."
             raise ValueError(msg)
+        if name.lower() in ("content-length", "transfer-encoding"):
+            msg = f"`{setting}` has {name!r}, which the request determines: omit it."
+            raise ValueError(msg)
+        if not isinstance(value, str) or not re.fullmatch(_HEADER_VALUE, value):
+            msg = (
+                f"`{setting}` has an invalid value for {name!r}: use ASCII text on one "
+                "line, without spaces around it."
+            )
+            raise ValueError(msg)
+
+
+def _check_retries(limit: object) -> int:
+    if type(limit) is not int or limit < 0:
+        msg = f"`max_retries` is {limit!r}: use a whole number, at least 0."
+        raise ValueError(msg)
+    return limit
 
 
 def check_client(client: object, kind: str, setting: str) -> None:

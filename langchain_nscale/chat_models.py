@@ -66,6 +66,7 @@ from langchain_nscale._requests.tools import (
     check_tool_choice,
     convert_tool_choice,
     format_tools,
+    names_in,
     schema_of_response_format,
     tool_names,
     with_title,
@@ -698,13 +699,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         default: ThinkTags = "closing" if thinks_in_text(body["model"]) else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         profile = self._profile_of(body["model"])
+        names = _tool_names(call.get("tools") or self.model_kwargs.get("tools"), body)
         return ReplyOptions(
             retries=sent.retries,
             with_headers=self.include_response_headers,
             think_tags=self.think_tags or default,
             max_tokens=limit if isinstance(limit, int) else None,
             context_length=profile.get("max_input_tokens"),
-            tool_names={api_name(name): name for name in _tool_names(call, body)},
+            tool_names={api_name(name): name for name in names},
             used_call_ids=call_ids(body["messages"]),
         )
 
@@ -717,7 +719,6 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         stream: bool = False,
     ) -> dict[str, Any]:
         """Build the request body; see `request_body` for the order of precedence."""
-        profile = self._profile_of(call.get("model") or self.model_name)
         settings = BodySettings(
             parameters=self._parameters,
             model_kwargs=self.model_kwargs,
@@ -726,7 +727,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             stream_usage=self.stream_usage,
             reasoning_history=self.reasoning_history,
             merge_system_messages=self.merge_system_messages,
-            text_only=profile.get("image_inputs") is False,
+            accepts_images=self._accepts_images,
         )
         return request_body(settings, messages, call, stop=stop, stream=stream)
 
@@ -873,6 +874,9 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         unsupported = profile.get("structured_output") is False
         return "prompt" if unsupported and schema is not None else "json_schema"
 
+    def _accepts_images(self, model: str) -> bool:
+        return self._profile_of(model).get("image_inputs") is not False
+
     def _profile_of(self, model: str) -> ModelProfile:
         """Return the profile of this model, or of the model of a single call."""
         if model == self.model_name:
@@ -942,9 +946,10 @@ def _parsed_stream(call: Mapping[str, Any]) -> ParsedStream | None:
     return ParsedStream(schema)
 
 
-def _tool_names(call: Mapping[str, Any], body: Mapping[str, Any]) -> list[str]:
+def _tool_names(tools: Sequence[Any] | None, body: Mapping[str, Any]) -> list[str]:
     """Return the names of a call's tools as the user knows them."""
-    tools = call.get("tools") or body.get("tools") or ()
+    if not tools:  # `extra_body` may have some, in any form
+        return names_in(body.get("tools"))
     # Formatting 50 tools again would cost as much as the rest of the call.
     return tool_names([t if _is_formatted(t) else format_tools([t])[0] for t in tools])
 
@@ -959,8 +964,8 @@ def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:
     langchain-core passes all settings of the first model when `configurable_fields`
     changes its ID, including a profile that was derived from the ID.
     """
-    profile = values.get("profile")
-    if profile is None or not is_known_profile(profile):
+    profile: Any = values.get("profile")
+    if not isinstance(profile, dict) or not is_known_profile(profile):
         return values
     name = values.get("model") or values.get("model_name") or ""
     if known_profile(str(name)) == profile:

@@ -80,7 +80,20 @@ def resolve_token(token: Token) -> SecretStr:
             "astream and abatch. For invoke, stream and batch use a sync callable."
         )
         raise TypeError(msg)
-    return check_token(value)
+    return _check_returned(value)
+
+
+def _check_returned(value: object) -> SecretStr:
+    """Return what a user's callable returned as a secret, if it is a token."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(text, str) or not text.strip():
+        kind = "an empty text" if isinstance(text, str) else type(text).__name__
+        msg = (
+            f"The callable passed as `service_token` returned {kind}, not a token: "
+            "return a string, or set NSCALE_SERVICE_TOKEN instead."
+        )
+        raise ValueError(msg)
+    return check_token(text)
 
 
 @contextmanager
@@ -106,4 +119,4 @@ async def aresolve_token(token: Token) -> SecretStr:
             value = await asyncio.to_thread(token)
         if inspect.isawaitable(value):
             value = await value
-    return check_token(value)
+    return _check_returned(value)

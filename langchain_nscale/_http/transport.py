@@ -201,7 +201,7 @@ class Transport:
     ) -> Any:
         is_own = client is self.client or client is self.async_client
         # A user's client may add headers, parameters and cookies. The shared ones only
-        # add headers that never change; merging those anew takes 40 µs.
+        # add headers that never change; merging them again takes 40 µs.
         build: Any = client.build_request if is_own else httpx2.Request
         return build(
             "GET" if content is None else "POST",

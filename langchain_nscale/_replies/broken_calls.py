@@ -1,4 +1,4 @@
-"""Keeps streamed tool calls that are broken from being executed once they are merged."""
+"""Keeps broken tool calls of a stream from being executed after its chunks are merged."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class ReplyOptions:
 
 
 class Reply:
-    """One choice of a chat completion, as far as it has been received."""
+    """One choice of a chat completion, as received so far."""
 
     def __init__(
         self,

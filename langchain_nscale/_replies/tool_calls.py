@@ -341,6 +341,11 @@ def _text(value: object) -> str | None:
 
 def call_ids(messages: Sequence[Mapping[str, Any]]) -> set[str]:
     """Return the IDs of all tool calls in the messages of a request."""
-    return {
-        call["id"] for message in messages for call in message.get("tool_calls") or ()
-    }
+    ids = set()
+    for message in messages:
+        calls = message.get("tool_calls")
+        # `extra_body` may have messages of any form.
+        for call in calls if isinstance(calls, list) else ():
+            if isinstance(call, Mapping) and isinstance(call.get("id"), str):
+                ids.add(call["id"])
+    return ids

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -142,7 +143,7 @@ class BodySettings:
         reasoning_history: Which assistant turns are sent with their reasoning.
         merge_system_messages: Whether to send all system messages as one, at the
             beginning; `None` to decide by the model.
-        text_only: Whether the model does not accept images.
+        accepts_images: Returns whether a model accepts images.
     """
 
     parameters: Mapping[str, Any]
@@ -152,7 +153,7 @@ class BodySettings:
     stream_usage: bool = True
     reasoning_history: ReasoningHistory = "never"
     merge_system_messages: bool | None = None
-    text_only: bool = False
+    accepts_images: Callable[[str], bool] = lambda _: True
 
 
 def request_body(
@@ -180,14 +181,14 @@ def request_body(
 
     Raises:
         ValueError: A message can't be sent, an argument of the call is not a field of
-            the API, `model` is `None`, or `n` is above 1 in a request for a stream.
+            the API, a field that is read here has the wrong form, or `n` is above 1 in a
+            request for a stream.
     """
     check_call(call)
-    extra = {**(settings.extra_body or {}), **(call.get("extra_body") or {})}
+    extra = {**(settings.extra_body or {}), **dict_argument(call, "extra_body")}
     fields = {**settings.parameters, **settings.model_kwargs, **call}
-    if fields.get("model") is None:
-        msg = "`model` is None: pass the ID of a model, or omit the argument."
-        raise ValueError(msg)
+    for source in (fields, {**fields, **extra}):
+        check_model(source["model"])
     fields = {name: value for name, value in fields.items() if value is not None}
     fields["stop"] = merge_stop(
         settings.stop, settings.model_kwargs.get("stop"), call.get("stop"), stop
@@ -197,16 +198,17 @@ def request_body(
     if schema := fields.get("response_format"):
         fields["response_format"] = response_format(schema)
     body = {
-        "messages": _messages(settings, messages, str({**fields, **extra}["model"])),
+        "messages": _messages(settings, messages, {**fields, **extra}["model"]),
         **_with_tools(fields),
         **extra,
     }
+    _check_messages(body["messages"])
     options = _stream_options(settings, call, extra)
     for name in _NEVER_FIELDS & body.keys():
         del body[name]
     _complete(body)
     if stream:
-        if (body.get("n") or 1) > 1:
+        if isinstance(body.get("n"), int) and body["n"] > 1:
             raise ValueError(ONE_STREAM)
         body["stream"] = True
         if options:
@@ -229,6 +231,47 @@ def check_call(call: Mapping[str, Any]) -> None:
                 "it in `extra_body`."
             )
             raise ValueError(msg)
+
+
+def dict_argument(call: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an argument that has to be a dict; empty if it is not set.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    value = call.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        msg = f"`{name}` is {reprlib.repr(value)}: use a dict."
+        raise ValueError(msg)  # noqa: TRY004  # like every other invalid setting
+    return value
+
+
+def check_model(model: object) -> None:
+    """Reject anything but the ID of a model.
+
+    Raises:
+        ValueError: It is not a text, or empty.
+    """
+    if not isinstance(model, str) or not model:
+        msg = (
+            f"`model` is {reprlib.repr(model)}: pass the ID of a model, or omit the "
+            "argument."
+        )
+        raise ValueError(msg)
+
+
+def _check_messages(messages: object) -> None:
+    """Reject `messages` of `extra_body` or `model_kwargs` that no reply could fit."""
+    if not isinstance(messages, (list, tuple)) or not all(
+        isinstance(message, Mapping) for message in messages
+    ):
+        msg = (
+            f"`messages` is {reprlib.repr(messages)}: pass messages to the model itself, "
+            "or use a list of messages in the API's form."
+        )
+        raise ValueError(msg)
 
 
 def _with_tools(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,11 +310,9 @@ def _complete(body: dict[str, Any]) -> None:
 def _stream_options(
     settings: BodySettings, call: Mapping[str, Any], extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    options = {
-        **(settings.model_kwargs.get("stream_options") or {}),
-        **(call.get("stream_options") or {}),
-        **(extra.get("stream_options") or {}),
-    }
+    options: dict[str, Any] = {}
+    for source in (settings.model_kwargs, call, extra):
+        options.update(dict_argument(source, "stream_options"))
     usage = call.get("stream_usage")
     if settings.stream_usage if usage is None else usage:
         options.setdefault("include_usage", True)
@@ -284,7 +325,7 @@ def _messages(
     converted = convert_messages(
         messages,
         reasoning_history=settings.reasoning_history,
-        text_only_model=model if settings.text_only else None,
+        text_only_model=None if settings.accepts_images(model) else model,
         tool_name=api_name,
     )
     converted = answer_every_call(converted)
@@ -294,11 +335,24 @@ def _messages(
     return converted
 
 
-def merge_stop(*sources: str | Iterable[str] | None) -> list[str] | None:
-    """Combine stop sequences without duplicates; return `None` if there are none."""
+def merge_stop(*sources: object) -> list[str] | None:
+    """Combine stop sequences without duplicates; return `None` if there are none.
+
+    Raises:
+        ValueError: A source is neither a text nor a collection of texts.
+    """
     merged: dict[str, None] = {}
     for source in sources:
-        for sequence in [source] if isinstance(source, str) else source or []:
+        sequences = [source] if isinstance(source, str) else source or []
+        if not isinstance(sequences, Iterable) or isinstance(sequences, Mapping):
+            raise _invalid_stop(source)
+        for sequence in sequences:
+            if not isinstance(sequence, str):
+                raise _invalid_stop(source)
             if sequence:
                 merged[sequence] = None
     return list(merged) or None
+
+
+def _invalid_stop(source: object) -> ValueError:
+    return ValueError(f"`stop` is {reprlib.repr(source)}: use a text or a list of texts.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from langchain_nscale._model_facts import default_query_instruction
 
@@ -11,11 +11,14 @@ def check_texts(texts: Iterable[str], instead_of_empty: str | None = None) -> li
     """Return texts as a list, with another text in place of empty ones if given.
 
     Raises:
-        TypeError: A text is not a string, or `texts` is a single string.
+        TypeError: A text is not a string, or `texts` is not a collection of texts.
         ValueError: A text is empty, so there is nothing to embed.
     """
     if isinstance(texts, str):
         msg = "`texts` is a string: pass a list of strings, or call `embed_query`."
+        raise TypeError(msg)
+    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):
+        msg = f"`texts` is of type {type(texts).__name__}: pass a list of strings."
         raise TypeError(msg)
     checked = list(texts)
     for number, text in enumerate(checked):

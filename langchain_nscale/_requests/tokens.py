@@ -41,7 +41,7 @@ def encoder(tokenizer: object) -> Callable[[str], list[int]]:
 
     Raises:
         ImportError: It is a path, and the package tokenizers is not installed.
-        ValueError: The file does not exist.
+        ValueError: The file does not exist, or it is something else.
     """
     if isinstance(tokenizer, (str, Path)):
         if not Path(tokenizer).is_file():
@@ -51,7 +51,13 @@ def encoder(tokenizer: object) -> Callable[[str], list[int]]:
             )
             raise ValueError(msg)
         tokenizer = _from_file(str(tokenizer))
-    encode: Any = getattr(tokenizer, "encode")  # noqa: B009  # see the docstring
+    encode: Any = getattr(tokenizer, "encode", None)
+    if not callable(encode):
+        msg = (
+            f"`tokenizer` is of type {type(tokenizer).__name__}: use the path of a "
+            "model's tokenizer.json, or a tokenizer of tokenizers or transformers."
+        )
+        raise ValueError(msg)  # noqa: TRY004  # like every other invalid setting
 
     def token_ids(text: str) -> list[int]:
         encoded = encode(text, add_special_tokens=False)

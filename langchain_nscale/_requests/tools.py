@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
@@ -60,7 +61,17 @@ def format_tools(tools: Iterable[Any], *, strict: bool | None = None) -> list[An
 def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:
     if isinstance(tool, Mapping) and tool.get("type") == "function":
         return dict(tool)
-    formatted: dict[str, Any] = convert_to_openai_tool(tool, strict=strict)
+    formatted: dict[str, Any]
+    try:
+        formatted = convert_to_openai_tool(tool, strict=strict)
+    except ValueError:
+        if callable(tool):  # the message is about its signature or docstring
+            raise
+        msg = (
+            f"`tools` contains {reprlib.repr(tool)}, which is not a tool: use functions, "
+            "Pydantic classes, tools, or dicts in the API's form."
+        )
+        raise ValueError(msg) from None
     # langchain-core truncates recursive schemas.
     schema = _recursive_schema(tool)
     if schema is not None and isinstance(formatted.get("function"), dict):
@@ -110,7 +121,7 @@ def _completed(tool: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(msg)  # noqa: TRY004  # like every other invalid setting
     name = function.get("name")
     if not isinstance(name, str) or not name:
-        msg = f"The tool name {name!r} can't be sent: it must be a text."
+        msg = f"`tools` has the tool name {name!r}: it must be a text."
         raise ValueError(msg)
     parameters = function.get("parameters")
     if parameters is None:
@@ -134,6 +145,19 @@ def _completed(tool: dict[str, Any]) -> dict[str, Any]:
 def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the names of tools in the API's form."""
     return [tool["function"]["name"] for tool in tools]
+
+
+def names_in(tools: object) -> list[str]:
+    """Return the names of tools in the API's form, and ignore anything else."""
+    functions = [
+        tool.get("function") for tool in _as_list(tools) if isinstance(tool, Mapping)
+    ]
+    names = [each.get("name") for each in functions if isinstance(each, Mapping)]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _as_list(value: object) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def api_name(name: str) -> str:
@@ -207,10 +231,23 @@ def check_tool_choice(choice: object, *, has_tools: bool) -> None:
 def response_format(
     schema: dict[str, Any] | type, *, strict: bool | None = None
 ) -> dict[str, Any]:
-    """Return the `response_format` for a schema, or `schema` itself if it is one."""
+    """Return the `response_format` for a schema, or `schema` itself if it is one.
+
+    Raises:
+        ValueError: It is neither a class nor a JSON Schema.
+    """
     if isinstance(schema, dict) and is_response_format(schema):
         return schema
-    converted = json_schema(schema, strict=strict)
+    try:
+        converted = json_schema(schema, strict=strict)
+    except Exception:  # whatever langchain-core raises
+        if isinstance(schema, type):  # the message is about a field of the class
+            raise
+        msg = (
+            f"`response_format` is {reprlib.repr(schema)}: use a Pydantic class, a "
+            'dataclass, a TypedDict, a JSON Schema, or {"type": "json_object"}.'
+        )
+        raise ValueError(msg) from None
     name = converted.get("title") or "response"
     inner: dict[str, Any] = {
         "name": re.sub(_INVALID_IN_NAME, "_", str(name))[:_MAX_NAME] or "response",

@@ -237,7 +237,7 @@ class Batch:
             self._stopped = "The service does not report usage, but --max-spend needs it."
 
     async def _line(self, number: int, raw: bytes) -> None:
-        """Send a line until it succeeds or fails for good; store which."""
+        """Send a line until it succeeds or fails for good; store the outcome."""
         line: Any = None
         for attempt in itertools.count(1):
             begun = self._outage.begin()

@@ -154,7 +154,7 @@ class _Markdown:
 
 
 def complete_blocks(text: str) -> int:
-    """Return the length of the blocks at the beginning of a text that are complete.
+    """Return the length of the complete blocks at the beginning of a text.
 
     A block ends with an empty line outside a fence, followed by the beginning of another
     block: an indented line would still belong to it.

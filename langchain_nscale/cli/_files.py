@@ -74,7 +74,7 @@ def conversation_text(model: str, messages: Sequence[BaseMessage]) -> str:
 
 
 def store_conversation(model: str, messages: Sequence[BaseMessage]) -> None:
-    """Store a conversation; a folder that can't be written to is no error."""
+    """Store a conversation; ignore a folder that can't be written to."""
     with suppress(OSError):
         _write(_conversation_file(), conversation_text(model, messages))
 

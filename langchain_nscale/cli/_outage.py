@@ -1,4 +1,4 @@
-"""Decides what to do about lines that failed for a reason that may be temporary."""
+"""Decides how to handle lines that may have failed for a temporary reason."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ class Store:
         return text.encode("utf-8", "replace") + b"\n"
 
     def finish(self) -> None:
-        """Put retried lines in their places, and drop failures that are none any more."""
+        """Put retried lines in their places, and drop failures that were resolved."""
         late = {n: raw for n, raw in self._early.items() if n < self.next}
         if late:
             rest = (late[number] for number in sorted(late))
@@ -399,7 +399,7 @@ def _number(line: bytes) -> int:
 
 
 def paid(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield model and usage of every attempt at a line, as far as they are known."""
+    """Yield the model and usage of every attempt at a line, if known."""
     yield from record.get("earlier_attempts", ())
     if "usage" in record:
         yield {"model": record.get("model", ""), "usage": record["usage"]}

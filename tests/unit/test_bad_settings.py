@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import ssl
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import h11
 import httpx
 import httpx2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 
@@ -21,7 +27,10 @@ from langchain_nscale import (
 )
 from langchain_nscale._http import clients
 from langchain_nscale._http.clients import aclose_connections, close_connections
+from langchain_nscale._requests.body import _API_FIELDS, CALL_SETTINGS
+from langchain_nscale._settings import check_headers
 
+ANSWER = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
 BOTH = pytest.mark.parametrize("cls", [ChatNscale, NscaleEmbeddings])
 
 
@@ -83,6 +92,13 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
         {"default_headers": {"AUTHORIZATION": "Bearer x"}},
         "`default_headers`.*service_token",
     ),
+    "a header that the request determines": (
+        {"default_headers": {"content-length": "3"}},
+        "`default_headers` has 'content-length'",
+    ),
+    "two lines": ({"default_headers": {"X": "a\nb"}}, "`default_headers`.*'X'"),
+    "other letters": ({"default_headers": {"X": "ü"}}, "`default_headers`.*'X'"),
+    "no header's name": ({"default_headers": {"X Y": "a"}}, "'X Y'.*not the name"),
     "negative retries": ({"max_retries": -1}, "`max_retries`"),
     "no time": ({"timeout": 0}, "`timeout`"),
     "a word for a time": ({"timeout": "soon"}, "`timeout`"),
@@ -104,6 +120,105 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
 def test_settings(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         make(**settings)
+
+
+@given(st.text(), st.text())
+def test_headers_that_are_accepted_can_be_sent(name: str, value: str) -> None:
+    with suppress(ValueError):
+        check_headers({name: value}, "default_headers")
+        request = httpx2.Request("GET", "https://x", headers={name: value})
+        h11.Request(method="GET", target="/", headers=request.headers.raw)
+
+
+def test_the_values_of_headers_are_not_shown() -> None:
+    with pytest.raises(ValueError, match="X-Key") as caught:
+        make(default_headers={"X-Key": f"{HIDDEN}\n"})
+    assert HIDDEN not in str(caught.value)
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from([*ChatNscale.model_fields, *NscaleEmbeddings.model_fields]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=2)
+    | st.binary(max_size=2)
+    | st.lists(st.integers() | st.none(), max_size=2)
+    | st.dictionaries(st.text(max_size=2), st.none() | st.integers(), max_size=2)
+    | st.just(object()),
+)
+def test_a_setting_of_any_form_is_accepted_or_named(field: str, value: Any) -> None:
+    for cls in (ChatNscale, NscaleEmbeddings):
+        if field not in cls.model_fields:
+            continue
+        error: Exception | None = None
+        try:
+            make(cls, **{field: value})
+        except (ValueError, TypeError) as caught:
+            error = caught
+        alias = cls.model_fields[field].alias or field
+        assert error is None or {field, alias} & set(
+            re.findall(r"\w+", str(error).lower().replace("nscale_service", "service"))
+        )
+
+
+# Values of JSON, and those by which replies are read: roles, calls, names.
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["type", "function", "name", "id", "tool_calls", "a"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=5,
+)
+SENT_FIELDS = sorted(_API_FIELDS | CALL_SETTINGS | {"extra_body", "messages"})
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=500)
+@given(
+    st.sampled_from(["call", "model_kwargs", "extra_body"]),
+    st.sampled_from(SENT_FIELDS),
+    JSON,
+    st.booleans(),
+)
+def test_a_field_of_any_form_is_sent_or_named(
+    place: str, field: str, value: Any, stream: bool
+) -> None:
+    """A mistake is never found after the request has been sent and paid for."""
+    requests: list[bytes] = []
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        requests.append(request.content)
+        if not stream:
+            return httpx2.Response(200, json=ANSWER)
+        chunk = {"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}]}
+        events = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+        headers = {"content-type": "text/event-stream"}
+        return httpx2.Response(200, text=events, headers=headers)
+
+    call: dict[str, Any] = {field: value} if place == "call" else {}
+    options: dict[str, Any] = {} if place == "call" else {place: {field: value}}
+    with httpx2.Client(transport=httpx2.MockTransport(handle)) as client:
+        error: Exception | None = None
+        text = ""
+        try:
+            model = make(http_client=client, **options)
+            parts = model.stream("Hi", **call) if stream else [model.invoke("Hi", **call)]
+            text = "".join(part.text for part in parts)
+        except (ValueError, TypeError) as caught:
+            error = caught
+    if error is None:
+        assert (len(requests), text) == (1, "hi")
+    else:
+        assert not requests
+        assert field.removesuffix("s") in str(error)
 
 
 @BOTH

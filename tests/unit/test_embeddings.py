@@ -119,6 +119,9 @@ async def test_bad_texts_are_refused_before_any_request(way: str) -> None:
         await documents(embedder(None), way, ["a"] * 300 + [""])
     with pytest.raises(TypeError, match="`texts` is a string"):
         await documents(embedder(None), way, "abc")
+    for texts in (None, 5, {"a": 1}):
+        with pytest.raises(TypeError, match="`texts` is of type"):
+            await documents(embedder(None), way, texts)
 
 
 @WAYS

@@ -53,7 +53,7 @@ class Service:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        # Made anew for each call: a response can be read once, sync or async.
+        # Created for each call: a response can be read once, sync or async.
         made: httpx2.Response = answer()
         return made
 
@@ -454,7 +454,7 @@ def test_clients_of_other_libraries_are_refused() -> None:
 # --- shared clients ---------------------------------------------------------------------
 
 
-def test_the_sync_client_is_shared_and_made_anew_after_closing() -> None:
+def test_the_sync_client_is_shared_and_recreated_after_closing() -> None:
     first = shared_client()
     assert shared_client() is first
     close_connections()
