@@ -369,6 +369,40 @@ def test_parameters_of_a_tool_are_an_object(parameters: Any) -> None:
     make().bind_tools([{"type": "function", "function": function}])
 
 
+@pytest.mark.parametrize("place", ["call", "model_kwargs"])
+def test_calls_have_the_names_of_the_users_tools(place: str) -> None:
+    tool_ = {"type": "function", "function": {"name": "files.read"}}
+
+    def call_it(request: httpx2.Request) -> httpx2.Response:
+        (sent,) = json.loads(request.content)["tools"]
+        name = sent["function"]["name"]
+        assert name != "files.read"
+        call = {"id": "c", "function": {"name": name, "arguments": "{}"}}
+        choice = {"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
+        return httpx2.Response(200, json={"choices": [choice]})
+
+    client = httpx2.Client(transport=httpx2.MockTransport(call_it))
+    kwargs: dict[str, Any] = {"tools": [tool_]}
+    in_call = kwargs if place == "call" else {}
+    in_model = {} if place == "call" else {"model_kwargs": kwargs}
+    message = make(http_client=client, **in_model).invoke("Hi", **in_call)
+    assert [call["name"] for call in message.tool_calls] == ["files.read"]
+
+
+@pytest.mark.parametrize("place", ["call", "model_kwargs", "extra_body"])
+def test_the_requests_model_decides_whether_images_are_sent(place: str) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    question = HumanMessage([picture])
+    other = {"model": "meta-llama/Llama-4-Scout-17B-16E-Instruct"}
+    call = other if place == "call" else {}
+    settings = {} if place == "call" else {place: other}
+    body = make(**settings)._body([question], None, call)
+    assert body["model"] == other["model"]
+    assert body["messages"][0]["content"] == [picture]
+    with pytest.raises(ValueError, match="only reads text"):
+        make()._body([question], None, {})
+
+
 def test_tools_whose_schema_is_a_dict_as_those_of_mcp_servers() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     tool = StructuredTool(
