@@ -22,6 +22,23 @@ _RANGES = (
     ("top_logprobs", 0, 20),
     ("top_p", 0.000001, 1),
 )
+_WHOLE = {"max_completion_tokens", "max_tokens", "n", "top_logprobs"}
+# The types of other options.
+_FORMS: dict[str, tuple[type, ...]] = {
+    "logit_bias": (dict,),
+    "logprobs": (bool,),
+    "parallel_tool_calls": (bool,),
+    "reasoning_effort": (str,),
+    "response_format": (dict,),
+    "seed": (int,),
+    "stop": (str, list),
+    "stream": (bool,),
+    "stream_options": (dict,),
+    "tool_choice": (str, dict),
+    "tools": (list,),
+    "user": (str,),
+}
+_MAX_DIMENSIONS = 65_536
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _ROLES = {"developer", "system", "user", "assistant", "tool"}
@@ -31,7 +48,15 @@ _MIN_WORD = 3  # letters; shorter words are ignored by embeddings
 
 def problem_with(body: Any) -> ServerReply | None:
     """Return the error with which the real API rejects a chat request, if it would."""
-    problem = next(_problems(body), None)
+    return _error(next(_problems(body), None))
+
+
+def problem_with_texts(body: Any) -> ServerReply | None:
+    """Return the error for a request for embeddings that can't be answered, if any."""
+    return _error(next(_embedding_problems(body), None))
+
+
+def _error(problem: tuple[str, str | None] | None) -> ServerReply | None:
     if problem is None:
         return None
     message, param = problem
@@ -45,7 +70,10 @@ def problem_with(body: Any) -> ServerReply | None:
 
 
 def _problems(body: Any) -> Iterator[tuple[str, str | None]]:
-    """Yield the problems of a request; only the first one is reported."""
+    """Yield the problems of a request.
+
+    Only the first one is reported, so each check relies on the ones before it.
+    """
     if not isinstance(body, dict):
         yield "The body is not a JSON object", None
     if not isinstance(body.get("model"), str) or not body["model"]:
@@ -58,7 +86,30 @@ def _problems(body: Any) -> Iterator[tuple[str, str | None]]:
         for problem in _message_problems(message, calls):
             yield problem, f"messages[{number}]"
     yield from _unanswered(messages or [])
+    for name, kinds in _FORMS.items():
+        if body.get(name) is not None and not isinstance(body[name], kinds):
+            yield f"`{name}` has the wrong type", name
     yield from _option_problems(body)
+
+
+def _embedding_problems(body: Any) -> Iterator[tuple[str, str | None]]:
+    if not isinstance(body, dict):
+        yield "The body is not a JSON object", None
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        yield "`model` is required", "model"
+    texts = body.get("input")
+    texts = texts if isinstance(texts, list) else [texts]
+    if not texts or "" in texts:
+        yield "`input` is empty", "input"
+    if not all(isinstance(text, str) for text in texts):
+        yield "`input` must be a text or a list of texts", "input"
+    dimensions = body.get("dimensions")
+    if dimensions is not None and (
+        type(dimensions) is not int or not 0 < dimensions <= _MAX_DIMENSIONS
+    ):
+        yield f"`dimensions` must be from 1 to {_MAX_DIMENSIONS}", "dimensions"
+    if body.get("encoding_format") not in (None, "float", "base64"):
+        yield "`encoding_format` must be 'float' or 'base64'", "encoding_format"
 
 
 def _unanswered(messages: list[Any]) -> Iterator[tuple[str, str | None]]:
@@ -75,6 +126,24 @@ def _unanswered(messages: list[Any]) -> Iterator[tuple[str, str | None]]:
 
 def _option_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     """Yield the problems that vLLM reports about the options of a request."""
+    yield from _range_problems(body)
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        yield "when using `top_logprobs`, `logprobs` must be set to true", "top_logprobs"
+    if body.get("stream_options") is not None and not body.get("stream"):
+        yield "Stream options can only be defined when `stream=True`", "stream_options"
+    stops = body.get("stop")
+    if stops == "" or (isinstance(stops, list) and "" in stops):
+        yield "stop cannot contain an empty string", "stop"
+    if isinstance(stops, list) and not all(isinstance(stop, str) for stop in stops):
+        yield "`stop` must contain strings", "stop"
+    effort = body.get("reasoning_effort")
+    if effort is not None and effort not in _EFFORTS:
+        yield f"`reasoning_effort` must be one of {_EFFORTS}", "reasoning_effort"
+    yield from _format_problems(body.get("response_format"))
+    yield from _tool_problems(body)
+
+
+def _range_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     for name, low, high in _RANGES:
         value = body.get(name)
         if value is None:
@@ -83,18 +152,8 @@ def _option_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]
             yield f"`{name}` must be a number, got {value!r}", name
         elif value < low or value > high:
             yield f"`{name}` must be from {low} to {high}, got {value}", name
-    if body.get("top_logprobs") is not None and not body.get("logprobs"):
-        yield "when using `top_logprobs`, `logprobs` must be set to true", "top_logprobs"
-    if body.get("stream_options") is not None and not body.get("stream"):
-        yield "Stream options can only be defined when `stream=True`", "stream_options"
-    stops = body.get("stop")
-    if stops == "" or (isinstance(stops, list) and "" in stops):
-        yield "stop cannot contain an empty string", "stop"
-    effort = body.get("reasoning_effort")
-    if effort is not None and effort not in _EFFORTS:
-        yield f"`reasoning_effort` must be one of {_EFFORTS}", "reasoning_effort"
-    yield from _format_problems(body.get("response_format"))
-    yield from _tool_problems(body)
+        elif name in _WHOLE and not isinstance(value, int):
+            yield f"`{name}` must be a whole number, got {value}", name
 
 
 def _format_problems(form: Any) -> Iterator[tuple[str, str | None]]:
@@ -111,7 +170,7 @@ def _format_problems(form: Any) -> Iterator[tuple[str, str | None]]:
 
 def _tool_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
     tools, choice = body.get("tools"), body.get("tool_choice")
-    if tools is not None and (not isinstance(tools, list) or not tools):
+    if tools is not None and not tools:
         yield "`tools` must not be an empty array", "tools"
     if choice not in (None, "none") and not tools:
         yield "When using `tool_choice`, `tools` must be set", "tool_choice"
@@ -119,37 +178,78 @@ def _tool_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
         yield f"Invalid value for `tool_choice`: {choice}", "tool_choice"
     names = []
     for tool in tools or []:
-        function = tool.get("function") or {}
+        function: Any = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict):
+            yield "A tool has no `function`", "tools"
         name = function.get("name")
         names.append(name)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             yield f"Invalid tool name {name!r}", "tools"
         parameters = function.get("parameters")
-        if parameters is not None and parameters.get("type") != "object":
+        kind = parameters.get("type") if isinstance(parameters, dict) else None
+        if parameters is not None and kind != "object":
             yield f"The parameters of {name!r} are not an object", "tools"
-    if isinstance(choice, dict) and choice.get("function", {}).get("name") not in names:
+    chosen = choice.get("function") if isinstance(choice, dict) else None
+    name = chosen.get("name") if isinstance(chosen, dict) else None
+    if isinstance(choice, dict) and name not in names:
         yield "The tool in `tool_choice` does not match any of `tools`", "tool_choice"
 
 
 def _message_problems(message: Any, calls: set[str]) -> Iterator[str]:
     """Yield the problems of a message; `calls` collects the IDs of tool calls."""
     role = message.get("role") if isinstance(message, dict) else None
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         yield f"Unknown role {role!r}"
-    if not isinstance(message.get("content"), (str, list)) and role != "assistant":
-        yield "`content` must be a string or a list"
-    for call in message.get("tool_calls") or []:
-        calls.add(call.get("id"))
-        try:
-            json.loads(call["function"]["arguments"])
-        except (ValueError, KeyError, TypeError):
-            yield "The arguments of a tool call are not valid JSON"
-    if role == "tool" and message.get("tool_call_id") not in calls:
+    content = message.get("content")
+    if content is not None or role != "assistant":
+        yield from _content_problems(content)
+    tool_calls = message.get("tool_calls") or []
+    if not isinstance(tool_calls, list):
+        yield "`tool_calls` must be a list"
+    for call in tool_calls:
+        yield from _call_problems(call)
+        calls.add(str(call.get("id")))
+    if role == "tool" and str(message.get("tool_call_id")) not in calls:
         yield "A tool message does not answer an earlier tool call"
 
 
+def _content_problems(content: Any) -> Iterator[str]:
+    if not isinstance(content, (str, list)):
+        yield "`content` must be a string or a list"
+    for part in content if isinstance(content, list) else ():
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            yield "A part of `content` has no type"
+        if part["type"] == "text" and not isinstance(part.get("text"), str):
+            yield "A text in `content` is not a string"
+
+
+def _call_problems(call: Any) -> Iterator[str]:
+    function: Any = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        yield "A tool call has no function with a name"
+    try:
+        json.loads(function["arguments"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        yield "The arguments of a tool call are not valid JSON"
+
+
 def default_reply(body: Mapping[str, Any]) -> ServerReply:
-    """Return the reply to a valid chat request."""
+    """Return the reply to a chat request, or an error if a schema in it is not valid."""
+    try:
+        return _plausible_reply(body)
+    except (
+        AttributeError,
+        LookupError,
+        RecursionError,
+        StopIteration,
+        TypeError,
+        ValueError,
+    ):
+        message = "Grammar error: a schema of the request is not valid"
+        return ServerReply.error(400, message, code="BAD_REQUEST")
+
+
+def _plausible_reply(body: Mapping[str, Any]) -> ServerReply:
     tools = {
         tool["function"]["name"]: tool["function"].get("parameters") or {}
         for tool in body.get("tools") or []

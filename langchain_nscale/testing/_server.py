@@ -238,11 +238,10 @@ class NscaleServer:
             reply = self._script.popleft()
             await asyncio.sleep(reply.delay)
             return await self._plain_response(reply)
-        body = await request.json()
-        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        if not texts or "" in texts:
-            problem = ServerReply.error(400, "`input` is empty", code="BAD_REQUEST")
+        body = await _json_of(request)
+        if problem := _rules.problem_with_texts(body):
             return JSONResponse(problem.body, status_code=400)
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         if too_long := self._too_long(body["model"], texts):
             return JSONResponse(too_long.body, status_code=400)
         dimensions = body.get("dimensions") or 256
@@ -294,11 +293,7 @@ class NscaleServer:
     async def _chat(self, request: Request) -> Response:
         if rejection := await self._record(request):
             return rejection
-        body: Any
-        try:
-            body = json.loads(await request.body(), parse_constant=_reject_constant)
-        except ValueError:
-            body = None
+        body = await _json_of(request)
         reply = _rules.problem_with(body) or self._missing_model(body)
         reply = reply or self._reply_to(body)
         await asyncio.sleep(reply.delay)
@@ -433,6 +428,14 @@ class _Server(uvicorn.Server):
         self.force_exit = True
         if self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
+
+
+async def _json_of(request: Request) -> Any:
+    """Return the decoded body of a request; `None` if it is not JSON."""
+    try:
+        return json.loads(await request.body(), parse_constant=_reject_constant)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _reject_constant(constant: str) -> Any:

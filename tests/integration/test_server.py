@@ -14,6 +14,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
 from langchain_nscale.errors import NscaleInvalidRequestError, NscaleModelNotFoundError
@@ -117,6 +119,64 @@ def test_bad_requests_are_refused(client: httpx2.Client, body: Any, param: Any) 
     response = client.post("/chat/completions", content=content)
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
+
+
+KEYS = ["type", "function", "name", "id", "role", "content", "tool_calls", "text"]
+KEYS += ["json_schema", "schema", "properties", "parameters", "$ref"]
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text("a"),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(KEYS),
+            inner
+            | st.sampled_from(["function", "user", "tool", "object", "json_schema"]),
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+FIELDS = ["messages", "model", "n", "stop", "stream", "stream_options", "tools"]
+FIELDS += ["tool_choice", "response_format", "logprobs", "top_logprobs", "max_tokens"]
+FIELDS += ["input", "dimensions", "encoding_format"]
+
+
+def test_no_request_breaks_the_server(client: httpx2.Client) -> None:
+    """Whatever a field contains, the answer is a reply or says what is wrong."""
+    tool_ = {"type": "function", "function": {"name": "a", "parameters": {}}}
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3), st.booleans())
+    def check(fields: dict[str, Any], with_tool: bool) -> None:
+        tools = {"tools": [tool_]} if with_tool else {}
+        response = chat(client, **{**tools, **fields})
+        assert response.status_code in (200, 400, 404), response.text
+        body = {"model": "m", "input": "a", **fields}
+        assert client.post("/embeddings", json=body).status_code in (200, 400)
+
+    check()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("path", ["/chat/completions", "/embeddings"])
+def test_bodies_that_are_not_objects(
+    client: httpx2.Client, path: str, body: bytes
+) -> None:
+    response = client.post(path, content=body)
+    assert response.status_code == 400
+    assert "JSON object" in response.json()["error"]["message"]
+
+
+def test_a_schema_that_is_not_valid(client: httpx2.Client) -> None:
+    for schema in ({"$ref": "#"}, {"$ref": "#/a/b"}, {"enum": 3}, {"anyOf": [3]}):
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        response = chat(client, response_format=form)
+        assert response.status_code == 400
+        assert "Grammar error" in response.json()["error"]["message"]
 
 
 def test_a_tool_message_needs_its_call(client: httpx2.Client) -> None:
