@@ -39,25 +39,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"{name:24} {shown}")
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print how many tests of LangChain's suites each class passes."""
-    table: dict[str, Counter[str]] = {}
-    columns = ("passed", "xpassed", "failed", "xfailed", "error", "skipped")
-    for column in columns:
-        for report in terminalreporter.stats.get(column, ()):
-            place, _, rest = report.nodeid.partition("::")
-            name = rest.partition("::")[0]
-            if "::" in rest and place.endswith(("_suites.py", "_embeddings.py")):
-                kind = column.removeprefix("x")
-                kind = "failed" if kind == "error" else kind
-                table.setdefault(name, Counter())[kind] += 1
-    if table:
-        terminalreporter.section("LangChain's suites on vLLM")
-    for name, counts in table.items():
-        shown = ", ".join(f"{counts[c]} {c}" for c in ("passed", "failed", "skipped"))
-        terminalreporter.write_line(f"{name:24} {shown}")
-
-
 @pytest.fixture(autouse=True)
 def _loopback_only() -> None:
     socket_allow_hosts(["127.0.0.1", "localhost"], allow_unix_socket=True)

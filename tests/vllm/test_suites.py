@@ -64,7 +64,6 @@ class TestChatNscaleFunctions(Suite):
 
 
 @pytest.mark.xfail(strict=False, reason="it is not ours; only for comparison")
-@pytest.mark.xfail(strict=False, reason="it is not ours; only for comparison")
 class TestChatOpenAI(Suite):
     kind = ChatOpenAI
     # Without it, it does not ask for usage at an address that is not OpenAI's.
