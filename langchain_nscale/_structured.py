@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
@@ -42,7 +43,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from langchain_nscale._json import close_json
-from langchain_nscale._requests.tools import json_schema
+from langchain_nscale._requests.tools import is_response_format, json_schema
 
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
@@ -74,14 +75,26 @@ def check_arguments(schema: Any, method: str, *, strict: bool | None) -> None:
     if schema is None and method != "json_mode":
         msg = f"`schema` is missing: method={method!r} needs one."
         raise ValueError(msg)
-    if schema is not None and not isinstance(schema, dict) and not callable(schema):
-        msg = (
-            f"`schema` is {schema!r}: use a Pydantic class, dataclass, TypedDict or "
-            "JSON Schema."
-        )
-        raise ValueError(msg)
+    if schema is not None:
+        _check_schema(schema)
     if strict is not None and method in ("json_mode", "prompt"):
         msg = f"`strict` can't be used with method={method!r}: nothing enforces it."
+        raise ValueError(msg)
+
+
+def _check_schema(schema: Any) -> None:
+    is_class = isinstance(schema, type) and schema.__module__ != "builtins"
+    if is_class or is_response_format(schema):
+        return  # errors of a class name its fields
+    try:
+        is_valid = isinstance(json_schema(schema).get("title"), str)
+    except Exception:  # noqa: BLE001  # whatever langchain-core raises
+        is_valid = False
+    if not is_valid:
+        msg = (
+            f"`schema` is {reprlib.repr(schema)}: use a Pydantic class, dataclass, "
+            "TypedDict or JSON Schema."
+        )
         raise ValueError(msg)
 
 

@@ -64,13 +64,12 @@ def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:
     formatted: dict[str, Any]
     try:
         formatted = convert_to_openai_tool(tool, strict=strict)
-    except ValueError:
-        if callable(tool):  # the message is about its signature or docstring
-            raise
-        msg = (
-            f"`tools` contains {reprlib.repr(tool)}, which is not a tool: use functions, "
-            "Pydantic classes, tools, or dicts in the API's form."
-        )
+    except (ValueError, TypeError) as error:
+        reason = f"{error}"
+        if not callable(tool):  # langchain-core's message repeats it
+            reason = "use functions, Pydantic classes, tools, or dicts in the API's form."
+        shown = reprlib.repr(tool)
+        msg = f"`tools` contains {shown}, which can't be converted to a tool: {reason}"
         raise ValueError(msg) from None
     # langchain-core truncates recursive schemas.
     schema = _recursive_schema(tool)

@@ -164,6 +164,37 @@ def test_a_setting_of_any_form_is_accepted_or_named(field: str, value: Any) -> N
         )
 
 
+BAD_SCHEMAS: list[Any] = [True, 0, "x", b"x", [], [3], object(), {"title": 5}]
+BAD_SCHEMAS += [{"name": "f", "parameters": 3}, {"type": "function", "function": {}}]
+BAD_SCHEMAS += [int, str, list[int], int | str]
+BAD_TOOLS: list[Any] = [
+    5,
+    "x",
+    {"a": 1},
+    [None],
+    [3],
+    [{}],
+    ["x"],
+    [int],
+    [object()],
+    [[]],
+]
+BAD_TOOLS += [[{"type": "function"}], [{"type": "function", "function": {"name": 5}}]]
+
+
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+@pytest.mark.parametrize("schema", BAD_SCHEMAS)
+def test_schemas_of_no_valid_form(schema: Any, method: Any) -> None:
+    with pytest.raises(ValueError, match="`schema` is"):
+        make().with_structured_output(schema, method=method)
+
+
+@pytest.mark.parametrize("tools", BAD_TOOLS)
+def test_tools_of_no_valid_form(tools: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="tool"):
+        make().bind_tools(tools)
+
+
 # Values of JSON, and those by which replies are read: roles, calls, names.
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
