@@ -7,6 +7,7 @@ would break.
 from __future__ import annotations
 
 import inspect
+import re
 from functools import cached_property
 from typing import Any
 
@@ -44,7 +45,7 @@ def test_core_tells_token_listeners_from_event_listeners() -> None:
 def test_core_looks_for_the_run_manager_in_the_signature() -> None:
     # `__signature__` spares it the work; without it, a call takes 20 µs more.
     source = inspect.getsource(chat_models)
-    assert "_signature_parameters(self._generate)" in source
+    assert re.search(r"signature(_parameters)?\(self\._generate\)", source)
     for method in (ChatNscale._generate, ChatNscale._agenerate):
         ready = inspect.signature(method)
         assert ready is vars(method)["__signature__"]
