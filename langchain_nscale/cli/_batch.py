@@ -385,11 +385,11 @@ def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]
         raise ValueError(msg)
     messages: list[BaseMessage]
     if "messages" in line:
-        messages = convert_to_messages(line["messages"])
+        messages = _messages(line["messages"])
     else:
-        messages = [HumanMessage(line["prompt"])]
+        messages = [HumanMessage(_content(line["prompt"], "prompt"))]
     if system := line.get("system", system):
-        messages.insert(0, SystemMessage(system))
+        messages.insert(0, SystemMessage(_content(system, "system")))
     return messages, {key: line[key] for key in _OVERRIDES if key in line}
 
 
@@ -407,7 +407,7 @@ def _read_openai_line(
     if not isinstance(body, dict) or "messages" not in body:
         msg = "`body` is not an object with `messages`"
         raise ValueError(msg)
-    messages = convert_to_messages(body["messages"])
+    messages = _messages(body["messages"])
     if system and not any(isinstance(each, SystemMessage) for each in messages):
         messages.insert(0, SystemMessage(system))
     fields = {
@@ -416,9 +416,31 @@ def _read_openai_line(
         if key not in ("messages", "stream", "stream_options") and value is not None
     }
     settings = {key: fields.pop(key) for key in _OVERRIDES if key in fields}
-    if fields:
-        settings["extra_body"] = {**fields, **settings.get("extra_body", {})}
+    extra = settings.get("extra_body", {})
+    if fields and isinstance(extra, dict):
+        settings["extra_body"] = {**fields, **extra}
     return messages, settings
+
+
+def _messages(value: Any) -> list[BaseMessage]:
+    if not isinstance(value, list):
+        msg = "`messages` is not a list"
+        raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
+    try:
+        return convert_to_messages(value)
+    except NotImplementedError:
+        msg = "`messages` has an entry that is not a message"
+        raise ValueError(msg) from None
+
+
+def _content(value: Any, field: str) -> str | list[str | dict[Any, Any]]:
+    """Return the content of a message."""
+    is_list = isinstance(value, list) and all(isinstance(v, (str, dict)) for v in value)
+    if not isinstance(value, str) and not is_list:
+        msg = f"`{field}` is neither a text nor a list of content blocks"
+        raise ValueError(msg)
+    content: str | list[str | dict[Any, Any]] = value
+    return content
 
 
 def _reject_constant(name: str) -> None:

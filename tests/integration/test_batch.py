@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from langchain_nscale.cli import run
+from langchain_nscale.cli._batch import read_line
 from langchain_nscale.cli._store import Store
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.terminal import Terminal
@@ -389,6 +392,42 @@ def test_no_line_stops_a_run(tmp_path: Path) -> None:
     failures = {record["line"]: record for record in read(tmp_path / "out.failed")}
     assert sorted(failures) == list(range(1, len(ODD_LINES) + 1))
     assert all(failure["error"]["message"] for failure in failures.values())
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["role", "content", "type"]), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+NAMES = ["prompt", "messages", "system", "model", "stop", "body", "url", "extra_body"]
+
+
+@given(VALUES | st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=3))
+def test_a_line_of_any_form_is_read_or_named(line: Any) -> None:
+    error: ValueError | None = None
+    try:
+        read_line(line, None)
+    except ValueError as caught:
+        error = caught
+    assert error is None or str(error)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ({"messages": None}, "`messages` is not a list"),
+        ({"messages": [3]}, "entry that is not a message"),
+        ({"prompt": 3}, "`prompt` is neither"),
+        ({"prompt": "a", "system": [3]}, "`system` is neither"),
+        ({"body": {"messages": {"a": 1}}}, "`messages` is not a list"),
+    ],
+)
+def test_what_is_wrong_with_a_line(line: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        read_line(line, None)
 
 
 @pytest.mark.usefixtures("to_server")
