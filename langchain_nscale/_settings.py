@@ -148,6 +148,7 @@ class NscaleSettings(BaseModel):
     http_async_client: Any = Field(default=None, exclude=True)
     """Your own `httpx2.AsyncClient` or `httpx.AsyncClient`, instead of the shared one."""
 
+    # This class itself is never instantiated; subclasses set `defer_build=False`.
     model_config = ConfigDict(
         populate_by_name=True, hide_input_in_errors=True, defer_build=True
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ConfigDict
+
 from langchain_nscale._settings import NscaleSettings, check_names
 from langchain_nscale.models import NscaleModel
 
@@ -30,5 +32,11 @@ async def alist_models(*, refresh: bool = False, **settings: Any) -> list[Nscale
     return await _settings(settings).alist_models(refresh=refresh)
 
 
+class _ListSettings(NscaleSettings):
+    """The connection settings alone."""
+
+    model_config = ConfigDict(defer_build=False, title="list_models")
+
+
 def _settings(values: Mapping[str, Any]) -> NscaleSettings:
-    return NscaleSettings(**check_names(NscaleSettings, values))
+    return _ListSettings(**check_names(NscaleSettings, values))

@@ -117,7 +117,16 @@ def _create(cls: Any, *, model: str | None = None, **kwargs: Any) -> Any:
 
 
 def _name(model: str | None, provider: str | None) -> tuple[str, bool]:
-    """Return the name without the provider, and whether the provider is Nscale."""
+    """Return the name without the provider, and whether the provider is Nscale.
+
+    Raises:
+        TypeError: One of them is neither a text nor `None`.
+    """
+    for value, what in ((model, "model"), (provider, "provider")):
+        if not isinstance(value, (str, type(None))):
+            kind = type(value).__name__
+            msg = f"The {what} is of type {kind}: use a name such as 'nscale:<id>'."
+            raise TypeError(msg)
     prefix, colon, name = (model or "").partition(":")
     if colon and prefix.lower() == PROVIDER:
         return name, True

@@ -32,7 +32,7 @@ def _from_file(path: str) -> Any:
     return Tokenizer.from_file(path)
 
 
-def encoder(tokenizer: object) -> Callable[[str], list[int]]:
+def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
     """Return a function that turns a text into token IDs.
 
     Args:
@@ -51,7 +51,7 @@ def encoder(tokenizer: object) -> Callable[[str], list[int]]:
             )
             raise ValueError(msg)
         tokenizer = _from_file(str(tokenizer))
-    encode: Any = getattr(tokenizer, "encode", None)
+    encode = getattr(tokenizer, "encode", None)
     if not callable(encode):
         msg = (
             f"`tokenizer` is of type {type(tokenizer).__name__}: use the path of a "
@@ -60,7 +60,7 @@ def encoder(tokenizer: object) -> Callable[[str], list[int]]:
         raise ValueError(msg)  # noqa: TRY004  # like every other invalid setting
 
     def token_ids(text: str) -> list[int]:
-        encoded = encode(text, add_special_tokens=False)
+        encoded: Any = encode(text, add_special_tokens=False)
         return list(getattr(encoded, "ids", encoded))
 
     return token_ids

@@ -100,6 +100,15 @@ def test_a_name_without_a_model() -> None:
         init_chat_model("nscale:", service_token="t")
 
 
+@pytest.mark.parametrize("create", [init_chat_model, init_embeddings])
+def test_names_that_are_none(create: Any) -> None:
+    with pytest.raises(TypeError, match="The model is of type int"):
+        create(5)
+    provider = "model_provider" if create is init_chat_model else "provider"
+    with pytest.raises(TypeError, match="The provider is of type int"):
+        create("m", **{provider: 5})
+
+
 @pytest.mark.usefixtures("to_server")
 def test_a_model_chosen_when_it_is_called(server: NscaleServer) -> None:
     chosen: Any = init_chat_model(f"nscale:{MODEL}").configurable_fields(

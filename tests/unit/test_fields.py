@@ -21,7 +21,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
-from langchain_nscale import ChatNscale, _settings
+from langchain_nscale import ChatNscale, _settings, catalog
 from langchain_nscale._settings import setting_names
 from langchain_nscale.embeddings import NscaleEmbeddings
 
@@ -306,6 +306,12 @@ class House(ChatNscale):
     """A house class, as people write on ChatOpenAI."""
 
     model_name: str = "openai/gpt-oss-20b"
+
+
+def test_every_class_that_is_instantiated_is_complete_at_import() -> None:
+    # pydantic does not build a class safely if several threads use it first.
+    for cls in (ChatNscale, NscaleEmbeddings, catalog._ListSettings, House):
+        assert cls.__pydantic_complete__
 
 
 def test_none_means_the_default_where_it_is_no_value_of_its_own() -> None:
