@@ -247,6 +247,7 @@ class NscaleSettings(BaseModel):
 
         Callables, callbacks and HTTP clients have no JSON form and are left out.
         """
+        by_alias = True if by_alias is None else by_alias  # pydantic 2.12 wants a bool
         return super().model_json_schema(
             by_alias, ref_template, schema_generator, mode, union_format=union_format
         )

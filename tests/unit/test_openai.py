@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx2
+import openai
 import pytest
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
@@ -32,7 +32,8 @@ SETTINGS: dict[str, Any] = {
 
 
 def test_there_and_back() -> None:
-    client = httpx2.Client()
+    # The SDK only accepts clients of its own library, httpx or httpx2.
+    client = openai.DefaultHttpxClient()
     model = ChatNscale(**SETTINGS, http_client=client)
     converted = model.as_openai()
     assert type(converted) is ChatOpenAI
