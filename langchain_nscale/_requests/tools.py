@@ -64,9 +64,12 @@ def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:
     formatted: dict[str, Any]
     try:
         formatted = convert_to_openai_tool(tool, strict=strict)
-    except (ValueError, TypeError) as error:
-        reason = f"{error}"
-        if not callable(tool):  # langchain-core's message repeats it
+    except Exception as error:
+        reason = str(error)
+        if callable(tool):
+            if not isinstance(error, (ValueError, TypeError)):  # from its annotations
+                raise
+        else:  # langchain-core's message only repeats it
             reason = "use functions, Pydantic classes, tools, or dicts in the API's form."
         shown = reprlib.repr(tool)
         msg = f"`tools` contains {shown}, which can't be converted to a tool: {reason}"

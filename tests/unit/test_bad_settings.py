@@ -136,6 +136,7 @@ def test_the_values_of_headers_are_not_shown() -> None:
     assert HIDDEN not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:Unrecognized keys in model profile")
 @settings(max_examples=300)
 @given(
     st.sampled_from([*ChatNscale.model_fields, *NscaleEmbeddings.model_fields]),
