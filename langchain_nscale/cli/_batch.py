@@ -428,7 +428,9 @@ def _messages(value: Any) -> list[BaseMessage]:
         raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
     try:
         return convert_to_messages(value)
-    except NotImplementedError:
+    except ValueError:
+        raise
+    except Exception:  # noqa: BLE001  # whatever langchain-core raises
         msg = "`messages` has an entry that is not a message"
         raise ValueError(msg) from None
 
