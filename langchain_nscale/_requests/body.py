@@ -243,7 +243,8 @@ def dict_argument(call: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        msg = f"`{name}` is {reprlib.repr(value)}: use a dict."
+        # Not the value, because headers and queries can be secret.
+        msg = f"`{name}` is of type {type(value).__name__}: use a dict."
         raise ValueError(msg)  # noqa: TRY004  # like every other invalid setting
     return value
 

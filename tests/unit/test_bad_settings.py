@@ -130,6 +130,13 @@ def test_headers_that_are_accepted_can_be_sent(name: str, value: str) -> None:
         h11.Request(method="GET", target="/", headers=request.headers.raw)
 
 
+@pytest.mark.parametrize("name", ["extra_headers", "extra_query", "extra_body"])
+def test_arguments_that_may_be_secret_are_not_shown(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` is of type str") as caught:
+        make().invoke("Hi", **{name: HIDDEN})
+    assert HIDDEN not in str(caught.value)
+
+
 def test_the_values_of_headers_are_not_shown() -> None:
     with pytest.raises(ValueError, match="X-Key") as caught:
         make(default_headers={"X-Key": f"{HIDDEN}\n"})
