@@ -536,7 +536,8 @@ def _checked_url(
 def _public(url: str) -> str:
     """Return a URL without what may be secret: user, password and query."""
     address, query, _ = url.partition("?")
-    address = re.sub(r"//[^/@]*@", "//…@", address)
+    if "@" in address:
+        address = re.sub(r"//[^/@]*@", "//…@", address)
     return f"{address}?…" if query else address
 
 
