@@ -39,7 +39,7 @@ _OWN_FIELDS = {"model", "input", "encoding_format", "dimensions"}
 EncodingFormat = Literal["base64", "float"]
 
 
-if TYPE_CHECKING:  # compiling so many annotations would slow down the import
+if TYPE_CHECKING:  # saves compiling each annotation at import
 
     class EmbeddingArguments(SettingsArguments, total=False):
         """The constructor's arguments as type checkers see them, aliases included."""
@@ -220,26 +220,24 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
         """Return the vectors of the texts of one request."""
         with self._counted() as call:
             encoding = self._encoding()
+            transport = self._transport()
             try:
-                sent = self._send(self._transport(), _PATH, self._body(texts, encoding))
+                sent = self._send(transport, _PATH, self._body(texts, encoding))
             except errors.NscaleInvalidRequestError as error:
                 encoding = self._other_encoding(encoding, error)
-                sent = self._send(self._transport(), _PATH, self._body(texts, encoding))
+                sent = self._send(transport, _PATH, self._body(texts, encoding))
             return call.end(self._read(sent, len(texts)), sent.retries)
 
     async def _aembed(self, texts: list[str]) -> list[list[float]]:
         """Async version of `_embed`."""
         with self._counted() as call:
             encoding = self._encoding()
+            transport = self._transport()
             try:
-                sent = await self._asend(
-                    self._transport(), _PATH, self._body(texts, encoding)
-                )
+                sent = await self._asend(transport, _PATH, self._body(texts, encoding))
             except errors.NscaleInvalidRequestError as error:
                 encoding = self._other_encoding(encoding, error)
-                sent = await self._asend(
-                    self._transport(), _PATH, self._body(texts, encoding)
-                )
+                sent = await self._asend(transport, _PATH, self._body(texts, encoding))
             return call.end(self._read(sent, len(texts)), sent.retries)
 
     def _body(self, texts: list[str], encoding: EncodingFormat) -> dict[str, Any]:

@@ -12,10 +12,17 @@ import os
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import httpx2
 
 from langchain_nscale._http.addresses import is_local
+from langchain_nscale._lazy import LazyModule
+
+if TYPE_CHECKING:
+    from langchain_nscale._http import pools
+else:
+    pools = LazyModule("langchain_nscale._http.pools")
 
 
 class _Clients:
@@ -61,11 +68,7 @@ def shared_client(base_url: str = "") -> httpx2.Client:
         with clients.lock:
             client = clients.sync
             if client is None or client.is_closed:
-                from langchain_nscale._http.pools import (  # noqa: PLC0415  # used once
-                    make_client,
-                )
-
-                client = clients.sync = make_client(base_url)
+                client = clients.sync = pools.make_client(base_url)
     return client
 
 
@@ -78,11 +81,7 @@ async def shared_async_client(base_url: str = "") -> httpx2.AsyncClient:
         for other in list(clients.by_loop):
             if other.is_closed():  # a loop that was stopped without being shut down
                 clients.by_loop.pop(other, None)
-        from langchain_nscale._http.pools import (  # noqa: PLC0415  # used once
-            make_async_client,
-        )
-
-        client = make_async_client(base_url)
+        client = pools.make_async_client(base_url)
         closer = _close_with_loop(client, clients)
         clients.by_loop[loop] = entry = (client, closer)
         await anext(closer)

@@ -22,6 +22,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from pydantic import BaseModel
 
 import langchain_nscale._replies.content_blocks  # noqa: F401  # registers with langchain-core
+from langchain_nscale._lazy import LazyModule
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.messages import (
     Delta,
@@ -36,7 +37,10 @@ from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale._replies.writer import BlockNumbers
 
 if TYPE_CHECKING:
+    from langchain_nscale._replies import broken_calls
     from langchain_nscale._replies.completion import Reply
+else:
+    broken_calls = LazyModule("langchain_nscale._replies.broken_calls")
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -113,7 +117,7 @@ class ChunkWriter:
         if v1:
             metadata["output_version"] = "v1"
         breakers = self._breakers(reply)
-        cls = _last_of_broken_calls() if breakers else AIMessageChunk
+        cls = broken_calls.LastOfBrokenCalls if breakers else AIMessageChunk
         message = cls(
             content=[] if v1 else "",
             response_metadata=metadata,
@@ -162,14 +166,6 @@ def merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
     """Return the message that chunks add up to."""
     merged = chunks[0] + list(chunks[1:])
     return cast("AIMessage", message_chunk_to_message(merged))
-
-
-def _last_of_broken_calls() -> type[AIMessageChunk]:
-    from langchain_nscale._replies.broken_calls import (  # noqa: PLC0415  # rarely needed
-        LastOfBrokenCalls,
-    )
-
-    return LastOfBrokenCalls
 
 
 def _prototype(model: _M) -> _M:

@@ -33,7 +33,7 @@ ONE_STREAM = (
 )
 # Arguments of a call that change how it is sent, not what.
 CALL_SETTINGS = {"extra_headers", "extra_query", "max_retries", "timeout"}
-# Arguments that are never fields of the request.
+# Arguments that never become fields of the request.
 _NOT_SENT = {
     "extra_body",
     "ls_structured_output_format",
@@ -187,8 +187,9 @@ def request_body(
     check_call(call)
     extra = {**(settings.extra_body or {}), **dict_argument(call, "extra_body")}
     fields = {**settings.parameters, **settings.model_kwargs, **call}
-    for source in (fields, {**fields, **extra}):
-        check_model(source["model"])
+    model = extra.get("model", fields["model"])
+    for name in (fields["model"], model):
+        _check_model(name)
     fields = {name: value for name, value in fields.items() if value is not None}
     fields["stop"] = merge_stop(
         settings.stop, settings.model_kwargs.get("stop"), call.get("stop"), stop
@@ -198,7 +199,7 @@ def request_body(
     if schema := fields.get("response_format"):
         fields["response_format"] = response_format(schema)
     body = {
-        "messages": _messages(settings, messages, {**fields, **extra}["model"]),
+        "messages": _messages(settings, messages, model),
         **_with_tools(fields),
         **extra,
     }
@@ -234,7 +235,7 @@ def check_call(call: Mapping[str, Any]) -> None:
 
 
 def dict_argument(call: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return an argument that has to be a dict; empty if it is not set.
+    """Return an argument that must be a dict, or an empty dict if it is not set.
 
     Raises:
         ValueError: It is something else.
@@ -249,7 +250,7 @@ def dict_argument(call: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value
 
 
-def check_model(model: object) -> None:
+def _check_model(model: object) -> None:
     """Reject anything but the ID of a model.
 
     Raises:
@@ -264,7 +265,7 @@ def check_model(model: object) -> None:
 
 
 def _check_messages(messages: object) -> None:
-    """Reject `messages` of `extra_body` or `model_kwargs` that no reply could fit."""
+    """Reject `messages` from pass-through fields unless it is a list of dicts."""
     if not isinstance(messages, (list, tuple)) or not all(
         isinstance(message, Mapping) for message in messages
     ):

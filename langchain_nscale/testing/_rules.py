@@ -74,10 +74,7 @@ def _problems(body: Any) -> Iterator[tuple[str, str | None]]:
 
     Only the first one is reported, so each check relies on the ones before it.
     """
-    if not isinstance(body, dict):
-        yield "The body is not a JSON object", None
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        yield "`model` is required", "model"
+    yield from _model_problems(body)
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         yield "`messages` must be a list with at least one message", "messages"
@@ -92,11 +89,15 @@ def _problems(body: Any) -> Iterator[tuple[str, str | None]]:
     yield from _option_problems(body)
 
 
-def _embedding_problems(body: Any) -> Iterator[tuple[str, str | None]]:
+def _model_problems(body: Any) -> Iterator[tuple[str, str | None]]:
     if not isinstance(body, dict):
         yield "The body is not a JSON object", None
     if not isinstance(body.get("model"), str) or not body["model"]:
         yield "`model` is required", "model"
+
+
+def _embedding_problems(body: Any) -> Iterator[tuple[str, str | None]]:
+    yield from _model_problems(body)
     texts = body.get("input")
     texts = texts if isinstance(texts, list) else [texts]
     if not texts or "" in texts:
@@ -159,7 +160,7 @@ def _range_problems(body: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]
 def _format_problems(form: Any) -> Iterator[tuple[str, str | None]]:
     if form is None:
         return
-    kind = form.get("type") if isinstance(form, dict) else None
+    kind = form.get("type")
     if kind not in ("text", "json_object", "json_schema"):
         yield f"Unknown type of `response_format`: {kind!r}", "response_format"
     if kind == "json_schema":
@@ -261,7 +262,7 @@ def _plausible_reply(body: Mapping[str, Any]) -> ServerReply:
     if isinstance(choice, dict):
         tool_name = choice["function"]["name"]
     elif choice == "required" and tools:
-        # One that has not been called, so that an agent that forces calls makes progress.
+        # A tool not called yet, because an agent that forces calls has to make progress.
         called = {
             call["function"]["name"]
             for message in body["messages"]

@@ -318,9 +318,9 @@ def import_line(name: str) -> str:
 def fresh_import(name: str) -> float:
     """Return the seconds of CPU that the import takes in an interpreter of its own.
 
-    What this process has imported already would make it cheaper for some clients. So
-    would the depth of the call: CPython 3.11 maps and unmaps a part of its stack up to
-    ten thousand times where an import happens to cross its border.
+    Modules that this process has already imported would make it cheaper for some
+    clients, and so would the depth of the call: CPython 3.11 maps and unmaps part of its
+    stack up to 10,000 times if an import keeps crossing a boundary.
     """
     code = (
         f"import time; start = time.process_time()\n{import_line(name)}\n"

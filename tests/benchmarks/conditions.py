@@ -17,29 +17,31 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
-from tests.benchmarks.client import EMBEDDINGS, PLAIN, Bench, adrain, drain, per_unit
+from tests.benchmarks.client import (
+    EMBEDDINGS,
+    PLAIN,
+    Bench,
+    adrain,
+    drain,
+    import_line,
+    per_unit,
+)
 
 TEXTS = 100_000
 ROUNDS = 100  # of an agent
 FIELDS = 40  # of a structured answer, 50 characters each
-# What a user's script imports: package, class, the setting for the address.
-IMPORTS = {
-    "ChatNscale": ("langchain_nscale", "ChatNscale", "base_url"),
-    "ChatOpenAI": ("langchain_openai", "ChatOpenAI", "base_url"),
-    "ChatOpenRouter": ("langchain_openrouter", "ChatOpenRouter", "base_url"),
-    "ChatGroq": ("langchain_groq", "ChatGroq", "base_url"),
-    "ChatFireworks": ("langchain_fireworks", "ChatFireworks", "base_url"),
-}
+# Clients whose processes are measured from their start.
+STARTED = {"ChatNscale", "ChatOpenAI", "ChatOpenRouter", "ChatGroq", "ChatFireworks"}
 SCRIPT = """
 import os
-from {package} import {name}
-model = {name}(model="text-50", api_key="t", {setting}="{url}")
+{line}
+model = {name}(model="text-50", api_key="t", base_url="{url}")
 {body}
 os._exit(0)
 """
 CORE = """
 import os
-from langchain_core.language_models.chat_models import BaseChatModel
+{line}
 import httpx2
 body = {{"model": "text-50", "messages": [], "stream": {stream}}}
 with httpx2.stream("POST", "{url}/chat/completions", json=body) as response:
@@ -205,18 +207,16 @@ class Conditions(Bench):
 
     def cold(self) -> Iterator[tuple[str, float]]:
         """CPU time of whole processes, from their start."""
+        known = {"line": import_line(self.name), "name": self.name, "url": self.url}
         if self.name == "core":  # what no chat model can do without
             for label, (_, body) in STARTS.items():
-                stream = "answer" not in label or "streamed" in label
-                script = CORE.format(url=self.url, body=body, stream=stream)
+                stream = label != "cold start, answer"
+                script = CORE.format(**known, body=body, stream=stream)
                 yield label, _process([sys.executable, "-c", script])
-        if self.name not in IMPORTS:
+        if self.name not in STARTED:
             return
-        package, name, setting = IMPORTS[self.name]
         for label, (body, _) in STARTS.items():
-            script = SCRIPT.format(
-                package=package, name=name, setting=setting, url=self.url, body=body
-            )
+            script = SCRIPT.format(**known, body=body)
             yield label, _process([sys.executable, "-c", script])
         if self.name == "ChatNscale":
             chat = ["chat", "Hi", "-m", "text-50", "-t", "t", "--base-url", self.url]

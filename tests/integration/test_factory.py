@@ -101,7 +101,7 @@ def test_a_name_without_a_model() -> None:
 
 
 @pytest.mark.parametrize("create", [init_chat_model, init_embeddings])
-def test_names_that_are_none(create: Any) -> None:
+def test_names_of_the_wrong_type(create: Any) -> None:
     with pytest.raises(TypeError, match="The model is of type int"):
         create(5)
     provider = "model_provider" if create is init_chat_model else "provider"

@@ -192,13 +192,13 @@ BAD_TOOLS += [[{"type": "function"}], [{"type": "function", "function": {"name":
 
 @pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
 @pytest.mark.parametrize("schema", BAD_SCHEMAS)
-def test_schemas_of_no_valid_form(schema: Any, method: Any) -> None:
+def test_invalid_schemas(schema: Any, method: Any) -> None:
     with pytest.raises(ValueError, match="`schema` is"):
         make().with_structured_output(schema, method=method)
 
 
 @pytest.mark.parametrize("tools", BAD_TOOLS)
-def test_tools_of_no_valid_form(tools: Any) -> None:
+def test_invalid_tools(tools: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="tool"):
         make().bind_tools(tools)
 
