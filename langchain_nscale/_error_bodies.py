@@ -14,8 +14,8 @@ import jiter
 
 _EXCERPT = 500  # characters of a body that a message shows
 
-# Patterns are compiled when they are used: most programs never need them, and compiling
-# takes a millisecond each.
+# Patterns are compiled when they are first used: most programs never need them, and
+# compiling all of the package's would take 3 ms of its import.
 
 # An entry of a validation error, as Python or JSON: its location and its message.
 _PROBLEM = (

@@ -392,7 +392,7 @@ def public_response(response: Response, content: bytes = b"") -> httpx2.Response
 
 
 def public_headers(response: Response) -> dict[str, str]:
-    """Return the headers of a response that are safe to show."""
+    """Return the headers of a response without the secret ones."""
     return {
         name: without_token(value, response)
         for name, value in response.headers.items()

@@ -57,7 +57,7 @@ _OURS = {
     "think_tags": (None, "off"),
     "tokenizer": (None,),
 }
-# Settings of `ChatOpenAI` that are created from others.
+# Settings of `ChatOpenAI` derived from its other settings.
 _DERIVED = {"client", "async_client", "root_client", "root_async_client", "metadata"}
 _RENAMED = {"openai_api_key", "openai_api_base"}
 

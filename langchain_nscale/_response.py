@@ -71,7 +71,7 @@ class ReadResponse:
 
     @classmethod
     def of(cls, response: Response, content: bytes) -> Response:
-        """Return a read response as a `Response`, which nobody reads or closes again."""
+        """Return a read response typed as a `Response`; it is never read again."""
         return cast("Response", cls(response, content))
 
     @property

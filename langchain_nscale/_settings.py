@@ -68,7 +68,7 @@ _HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _HEADER_VALUE = r"([!-~]([\t -~]*[!-~])?)?"
 
 
-if TYPE_CHECKING:  # compiling so many annotations would slow down the import
+if TYPE_CHECKING:  # saves compiling each annotation at import
 
     class SettingsArguments(TypedDict, total=False):
         """The constructor's arguments as type checkers see them, aliases included."""
@@ -354,7 +354,7 @@ class NscaleSettings(BaseModel):
 
 
 def reject_unknown(cls: type[BaseModel], names: Iterable[str], known: set[str]) -> None:
-    """Reject names that are not settings of a class.
+    """Reject names of unknown settings.
 
     Raises:
         ValueError: A name is unknown; the error suggests a similar one.
@@ -403,7 +403,7 @@ def setting_names(cls: type[BaseModel]) -> dict[str, str]:
 
 
 def _without_unset(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop `None` where it is not a value of its own: it means the default."""
+    """Drop `None` where it means the default and is not a value."""
     names, fields = setting_names(cls), cls.model_fields
     return {
         name: value

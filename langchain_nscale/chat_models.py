@@ -105,7 +105,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _PATH = "/chat/completions"
 
-# Settings that are sent under their own names.
+# Settings sent under their own names.
 _PARAMETERS = (
     "frequency_penalty",
     "logit_bias",
@@ -132,7 +132,7 @@ _ALTERNATIVES = {
 }
 
 
-if TYPE_CHECKING:  # compiling so many annotations would slow down the import
+if TYPE_CHECKING:  # saves compiling each annotation at import
 
     class ChatArguments(SettingsArguments, total=False):
         """The constructor's arguments as type checkers see them, aliases included."""
@@ -360,7 +360,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """Settings that are never serialized, with the variables that replace them."""
+        """Settings left out when serialized, with the variables that replace them."""
         return {"service_token": "NSCALE_SERVICE_TOKEN"}
 
     @classmethod

@@ -214,7 +214,7 @@ def langsmith_costs(
 
     LangSmith displays `input_cost`, `output_cost` and `total_cost` of a run's
     `usage_metadata`. They can't be part of the messages, because langchain-core's
-    `add_usage` rejects values that are not integers.
+    `add_usage` rejects all values but integers.
 
     Args:
         prices: As for `NscaleUsageCallbackHandler`.

@@ -274,7 +274,7 @@ class Reply:
     def _keep(
         self, fields: Mapping[str, Any], known: set[str], *, join: tuple[type, ...]
     ) -> None:
-        """Keep the fields that are not handled explicitly."""
+        """Keep all fields without explicit handling."""
         for key, value in fields.items():
             if value is not None and key not in known:
                 old = self._other.get(key) if isinstance(value, join) else None

@@ -336,7 +336,7 @@ class StreamReader(Generic[T]):
             raise abandoned_reply(self._response, reason, self.partial())
 
     def _parse(self, event: bytes) -> dict[str, Any] | None:
-        """Decode an event; return `None` for events that are not part of the reply."""
+        """Decode an event; return `None` for events outside the reply."""
         is_error = isinstance(event, ErrorEvent)
         try:
             completion = decode(event)

@@ -116,7 +116,7 @@ def _vector(embedding: Any) -> list[float]:
     if not isinstance(embedding, str):
         return array("d", embedding).tolist()  # turns integers into floats
     raw = a2b_base64(embedding)
-    # The decoder skips characters that are not base64; its strict mode needs Python 3.11.
+    # The decoder skips invalid characters; its strict mode needs Python 3.11.
     if len(raw) != len(embedding) // 4 * 3 - embedding[-2:].count("="):
         raise ValueError
     if sys.byteorder == "big":  # pragma: no cover  # no such machine here

@@ -43,7 +43,7 @@ _CALL_TYPES = {
     "tool_call_chunk",
     "tool_use",
 }
-# Parts that are already in the API's form.
+# Parts already in the API's form.
 _WIRE_TYPES = {"audio_url", "input_audio", "video_url"}
 _NO_RESULT = "[No result: the call was not executed.]"
 _TEXT_ONLY_NOTE = "[image omitted: this model only reads text]"

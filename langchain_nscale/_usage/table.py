@@ -34,7 +34,7 @@ def usage_table(by_model: Mapping[str, ModelUsage]) -> str:
     rows = [_row(model, usage) for model, usage in by_model.items()]
     if len(by_model) > 1:
         rows.append(_row("total", total_usage(by_model)))
-    # Omit columns that are zero everywhere.
+    # Omit columns with only zeros.
     columns = [
         column
         for column in zip(_COLUMNS, *rows, strict=True)

@@ -86,7 +86,7 @@ def _in_options(text: str) -> str:
 def _use_lenient_streams() -> None:
     """Replace characters that the terminal's encoding lacks, and skip a BOM in input.
 
-    Streams that are closed (`>&-`) are replaced, since Python has `None` for them.
+    Closed streams (`>&-`) are replaced, since Python has `None` for them.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

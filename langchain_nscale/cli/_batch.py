@@ -136,7 +136,7 @@ class Batch:
         self._progress = progress(options.progress, options.source)
 
     async def work(self) -> None:
-        """Send all lines that are not finished."""
+        """Send all unfinished lines."""
         await self._fetch_prices()
         for number, record in enumerate(self._store.load()):
             for attempt, call in enumerate(paid(record)):
@@ -237,7 +237,7 @@ class Batch:
             self._stopped = "The service does not report usage, but --max-spend needs it."
 
     async def _line(self, number: int, raw: bytes) -> None:
-        """Send a line until it succeeds or fails for good; store the outcome."""
+        """Send a line until it succeeds or fails permanently; store the outcome."""
         line: Any = None
         for attempt in itertools.count(1):
             begun = self._outage.begin()

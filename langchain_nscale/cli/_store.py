@@ -4,7 +4,7 @@ Every result is on disk before its slot is reused. `OUT.jsonl` and `OUT.jsonl.fa
 a line for each finished line of the input. If the order is kept, early results wait in
 `OUT.jsonl.journal`, which is empty at the end.
 
-Results of lines that are retried wait there too, until the end, when they are merged into
+Results of retried lines wait there too, until the end, when they are merged into
 `OUT.jsonl`.
 
 Each record begins with the number and the hash of its input line. They show that a file

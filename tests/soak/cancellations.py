@@ -98,7 +98,7 @@ def report(count: int, seed: int) -> bool:
             before = open_files()
             wrong = run(cancel_all(model, count, seed))
             close_connections()
-            # anyio drops a connection if its caller is cancelled just when it is made.
+            # anyio drops a connection whose caller is cancelled while it is established.
             dropped = max(0, open_files() - before)
             gc.collect()
             leaked = max(0, open_files() - before)
