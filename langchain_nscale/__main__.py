@@ -8,7 +8,7 @@ import sys
 def main() -> int:
     """Run the command line, or explain how to install its dependencies."""
     try:
-        from langchain_nscale.cli import run  # noqa: PLC0415  # optional dependencies
+        from langchain_nscale._cli.commands import run  # noqa: PLC0415  # optional dependencies
     except ModuleNotFoundError as missing:
         sys.stderr.write(
             f"{missing.name} is not installed: the command line needs the extra `cli`: "

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from difflib import get_close_matches
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-import httpx2
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -20,7 +15,6 @@ from pydantic import (
     SecretStr,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic.json_schema import (
     DEFAULT_REF_TEMPLATE,
     GenerateJsonSchema,
@@ -31,8 +25,9 @@ from pydantic_core import PydanticOmit
 from typing_extensions import Self
 
 from langchain_nscale._error_bodies import is_missing_path
-from langchain_nscale._failures import library
-from langchain_nscale._http.addresses import is_local
+from langchain_nscale._http.address import resolve_base_url
+from langchain_nscale._http.headers import check_headers, merge_headers
+from langchain_nscale._http.libraries import library
 from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import (
     Token,
@@ -45,7 +40,6 @@ from langchain_nscale._http.transport import (
     DEFAULT_MAX_RETRIES,
     DEFAULT_TIMEOUT,
     Transport,
-    merge_headers,
 )
 from langchain_nscale._lazy import LazyModule, errors
 from langchain_nscale._requests.body import dict_argument
@@ -59,13 +53,6 @@ if TYPE_CHECKING:
 
 else:
     _model_list = LazyModule("langchain_nscale._model_list")
-
-DEFAULT_BASE_URL = "https://inference.api.nscale.com/v1"
-
-_BASE_URL_VARIABLES = ("NSCALE_BASE_URL", "NSCALE_API_BASE")
-_PASS_THROUGH = ("extra_body", "model_kwargs")
-_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_HEADER_VALUE = r"([!-~]([\t -~]*[!-~])?)?"
 
 
 if TYPE_CHECKING:  # saves compiling each annotation at import
@@ -183,7 +170,7 @@ class NscaleSettings(BaseModel):
         if token is None:
             raise ValueError(missing_token())
         self.service_token = token
-        url, query = _base_url(self.base_url, insecure=self.allow_insecure_http)
+        url, query = resolve_base_url(self.base_url, insecure=self.allow_insecure_http)
         self.base_url = url
         if query:
             self.default_query = {**query, **(self.default_query or {})}
@@ -353,108 +340,6 @@ class NscaleSettings(BaseModel):
         return await _model_list.afetch_models(self._transport(), refresh=refresh)
 
 
-def reject_unknown(cls: type[BaseModel], names: Iterable[str], known: set[str]) -> None:
-    """Reject names of unknown settings.
-
-    Raises:
-        ValueError: A name is unknown; the error suggests a similar one.
-    """
-    for name in names:
-        if name not in known:
-            message = [f"{cls.__name__} has no setting `{name}`."]
-            if similar := get_close_matches(name, known, n=1):
-                message.append(f"Did you mean `{similar[0]}`?")
-            if fields := [f"`{field}`" for field in _PASS_THROUGH if field in known]:
-                message.append(
-                    f"To send it to the API as is, pass it in {' or '.join(fields)}."
-                )
-            raise ValueError(" ".join(message))
-
-
-def check_names(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Reject unknown settings, which pydantic would ignore.
-
-    A subclass that declares a field again, to change its default, keeps the aliases of
-    the original: those are replaced by the field's name.
-
-    Raises:
-        ValueError: A name is unknown; the error suggests a similar one.
-    """
-    names = setting_names(cls)
-    if not values.keys() <= names.keys():
-        reject_unknown(cls, values, set(names))
-    if None in values.values():
-        values = _without_unset(cls, values)
-    own = _own_names(cls)
-    if values.keys() <= own:
-        return dict(values)
-    return {name if name in own else names[name]: value for name, value in values.items()}
-
-
-@lru_cache(maxsize=128)
-def setting_names(cls: type[BaseModel]) -> dict[str, str]:
-    """Return all names by which settings can be passed, with the name of the field."""
-    names = {}
-    for base in reversed(cls.__mro__):
-        if issubclass(base, BaseModel):
-            for name, field in base.model_fields.items():
-                names.update(dict.fromkeys((name, *_aliases(field)), name))
-    return names
-
-
-def _without_unset(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop `None` where it means the default and is not a value."""
-    names, fields = setting_names(cls), cls.model_fields
-    return {
-        name: value
-        for name, value in values.items()
-        if value is not None
-        or fields[names[name]].is_required()
-        or type(None) in get_args(fields[names[name]].annotation)
-        or fields[names[name]].annotation is Any
-    }
-
-
-@lru_cache(maxsize=128)
-def _own_names(cls: type[BaseModel]) -> frozenset[str]:
-    """Return the names that pydantic itself accepts for the fields of a class."""
-    names = set(cls.model_fields)
-    for field in cls.model_fields.values():
-        names |= _aliases(field)
-    return frozenset(names)
-
-
-def _aliases(field: FieldInfo) -> set[str]:
-    alias = field.validation_alias
-    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    return {choice for choice in (field.alias, *choices) if isinstance(choice, str)}
-
-
-def check_headers(headers: Mapping[Any, Any], setting: str) -> None:
-    """Reject headers that can't be sent, or that the request itself determines.
-
-    Raises:
-        ValueError: A name or value is invalid, or the header is `Authorization`,
-            `Content-Length` or `Transfer-Encoding`. The error does not show values.
-    """
-    for name, value in headers.items():
-        if not isinstance(name, str) or not re.fullmatch(_HEADER_NAME, name):
-            msg = f"`{setting}` has {name!r}, which is not the name of a header."
-            raise ValueError(msg)
-        if name.lower() == "authorization":
-            msg = f"`{setting}` has {name!r}: pass the token as `service_token` instead."
-            raise ValueError(msg)
-        if name.lower() in ("content-length", "transfer-encoding"):
-            msg = f"`{setting}` has {name!r}, which the request determines: omit it."
-            raise ValueError(msg)
-        if not isinstance(value, str) or not re.fullmatch(_HEADER_VALUE, value):
-            msg = (
-                f"`{setting}` has an invalid value for {name!r}: use ASCII text on one "
-                "line, without spaces around it."
-            )
-            raise ValueError(msg)
-
-
 def _check_retries(limit: object) -> int:
     if type(limit) is not int or limit < 0:
         msg = f"`max_retries` is {limit!r}: use a whole number, at least 0."
@@ -482,63 +367,6 @@ def check_client(client: object, kind: str, setting: str) -> None:
             "create the client without it."
         )
         raise ValueError(msg)
-
-
-def _base_url(value: str, *, insecure: bool) -> tuple[str, dict[str, str]]:
-    """Return the checked address and its query: an argument, a variable, or Nscale's."""
-    source = "`base_url`"
-    if not value:
-        value, source = DEFAULT_BASE_URL, "the default"
-        for variable in reversed(_BASE_URL_VARIABLES):
-            if from_environment := os.environ.get(variable):
-                value, source = from_environment, variable
-    return _checked_url(value.strip(), source, insecure=insecure)
-
-
-@lru_cache(maxsize=128)
-def _checked_url(
-    value: str, source: str, *, insecure: bool
-) -> tuple[str, dict[str, str]]:
-    try:
-        url = httpx2.URL(value)
-        url.host.encode("idna")
-    except (httpx2.InvalidURL, UnicodeError) as error:
-        detail = "" if _public(value) != value else f": {error}"
-        msg = f"{source} is {_public(value)!r}, which is not a valid URL{detail}."
-        raise ValueError(msg) from None
-    shown = _public(value)
-    if url.userinfo:
-        msg = (
-            f"{source} contains a user name or password for {url.host}, which would "
-            "replace the service token: remove it."
-        )
-        raise ValueError(msg)
-    if url.scheme not in ("http", "https") or not url.host:
-        msg = (
-            f"{source} is {shown!r}: it must begin with https:// (or http://) and a "
-            f"host, for example {DEFAULT_BASE_URL}."
-        )
-        raise ValueError(msg)
-    if url.scheme == "http" and not is_local(value) and not insecure:
-        msg = (
-            f"{source} is {shown!r}: http:// would send the service token in clear "
-            "text. Use https://, or allow_insecure_http=True."
-        )
-        raise ValueError(msg)
-    address = value.partition("?")[0].partition("#")[0].rstrip("/")
-    if url.fragment or address.endswith("/chat/completions"):
-        address = address.removesuffix("/chat/completions")
-        msg = f"{source} is {shown!r}: use {address!r}, without a path to an endpoint."
-        raise ValueError(msg)
-    return address, dict(url.params)
-
-
-def _public(url: str) -> str:
-    """Return a URL without what may be secret: user, password and query."""
-    address, query, _ = url.partition("?")
-    if "@" in address:
-        address = re.sub(r"//[^/@]*@", "//…@", address)
-    return f"{address}?…" if query else address
 
 
 def _timeouts(value: Any) -> tuple[float | None, ...]:

@@ -43,7 +43,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from langchain_nscale._json import close_json
-from langchain_nscale._requests.tools import is_response_format, json_schema
+from langchain_nscale._requests.schemas import is_response_format, json_schema
 
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")

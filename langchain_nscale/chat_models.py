@@ -37,7 +37,7 @@ from langchain_core.utils.utils import LC_ID_PREFIX
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
 
-from langchain_nscale._http.generators import Inner
+from langchain_nscale._http.inner import Inner
 from langchain_nscale._http.streams import aread_stream, read_stream
 from langchain_nscale._lazy import LazyModule, errors
 from langchain_nscale._model_facts import (
@@ -48,9 +48,9 @@ from langchain_nscale._model_facts import (
 )
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.completion import ReplyOptions
 from langchain_nscale._replies.events import ChunkAndEventWriter, EventWriter
 from langchain_nscale._replies.reader import StreamReader, chat_result
+from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale._replies.think_tags import ThinkTags
 from langchain_nscale._replies.tool_calls import call_ids
 from langchain_nscale._replies.writer import Writer
@@ -61,24 +61,19 @@ from langchain_nscale._requests.body import (
     request_body,
 )
 from langchain_nscale._requests.messages import ReasoningHistory
+from langchain_nscale._requests.schemas import response_format as to_response_format
+from langchain_nscale._requests.schemas import schema_of_response_format, with_title
 from langchain_nscale._requests.tools import (
     api_name,
     check_tool_choice,
     convert_tool_choice,
     format_tools,
     names_in,
-    schema_of_response_format,
     tool_names,
-    with_title,
-)
-from langchain_nscale._requests.tools import (
-    response_format as to_response_format,
 )
 from langchain_nscale._response import Sent
-from langchain_nscale._settings import (
-    NscaleSettings,
-    check_names,
-)
+from langchain_nscale._setting_names import check_names
+from langchain_nscale._settings import NscaleSettings
 from langchain_nscale._version import __version__
 
 if TYPE_CHECKING:
@@ -324,7 +319,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         Raises:
             ValueError: A setting has no counterpart in `ChatOpenAI`; the error names it.
         """
-        from langchain_nscale._openai import to_openai  # noqa: PLC0415  # slow to import
+        from langchain_nscale.openai import to_openai  # noqa: PLC0415  # slow to import
 
         return to_openai(self)
 
@@ -335,7 +330,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         Raises:
             ValueError: A setting has no counterpart here; the error names it.
         """
-        from langchain_nscale._openai import from_openai  # noqa: PLC0415  # slow to import
+        from langchain_nscale.openai import from_openai  # noqa: PLC0415  # slow to import
 
         return cls(**from_openai(model))
 

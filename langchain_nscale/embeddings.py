@@ -23,10 +23,8 @@ from langchain_nscale._requests.texts import (
     split_texts,
 )
 from langchain_nscale._response import Sent
-from langchain_nscale._settings import (
-    NscaleSettings,
-    check_names,
-)
+from langchain_nscale._setting_names import check_names
+from langchain_nscale._settings import NscaleSettings
 from langchain_nscale._usage.ledger import Call
 from langchain_nscale.usage import NscaleUsageCallbackHandler, open_ledgers
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from langchain_nscale._http.addresses import is_local
+from langchain_nscale._http.address import is_local
 from langchain_nscale._lazy import LazyModule
 
 if TYPE_CHECKING:

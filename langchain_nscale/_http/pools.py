@@ -23,7 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
-from langchain_nscale._http.addresses import is_local
+from langchain_nscale._http.address import is_local
 from langchain_nscale._http.watchdog import call_later
 
 try:

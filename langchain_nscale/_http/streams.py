@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from langchain_nscale._failures import http_errors, network_error
-from langchain_nscale._http.generators import Inner
+from langchain_nscale._failures import network_error
+from langchain_nscale._http.inner import Inner
+from langchain_nscale._http.libraries import http_errors
 from langchain_nscale._http.watchdog import end_reads_after
 
 if TYPE_CHECKING:

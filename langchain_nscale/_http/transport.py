@@ -17,16 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from langchain_nscale._failures import (
-    http_errors,
-    library,
-    network_error,
-    status_error,
-    unusable_client,
-)
+from langchain_nscale._failures import network_error, status_error, unusable_client
 from langchain_nscale._http.attempts import Attempt, call_within
 from langchain_nscale._http.bodies import aread_body, read_body
 from langchain_nscale._http.clients import shared_async_client, shared_client
+from langchain_nscale._http.headers import merge_headers
+from langchain_nscale._http.libraries import http_errors, library
 from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import Token, aresolve_token, resolve_token
 from langchain_nscale._json import encode
@@ -234,12 +230,3 @@ def _shared_headers(client: httpx2.Client | httpx2.AsyncClient) -> dict[str, str
 def _url(module: Any, address: str) -> Any:
     """Parse an address once, not with each request."""
     return module.URL(address)
-
-
-def merge_headers(*sources: Mapping[str, str] | None) -> dict[str, str]:
-    """Merge headers; later ones replace earlier ones, whatever their letter case."""
-    merged: dict[str, tuple[str, str]] = {}
-    for source in sources:
-        for name, value in (source or {}).items():
-            merged[name.lower()] = (name, value)
-    return dict(merged.values())

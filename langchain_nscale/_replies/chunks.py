@@ -24,21 +24,21 @@ from pydantic import BaseModel
 import langchain_nscale._replies.content_blocks  # noqa: F401  # registers with langchain-core
 from langchain_nscale._lazy import LazyModule
 from langchain_nscale._provider import PROVIDER
-from langchain_nscale._replies.messages import (
-    Delta,
-    generation_info,
-    join_tool_calls,
-)
 from langchain_nscale._replies.tool_calls import (
     breaker,
     parse_arguments,
 )
 from langchain_nscale._replies.usage import usage_metadata
+from langchain_nscale._replies.whole import (
+    Delta,
+    generation_info,
+    join_tool_calls,
+)
 from langchain_nscale._replies.writer import BlockNumbers
 
 if TYPE_CHECKING:
     from langchain_nscale._replies import broken_calls
-    from langchain_nscale._replies.completion import Reply
+    from langchain_nscale._replies.reply import Reply
 else:
     broken_calls = LazyModule("langchain_nscale._replies.broken_calls")
 

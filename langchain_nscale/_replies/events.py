@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.messages import (
+from langchain_nscale._replies.tool_calls import parse_tool_calls
+from langchain_nscale._replies.usage import usage_metadata
+from langchain_nscale._replies.whole import (
     Delta,
     build_message,
     join_tool_calls,
 )
-from langchain_nscale._replies.tool_calls import parse_tool_calls
-from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale._replies.writer import BlockNumbers
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
     from langchain_core.outputs import ChatGenerationChunk
 
-    from langchain_nscale._replies.completion import Reply
+    from langchain_nscale._replies.reply import Reply
 
 Event = dict[str, Any]  # one of langchain-protocol's `MessagesData`
 

@@ -26,20 +26,20 @@ from langchain_nscale._failures import (
 from langchain_nscale._json import decode
 from langchain_nscale._lazy import errors
 from langchain_nscale._replies.chunks import ChunkWriter, merge
-from langchain_nscale._replies.completion import (
+from langchain_nscale._replies.reply import (
     ABANDONED,
     MalformedError,
     Reply,
     ReplyOptions,
 )
-from langchain_nscale._replies.messages import (
+from langchain_nscale._replies.sse import ErrorEvent, SSEDecoder
+from langchain_nscale._replies.usage import usage_metadata
+from langchain_nscale._replies.whole import (
     Delta,
     build_message,
     generation_info,
     join_tool_calls,
 )
-from langchain_nscale._replies.sse import ErrorEvent, SSEDecoder
-from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale._replies.writer import Writer
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-    from langchain_nscale._replies.completion import Reply
-    from langchain_nscale._replies.messages import Delta
+    from langchain_nscale._replies.reply import Reply
+    from langchain_nscale._replies.whole import Delta
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -17,12 +17,12 @@ from langchain_nscale._requests.messages import (
     convert_messages,
     merge_system_messages,
 )
+from langchain_nscale._requests.schemas import response_format
 from langchain_nscale._requests.tools import (
     api_name,
     check_tool_choice,
     convert_tool_choice,
     format_tools,
-    response_format,
     tool_names,
     with_api_names,
 )

@@ -60,7 +60,7 @@ STARTS = {
     ),
     "cold start, answer": ("model.invoke('Hi')", "response.read()"),
 }
-COMMAND = "import sys; from langchain_nscale.cli import run; run(sys.argv[1:])"
+COMMAND = "import sys; from langchain_nscale._cli.commands import run; run(sys.argv[1:])"
 
 
 class Conditions(Bench):

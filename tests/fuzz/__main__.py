@@ -14,9 +14,9 @@ import atheris
 with atheris.instrument_imports(include=["langchain_nscale"]):
     from langchain_nscale._failures import status_error
     from langchain_nscale._replies.chunks import ChunkWriter
-    from langchain_nscale._replies.completion import ReplyOptions
     from langchain_nscale._replies.events import EventWriter
     from langchain_nscale._replies.reader import StreamReader, chat_result
+    from langchain_nscale._replies.reply import ReplyOptions
     from langchain_nscale._replies.sse import SSEDecoder
     from langchain_nscale.errors import NscaleError
     from tests.unit.replies import FINISH, chunk, response

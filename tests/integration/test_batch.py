@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_nscale.cli import run
-from langchain_nscale.cli._batch import read_line
-from langchain_nscale.cli._store import Store
+from langchain_nscale._cli.batch.run import read_line
+from langchain_nscale._cli.batch.store import Store
+from langchain_nscale._cli.commands import run
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.terminal import Terminal
 
@@ -136,7 +136,7 @@ def test_memory_does_not_grow(tmp_path: Path) -> None:
         lines = [{"prompt": str(100 * number)} for number in range(count)]
         source = write(tmp_path / f"{count}.jsonl", lines)
         code = (
-            "import resource, sys; from langchain_nscale.cli import run; "
+            "import resource, sys; from langchain_nscale._cli.commands import run; "
             f"run(['batch', {str(source)!r}, {str(tmp_path / f'{count}.out')!r}]); "
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from langchain_nscale.cli import _batch, run
-from langchain_nscale.cli._outage import Outage, Verdict
+from langchain_nscale._cli.batch import run as _batch
+from langchain_nscale._cli.batch.outage import Outage, Verdict
+from langchain_nscale._cli.commands import run
 from langchain_nscale.errors import NscaleRateLimitError, NscaleUnavailableError
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.test_batch import read, write
@@ -47,7 +48,7 @@ def batch(source: Path, target: Path, *more: str) -> int:
 def test_an_outage_pauses_the_run(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr("langchain_nscale.cli._outage._LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("langchain_nscale._cli.batch.outage._LONGEST_PAUSE", 0.01)
     with NscaleServer(responder=Away(40)) as server:
         monkeypatch.setenv("NSCALE_BASE_URL", server.base_url)
         monkeypatch.setenv("NSCALE_SERVICE_TOKEN", server.token)

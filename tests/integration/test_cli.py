@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from langchain_nscale.cli import cli, run
-from langchain_nscale.cli._doctor import masked
+from langchain_nscale._cli.commands import cli, run
+from langchain_nscale._cli.doctor import masked
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.conftest import MODEL, VISION_MODEL
 from tests.integration.terminal import COMMAND, Terminal, needs_sigint
@@ -273,7 +273,7 @@ class TestErrors:
         def broken(*_: Any, **__: Any) -> int:
             raise AttributeError
 
-        monkeypatch.setattr("langchain_nscale.cli._chat.main", broken)
+        monkeypatch.setattr("langchain_nscale._cli.chat.main", broken)
         with pytest.raises(AttributeError):
             run(["chat", "Hi"])
 

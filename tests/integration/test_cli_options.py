@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from langchain_nscale.cli import run
-from langchain_nscale.cli._chat import first_code_block
+from langchain_nscale._cli.chat import first_code_block
+from langchain_nscale._cli.commands import run
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.conftest import MODEL, VISION_MODEL
 from tests.integration.terminal import COMMAND, Terminal

@@ -12,9 +12,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_
 from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.completion import ReplyOptions
 from langchain_nscale._replies.events import EventWriter
 from langchain_nscale._replies.reader import StreamReader, chat_result
+from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale._replies.tool_calls import original_arguments
 
 REQUEST = httpx2.Request("POST", "https://inference.api.nscale.com/v1/chat/completions")

@@ -27,8 +27,8 @@ from langchain_nscale import (
 )
 from langchain_nscale._http import clients
 from langchain_nscale._http.clients import aclose_connections, close_connections
+from langchain_nscale._http.headers import check_headers
 from langchain_nscale._requests.body import _API_FIELDS, CALL_SETTINGS
-from langchain_nscale._settings import check_headers
 
 ANSWER = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
 BOTH = pytest.mark.parametrize("cls", [ChatNscale, NscaleEmbeddings])

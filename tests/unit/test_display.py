@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from langchain_nscale.cli._display import MarkdownDisplay, complete_blocks
+from langchain_nscale._cli.display import MarkdownDisplay, complete_blocks
 
 
 @pytest.mark.parametrize(

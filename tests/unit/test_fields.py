@@ -22,7 +22,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
 from langchain_nscale import ChatNscale, _settings, catalog
-from langchain_nscale._settings import setting_names
+from langchain_nscale._setting_names import setting_names
 from langchain_nscale.embeddings import NscaleEmbeddings
 
 COMPLETION = {

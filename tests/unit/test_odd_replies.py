@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from langchain_nscale._replies.completion import ReplyOptions
 from langchain_nscale._replies.reader import chat_result
+from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale.errors import (
     NscaleError,
     NscaleMalformedResponseError,

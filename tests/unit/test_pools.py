@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from langchain_nscale._http import pools as _pools
-from langchain_nscale._http.addresses import is_local
+from langchain_nscale._http.address import is_local
 from langchain_nscale._http.pools import (
     PooledTransport,
     SingleTransport,

@@ -74,7 +74,10 @@ def test_without_source_everything_is_imported_at_once(tmp_path: Path) -> None:
         ("from langchain_nscale import ChatNscale", "openai"),
         ("from langchain_nscale import ChatNscale", "langchain_openai"),
         ("from langchain_nscale import NscaleEmbeddings", "openai"),
-        ("from langchain_nscale.cli import _chat, _answer, _batch", "openai"),
+        (
+            "import langchain_nscale._cli.answer, langchain_nscale._cli.batch.run",
+            "openai",
+        ),
         ("import langchain_nscale._pytest_plugin", "uvicorn"),
         ("from langchain_nscale import ChatNscale", "langchain_nscale.testing"),
     ],

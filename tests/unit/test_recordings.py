@@ -11,8 +11,8 @@ from syrupy.assertion import SnapshotAssertion
 from langchain_nscale import NscaleError
 from langchain_nscale._failures import status_error
 from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.completion import ReplyOptions
 from langchain_nscale._replies.reader import StreamReader, chat_result
+from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale._replies.vectors import read_vectors
 from langchain_nscale.models import parse_models
 from tests.unit.recordings import CHAT, Recording, recordings

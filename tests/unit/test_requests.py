@@ -24,11 +24,11 @@ from langchain_nscale._requests.messages import (
     convert_messages,
     merge_system_messages,
 )
+from langchain_nscale._requests.schemas import response_format
 from langchain_nscale._requests.tools import (
     api_name,
     convert_tool_choice,
     format_tools,
-    response_format,
     tool_names,
 )
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
 from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.completion import ReplyOptions
 from langchain_nscale._replies.events import EventWriter
 from langchain_nscale._replies.reader import (
     StreamReader,
     chat_result,
 )
+from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale.errors import (
     NscaleConnectionError,

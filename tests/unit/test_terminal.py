@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from langchain_nscale.cli._display import MarkdownDisplay
-from langchain_nscale.cli._terminal import harmless, text_for
+from langchain_nscale._cli.display import MarkdownDisplay
+from langchain_nscale._cli.terminal import harmless, text_for
 
 SEQUENCES = {
     "OSC 52, the clipboard": "\x1b]52;c;ZXZpbA==\x07",

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.completion import ReplyOptions
 from langchain_nscale._replies.reader import StreamReader, chat_result
+from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale._replies.think_tags import ThinkSplitter, ThinkTags
 from tests.unit.replies import (
     DONE,

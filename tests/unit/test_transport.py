@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from langchain_nscale._failures import library
 from langchain_nscale._http import clients as _clients
 from langchain_nscale._http.clients import (
     aclose_connections,
@@ -24,6 +23,7 @@ from langchain_nscale._http.clients import (
     shared_async_client,
     shared_client,
 )
+from langchain_nscale._http.libraries import library
 from langchain_nscale._http.retries import Retries
 from langchain_nscale._http.token import check_token
 from langchain_nscale._http.transport import USER_AGENT, Transport

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from langchain_nscale.cli._terminal import harmless, text_for
+from langchain_nscale._cli.terminal import harmless, text_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

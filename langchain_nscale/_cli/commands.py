@@ -17,14 +17,14 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from langchain_nscale.cli._exits import (
+from langchain_nscale._cli.exits import (
     API_ERROR,
     INTERRUPTED,
     error_text,
     exit_code,
 )
-from langchain_nscale.cli._files import default_model, store_default_model
-from langchain_nscale.cli._terminal import echo
+from langchain_nscale._cli.files import default_model, store_default_model
+from langchain_nscale._cli.terminal import echo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -267,8 +267,8 @@ def chat(**options: Any) -> int:
     langchain-nscale chat -i --message "system:Answer in rhymes."
     git diff | langchain-nscale chat "Write a commit message."
     """  # noqa: D301  # click's marker for lines that are not rewrapped
-    from langchain_nscale.cli._chat import main  # noqa: PLC0415
-    from langchain_nscale.cli._inputs import ChatOptions  # noqa: PLC0415
+    from langchain_nscale._cli.chat import main  # noqa: PLC0415
+    from langchain_nscale._cli.inputs import ChatOptions  # noqa: PLC0415
 
     return main(ChatOptions(**options))
 
@@ -291,8 +291,8 @@ def models(**options: Any) -> int:
 
     Prices are US dollars per million tokens (for image models, per megapixel).
     """
-    from langchain_nscale.cli._inputs import ModelsOptions  # noqa: PLC0415
-    from langchain_nscale.cli._models import main  # noqa: PLC0415
+    from langchain_nscale._cli.inputs import ModelsOptions  # noqa: PLC0415
+    from langchain_nscale._cli.models import main  # noqa: PLC0415
 
     return main(ModelsOptions(**options))
 
@@ -310,8 +310,8 @@ def models(**options: Any) -> int:
 @click.option("--query", is_flag=True, help="Embed as queries, not as documents.")
 def embed(**options: Any) -> int:
     """Embed TEXTS, or the lines of a file; print a JSON object for each."""
-    from langchain_nscale.cli._embed import main  # noqa: PLC0415
-    from langchain_nscale.cli._inputs import EmbedOptions  # noqa: PLC0415
+    from langchain_nscale._cli.embed import main  # noqa: PLC0415
+    from langchain_nscale._cli.inputs import EmbedOptions  # noqa: PLC0415
 
     return main(EmbedOptions(**options))
 
@@ -321,8 +321,8 @@ def embed(**options: Any) -> int:
 @_model
 def doctor(**options: Any) -> int:
     """Check the installation, token and API."""
-    from langchain_nscale.cli._doctor import main  # noqa: PLC0415
-    from langchain_nscale.cli._inputs import DoctorOptions  # noqa: PLC0415
+    from langchain_nscale._cli.doctor import main  # noqa: PLC0415
+    from langchain_nscale._cli.inputs import DoctorOptions  # noqa: PLC0415
 
     return main(DoctorOptions(**options))
 
@@ -337,7 +337,7 @@ def doctor(**options: Any) -> int:
 )
 def serve(port: int, script: Path | None) -> NoReturn:
     """Run the stand-in server until Ctrl-C."""
-    from langchain_nscale.cli._serve import main  # noqa: PLC0415
+    from langchain_nscale._cli.serve import main  # noqa: PLC0415
 
     main(port, script)
 
@@ -404,8 +404,8 @@ def batch(**options: Any) -> int:
     where they differ; or it has OpenAI's batch format. Failed lines are written to
     OUT.jsonl.failed. If a run stops for any reason, run the command again to continue.
     """
-    from langchain_nscale.cli._batch import main  # noqa: PLC0415
-    from langchain_nscale.cli._inputs import BatchOptions  # noqa: PLC0415
+    from langchain_nscale._cli.batch.run import main  # noqa: PLC0415
+    from langchain_nscale._cli.inputs import BatchOptions  # noqa: PLC0415
 
     return main(BatchOptions(**options))
 

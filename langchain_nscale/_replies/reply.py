@@ -15,10 +15,10 @@ from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_nscale._json import has_surrogates, join_surrogates, without_surrogates
 from langchain_nscale._provider import PROVIDER
-from langchain_nscale._replies.messages import Delta, extend
 from langchain_nscale._replies.think_tags import ThinkSplitter, ThinkTags
 from langchain_nscale._replies.tool_calls import ToolCallReader
 from langchain_nscale._replies.usage import usage_metadata
+from langchain_nscale._replies.whole import Delta, extend
 
 # Fields handled explicitly; all others are kept in `response_metadata`.
 _KNOWN_TOP = {"choices", "id", "model", "object", "usage"}

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_nscale import NscaleModel, list_models
-from langchain_nscale.cli._inputs import ModelsOptions
-from langchain_nscale.cli._terminal import text_for
+from langchain_nscale._cli.inputs import ModelsOptions
+from langchain_nscale._cli.terminal import text_for
 
 _FILE_WIDTH = 200  # characters; wide enough that nothing wraps outside a terminal
 _ID_WIDTH = 32  # characters; fits on any terminal

@@ -7,7 +7,7 @@ import json
 import click
 
 from langchain_nscale import NscaleEmbeddings
-from langchain_nscale.cli._inputs import EmbedOptions
+from langchain_nscale._cli.inputs import EmbedOptions
 
 
 def main(options: EmbedOptions) -> int:

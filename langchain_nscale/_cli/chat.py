@@ -15,23 +15,23 @@ from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import BaseMessage, SystemMessage
 
 from langchain_nscale import ChatNscale
-from langchain_nscale._lazy import errors
-from langchain_nscale.cli import DEFAULT_MODEL
-from langchain_nscale.cli._answer import ask, error_object
-from langchain_nscale.cli._display import Silent, display_for
-from langchain_nscale.cli._exits import API_ERROR, INTERRUPTED
-from langchain_nscale.cli._files import (
+from langchain_nscale._cli.answer import ask, error_object
+from langchain_nscale._cli.commands import DEFAULT_MODEL
+from langchain_nscale._cli.display import Silent, display_for
+from langchain_nscale._cli.exits import API_ERROR, INTERRUPTED
+from langchain_nscale._cli.files import (
     default_model,
     last_conversation,
     store_conversation,
 )
-from langchain_nscale.cli._inputs import (
+from langchain_nscale._cli.inputs import (
     ChatOptions,
     parse_message,
     read_schema,
     user_message,
 )
-from langchain_nscale.cli._terminal import echo
+from langchain_nscale._cli.terminal import echo
+from langchain_nscale._lazy import errors
 
 
 def main(options: ChatOptions) -> int:
@@ -54,7 +54,7 @@ def main(options: ChatOptions) -> int:
     with options.settings() as settings:
         model = ChatNscale(model=name, **settings, **options.sampling())
         if options.interactive:
-            from langchain_nscale.cli._session import Session  # noqa: PLC0415  # slow
+            from langchain_nscale._cli.session import Session  # noqa: PLC0415  # slow
 
             return Session(model, messages, options, schema).run()
         return answer_once(model, messages, options, schema)

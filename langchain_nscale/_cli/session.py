@@ -15,18 +15,18 @@ from langchain_core.messages import (
 )
 
 from langchain_nscale import ChatNscale
-from langchain_nscale._lazy import errors
-from langchain_nscale.cli._answer import Answer, ask
-from langchain_nscale.cli._display import display_for
-from langchain_nscale.cli._exits import error_text
-from langchain_nscale.cli._files import (
+from langchain_nscale._cli.answer import Answer, ask
+from langchain_nscale._cli.display import display_for
+from langchain_nscale._cli.exits import error_text
+from langchain_nscale._cli.files import (
     PRIVATE,
     conversation_text,
     history_file,
     read_conversation,
 )
-from langchain_nscale.cli._inputs import ChatOptions, image_block, user_message
-from langchain_nscale.cli._terminal import echo
+from langchain_nscale._cli.inputs import ChatOptions, image_block, user_message
+from langchain_nscale._cli.terminal import echo
+from langchain_nscale._lazy import errors
 
 HELP = """\
 /model [ID]        show or change the model

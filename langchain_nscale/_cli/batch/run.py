@@ -26,14 +26,14 @@ from langchain_core.messages import (
 from typing_extensions import Self
 
 from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler
+from langchain_nscale._cli.answer import error_object
+from langchain_nscale._cli.batch.outage import Outage, Verdict
+from langchain_nscale._cli.batch.store import Store, output_paths, paid
+from langchain_nscale._cli.exits import API_ERROR
+from langchain_nscale._cli.inputs import BatchOptions, read_schema
+from langchain_nscale._cli.terminal import echo
 from langchain_nscale._lazy import errors
 from langchain_nscale._usage.ledger import Call
-from langchain_nscale.cli._answer import error_object
-from langchain_nscale.cli._exits import API_ERROR
-from langchain_nscale.cli._inputs import BatchOptions, read_schema
-from langchain_nscale.cli._outage import Outage, Verdict
-from langchain_nscale.cli._store import Store, output_paths, paid
-from langchain_nscale.cli._terminal import echo
 from langchain_nscale.models import NscaleModel, Price
 
 _AHEAD = 16  # how far ahead of the slowest line to read, in multiples of the concurrency

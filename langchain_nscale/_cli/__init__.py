@@ -1,0 +1,1 @@
+"""The command line; `commands` has the commands, and a module for each has the work."""

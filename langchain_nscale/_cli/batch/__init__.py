@@ -1,0 +1,1 @@
+"""The command `batch`: many requests from a file, resumable."""

@@ -1,0 +1,148 @@
+"""Converts schemas of answers and arguments to the form that the API accepts."""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from langchain_core.utils.function_calling import convert_to_json_schema
+from pydantic import BaseModel, TypeAdapter
+from typing_extensions import is_typeddict
+
+INVALID_IN_NAME = r"[^a-zA-Z0-9_-]"
+
+MAX_NAME = 64  # characters
+
+_REFERENCE = r'"\$ref": "#/(?:\$defs|definitions)/([^"]+)"'
+
+
+# Keywords that vLLM's grammars reject. They only narrow a schema, so the answer is
+# validated without them.
+_UNSUPPORTED = {"uniqueItems", "propertyNames", "contains", "minContains", "maxContains"}
+
+_UNSUPPORTED_FORMATS = {"binary", "json-string"}
+
+_LOOK_AROUND = r"\(\?<?[=!]"
+
+
+def response_format(
+    schema: dict[str, Any] | type, *, strict: bool | None = None
+) -> dict[str, Any]:
+    """Return the `response_format` for a schema, or `schema` itself if it is one.
+
+    Raises:
+        ValueError: It is neither a class nor a JSON Schema.
+    """
+    if isinstance(schema, dict) and is_response_format(schema):
+        return schema
+    try:
+        converted = json_schema(schema, strict=strict)
+    except Exception:  # whatever langchain-core raises
+        if isinstance(schema, type):  # the message is about a field of the class
+            raise
+        msg = (
+            f"`response_format` is {reprlib.repr(schema)}: use a Pydantic class, a "
+            'dataclass, a TypedDict, a JSON Schema, or {"type": "json_object"}.'
+        )
+        raise ValueError(msg) from None
+    name = converted.get("title") or "response"
+    inner: dict[str, Any] = {
+        "name": re.sub(INVALID_IN_NAME, "_", str(name))[:MAX_NAME] or "response",
+        "schema": without_unsupported(converted),
+    }
+    if description := converted.get("description"):
+        inner["description"] = description
+    if strict is not None:
+        inner["strict"] = strict
+    return {"type": "json_schema", "json_schema": inner}
+
+
+def is_response_format(schema: object) -> bool:
+    """Return whether a dict is a `response_format` instead of a JSON Schema."""
+    kinds = ("json_schema", "json_object", "text")
+    return isinstance(schema, dict) and schema.get("type") in kinds
+
+
+def schema_of_response_format(schema: Any) -> Any:
+    """Return the JSON Schema in a `response_format`, or `schema` itself."""
+    if isinstance(schema, dict) and schema.get("type") == "json_schema":
+        inner = schema.get("json_schema")
+        if isinstance(inner, dict) and isinstance(inner.get("schema"), dict):
+            return {"title": inner.get("name") or "response", **inner["schema"]}
+    return schema
+
+
+def json_schema(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
+    """Return the JSON Schema of a Pydantic class, TypedDict, dataclass or JSON Schema."""
+    schema = schema_of_response_format(schema)
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        converted = schema.model_json_schema()
+        if is_recursive(converted):
+            # langchain-core would inline `$defs` and truncate recursive ones.
+            return converted
+    elif is_typeddict(schema):
+        typed: dict[str, Any] = schema_of(schema)
+        if is_recursive(typed):
+            return typed
+    elif isinstance(schema, dict) and is_recursive(schema):
+        titled: dict[str, Any] = with_title(schema)
+        return titled
+    return convert_to_json_schema(with_title(schema), strict=strict)
+
+
+def with_title(schema: Any) -> Any:
+    """Give a JSON Schema a title, which the API requires as its name."""
+    if not isinstance(schema, dict) or schema.get("title"):
+        return schema
+    is_other = is_response_format(schema) or "function" in schema or "name" in schema
+    return schema if is_other else {"title": "response", **schema}
+
+
+def without_unsupported(schema: Any) -> Any:
+    """Return a schema without the keywords that vLLM's grammars reject."""
+    if isinstance(schema, list):
+        return [without_unsupported(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    result = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs", "definitions") and isinstance(value, Mapping):
+            # These keys are names, not keywords.
+            result[key] = {name: without_unsupported(v) for name, v in value.items()}
+        elif key in ("default", "const", "enum", "examples"):
+            result[key] = value
+        elif not _is_unsupported(key, value):
+            result[key] = without_unsupported(value)
+    return result
+
+
+def _is_unsupported(key: str, value: object) -> bool:
+    return (
+        key in _UNSUPPORTED
+        or (key == "format" and value in _UNSUPPORTED_FORMATS)
+        or (key == "pattern" and bool(re.search(_LOOK_AROUND, str(value))))
+    )
+
+
+def is_recursive(schema: Mapping[str, Any]) -> bool:
+    """Return whether a definition refers to itself, directly or indirectly."""
+    definitions = {**schema.get("$defs", {}), **schema.get("definitions", {})}
+    references = {
+        name: re.findall(_REFERENCE, json.dumps(definition))
+        for name, definition in definitions.items()
+    }
+    try:
+        TopologicalSorter(references).prepare()
+    except CycleError:
+        return True
+    return '"$ref": "#"' in json.dumps(schema)
+
+
+def schema_of(source: Any) -> Any:
+    if isinstance(source, type) and issubclass(source, BaseModel):
+        return source.model_json_schema()
+    return TypeAdapter(source).json_schema()
