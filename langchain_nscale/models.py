@@ -71,7 +71,7 @@ class NscaleModel:
         return Price(self.input_price, self.output_price)
 
 
-Prices = Mapping[str, "NscaleModel | tuple[Any, Any]"] | Iterable[NscaleModel]
+Prices = Mapping[str, NscaleModel | tuple[Any, Any]] | Iterable[NscaleModel]
 
 
 def parse_models(body: object) -> list[NscaleModel]:
