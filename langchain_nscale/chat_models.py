@@ -42,10 +42,10 @@ from langchain_nscale._http.inner import Inner
 from langchain_nscale._http.streams import aread_stream, read_stream
 from langchain_nscale._lazy import LazyModule, errors
 from langchain_nscale._model_facts import (
+    facts,
     find_profile,
     is_known_profile,
     known_profile,
-    thinks_in_text,
 )
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.chunks import ChunkWriter
@@ -701,7 +701,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]
     ) -> ReplyOptions:
         """Tell the reader what it has to know about the request."""
-        default: ThinkTags = "closing" if thinks_in_text(body["model"]) else "off"
+        default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         profile = self._profile_of(body["model"])
         names = _tool_names(call.get("tools") or self.model_kwargs.get("tools"), body)
