@@ -82,7 +82,7 @@ UNKNOWN = TemplateRules()
 
 
 @dataclass(frozen=True)
-class Family:
+class TemplateFamily:
     """Models with the same template.
 
     Attributes:
@@ -109,7 +109,7 @@ _SERVER = f"{_RENDERED}; vLLM 0.32.0's own code for this family, 2026-11-29"
 
 # The first family with a part of the ID counts, so special ones come first.
 FAMILIES = (
-    Family(
+    TemplateFamily(
         "DeepSeek R1 distills",
         ("deepseek-r1-distill",),
         TemplateRules(
@@ -130,7 +130,7 @@ FAMILIES = (
             "reasoning": "cut at `</think>`, and `reasoning_content` is not read",
         },
     ),
-    Family(
+    TemplateFamily(
         "gpt-oss",
         ("gpt-oss",),
         TemplateRules(
@@ -152,7 +152,7 @@ FAMILIES = (
             "reasoning": "what precedes the last answer is dropped",
         },
     ),
-    Family(
+    TemplateFamily(
         "Llama 3.1, 3.2, 3.3",
         ("llama-3.1", "llama-3.2", "llama-3.3", "llama3.1", "llama3.2", "llama3.3"),
         TemplateRules(
@@ -177,7 +177,7 @@ FAMILIES = (
             "reasoning": "never read",
         },
     ),
-    Family(
+    TemplateFamily(
         "Llama 4",
         ("llama-4",),
         TemplateRules(
@@ -197,7 +197,7 @@ FAMILIES = (
             "reasoning": "never read",
         },
     ),
-    Family(
+    TemplateFamily(
         "Mistral Nemo, Mixtral",
         ("mistral-nemo", "mixtral"),
         TemplateRules(
@@ -228,7 +228,7 @@ FAMILIES = (
             "reasoning": "never read",
         },
     ),
-    Family(
+    TemplateFamily(
         "other Mistral models",
         (
             "mistral",
@@ -271,7 +271,7 @@ FAMILIES = (
             "reasoning": "`reasoning_content` is not read",
         },
     ),
-    Family(
+    TemplateFamily(
         "Qwen3.5",
         ("qwen3.5", "qwen3.6"),
         TemplateRules(
@@ -289,7 +289,7 @@ FAMILIES = (
             "reasoning": "shown since the newest user message",
         },
     ),
-    Family(
+    TemplateFamily(
         "Qwen3",
         ("qwen3",),
         TemplateRules(system="anywhere", other_roles=False, reasoning="current_turn"),
@@ -301,7 +301,7 @@ FAMILIES = (
             "reasoning": "shown since the newest user message",
         },
     ),
-    Family(
+    TemplateFamily(
         "Qwen2.5",
         ("qwen2.5",),
         TemplateRules(system="anywhere", other_roles=False, reasoning="dropped"),
@@ -313,7 +313,7 @@ FAMILIES = (
             "reasoning": "never read",
         },
     ),
-    Family(
+    TemplateFamily(
         "Nemotron 3 Nano",
         ("nemotron-3-nano",),
         TemplateRules(system="anywhere", reasoning="current_turn"),
@@ -324,7 +324,7 @@ FAMILIES = (
             "reasoning": "shown since the newest user message",
         },
     ),
-    Family(
+    TemplateFamily(
         "GLM 4.6 and later",
         ("glm-4.6", "glm-4.7", "glm-5"),
         TemplateRules(system="anywhere", other_roles=False, reasoning="current_turn"),
@@ -336,7 +336,7 @@ FAMILIES = (
             "reasoning": "shown since the newest user message",
         },
     ),
-    Family(
+    TemplateFamily(
         "Kimi K2",
         ("kimi-k2",),
         TemplateRules(system="anywhere", other_roles=False, reasoning="unknown"),
@@ -351,7 +351,7 @@ FAMILIES = (
 
 
 @lru_cache(maxsize=256)
-def family_of(model: str) -> Family | None:
+def family_of(model: str) -> TemplateFamily | None:
     """Return the family of a model by its ID in any letter case, or `None`."""
     name = model.lower()
     for family in FAMILIES:

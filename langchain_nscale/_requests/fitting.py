@@ -2,10 +2,11 @@
 
 It is the step between `messages` and the body. Nothing is lost: what a template has no
 place for is moved or described. A conversation that fits is returned as it is, and
-messages are copied, never modified. Each message depends only on those before it, so a
-server's prompt cache still has the beginning of a conversation that goes on, except where
-a message that was the last one has to be followed by another (`assistant_last`), and where
-a conversation has no user message yet (`user`).
+messages are copied, never modified.
+
+Each message depends only on those before it, so a server's prompt cache still has the
+beginning of a conversation that goes on. There are two exceptions: a last message that
+can't be the last (`assistant_last`), and a conversation without a user message (`user`).
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def _separate_calls(messages: list[Message], rules: TemplateRules) -> list[Messa
     calls = [message for message in messages if "tool_calls" in message]
     if not any(_has_to_be_separated(message, rules) for message in calls):
         return messages
-    result = []
+    result: list[Message] = []
     answers = iter(messages)
     for message in answers:
         if _has_to_be_separated(message, rules):
@@ -154,7 +155,7 @@ def _separate_calls(messages: list[Message], rules: TemplateRules) -> list[Messa
 
 
 def _has_to_be_separated(message: Message, rules: TemplateRules) -> bool:
-    calls = message.get("tool_calls")
+    calls = message.get("tool_calls") or ()
     return bool(calls) and (
         (len(calls) > 1 and not rules.parallel_calls)
         or (bool(message["content"]) and not rules.text_beside_calls)
@@ -208,7 +209,13 @@ def _with_short_ids(messages: list[Message]) -> list[Message]:
             if answered[1] != old:
                 message = {**message, "tool_call_id": answered[1]}  # noqa: PLW2901
         result.append(message)
-    return result
+    return _unless_same(messages, result)
+
+
+def _unless_same(messages: list[Message], result: list[Message]) -> list[Message]:
+    """Return the result, or the list itself if it has the same messages."""
+    is_same = len(result) == len(messages) and all(map(is_, result, messages))
+    return messages if is_same else result
 
 
 def _short_id(key: tuple[str, int], owners: dict[str, tuple[str, int]]) -> str:
@@ -233,12 +240,8 @@ def _short_id(key: tuple[str, int], owners: dict[str, tuple[str, int]]) -> str:
 
 def _known_roles(messages: list[Message]) -> list[Message]:
     """Make messages of other roles user messages, marked with the role."""
-    if all(message["role"] in _ROLES for message in messages):
-        return messages
-    return [
-        message if message["role"] in _ROLES else _as_user(message, message["role"])
-        for message in messages
-    ]
+    known = [m if m["role"] in _ROLES else _as_user(m, m["role"]) for m in messages]
+    return _unless_same(messages, known)
 
 
 def _as_user(message: Message, role: str) -> Message:
@@ -267,14 +270,11 @@ def _place_system(messages: list[Message], place: str) -> list[Message]:
 
 
 def _without_empty_answers(messages: list[Message]) -> list[Message]:
-    if not any(_is_answer(message) and not message["content"] for message in messages):
-        return messages
-    return [
-        {**message, "content": NO_ANSWER}
-        if _is_answer(message) and not message["content"]
-        else message
-        for message in messages
+    filled = [
+        {**m, "content": NO_ANSWER} if _is_answer(m) and not m["content"] else m
+        for m in messages
     ]
+    return _unless_same(messages, filled)
 
 
 def _begin_with_user(
@@ -316,9 +316,10 @@ def _alternate(messages: list[Message]) -> list[Message]:
             if role == last and result[-1]["role"] == role:
                 result[-1] = _merge(result[-1], message)
                 continue
-            if role == last:  # the user's, after the results of calls
+            if role == last == "user":  # after the results of calls
                 result.append({"role": "assistant", "content": NO_ANSWER})
+            elif role == last:
+                result.append(_user(CONTINUE))
             last = role
         result.append(message)
-    is_same = len(result) == len(messages) and all(map(is_, result, messages))
-    return messages if is_same else result
+    return _unless_same(messages, result)
