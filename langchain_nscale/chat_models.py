@@ -63,11 +63,11 @@ from langchain_nscale._requests.body import (
 from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._requests.schemas import response_format as to_response_format
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
+from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     api_name,
     check_tool_choice,
     convert_tool_choice,
-    format_tools,
     names_in,
     tool_names,
 )
