@@ -8,12 +8,14 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
+    Coroutine,
     Generator,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import closing
+from contextvars import ContextVar
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
@@ -30,7 +32,7 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_core.utils.utils import LC_ID_PREFIX
@@ -64,11 +66,11 @@ from langchain_nscale._requests.body import (
 from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._requests.schemas import response_format as to_response_format
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
+from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     api_name,
     check_tool_choice,
     convert_tool_choice,
-    format_tools,
     names_in,
     tool_names,
 )
@@ -104,6 +106,11 @@ else:
     # The annotations of public methods exist at run time: langchain-core resolves them
     # to see which methods return a runnable (`RunnableWithFallbacks.__getattr__`).
     Tools = Sequence[Any]
+
+# The runs of the `agenerate` call that is being made.
+_started_runs: ContextVar[list[AsyncCallbackManagerForLLMRun]] = ContextVar(
+    "nscale_started_runs"
+)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -450,6 +457,39 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         return combined
 
     # --- calls ----------------------------------------------------------------------
+
+    async def agenerate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer several prompts, as `ainvoke` and `abatch` do.
+
+        If the task is cancelled, callbacks receive `on_llm_error`. langchain-core 1.8
+        reports neither an end nor an error then, so traces would have no end and usage
+        reports would omit the call.
+        """
+        started: list[AsyncCallbackManagerForLLMRun] = []
+        _started_runs.set(started)
+        try:
+            return await super().agenerate(*args, **kwargs)
+        except asyncio.CancelledError as error:
+            none = LLMResult(generations=[])
+            ends = asyncio.gather(
+                *(run.on_llm_error(error, response=none) for run in started)
+            )
+            await asyncio.shield(ends)  # anyio cancels again at every `await`
+            raise
+        finally:
+            started.clear()  # the variable keeps the list as long as the context lives
+
+    def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, ChatResult]:
+        """Note the run. Not a coroutine: one that is cancelled early never runs."""
+        if run_manager is not None:
+            _started_runs.get().append(run_manager)
+        return super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
     def _generate(
         self,

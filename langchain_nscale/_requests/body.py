@@ -18,11 +18,11 @@ from langchain_nscale._requests.messages import (
     merge_system_messages,
 )
 from langchain_nscale._requests.schemas import response_format
+from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     api_name,
     check_tool_choice,
     convert_tool_choice,
-    format_tools,
     tool_names,
     with_api_names,
 )
