@@ -44,12 +44,12 @@ from langchain_nscale._http.transport import (
 from langchain_nscale._lazy import LazyModule, errors
 from langchain_nscale._requests.body import dict_argument
 from langchain_nscale._response import Sent
+from langchain_nscale.models import NscaleModel
 
 if TYPE_CHECKING:
     from typing import TypedDict
 
     from langchain_nscale import _model_list
-    from langchain_nscale.models import NscaleModel
 
 else:
     _model_list = LazyModule("langchain_nscale._model_list")

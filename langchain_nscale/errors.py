@@ -26,7 +26,7 @@ Each class is also the OpenAI SDK's class for the same condition and langchain-c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import httpx2
 import openai
@@ -42,10 +42,8 @@ from langchain_core.exceptions import (
     ModelRateLimitError,
     ModelTimeoutError,
 )
+from langchain_core.messages import AIMessage
 from langchain_openai import StreamChunkTimeoutError
-
-if TYPE_CHECKING:
-    from langchain_core.messages import AIMessage
 
 
 class NscaleError(ModelError):
