@@ -340,11 +340,11 @@ FAMILIES = (
         "Kimi K2",
         ("kimi-k2",),
         TemplateRules(system="anywhere", other_roles=False, reasoning="unknown"),
-        ("moonshotai-Kimi-K2", "Kimi-K2-Thinking"),
+        ("moonshotai-Kimi-K2",),
         _RENDERED,
         {
             "system": "shown in every place",
-            "other_roles": "shown without a role",
+            "other_roles": "shown without the role",
         },
     ),
 )

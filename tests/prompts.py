@@ -196,7 +196,7 @@ def mistral_common(
             reject(f"Unexpected role {role}")
         if previous == "tool" and role == "system":
             reject("Unexpected role 'system' after role 'tool'")
-        prompt += text + "".join(map(shown, calls))
+        prompt += text + "".join(map(shown, calls)) + "\n"
         previous, previous_text = role, text
     return prompt
 
