@@ -22,8 +22,8 @@ from langchain_core.outputs import ChatGenerationChunk
 from pydantic import BaseModel
 
 import langchain_nscale._replies.content_blocks  # noqa: F401  # registers with langchain-core
-from langchain_nscale._lazy import LazyModule
 from langchain_nscale._provider import PROVIDER
+from langchain_nscale._replies import broken_calls
 from langchain_nscale._replies.tool_calls import (
     breaker,
     parse_arguments,
@@ -37,10 +37,7 @@ from langchain_nscale._replies.whole import (
 from langchain_nscale._replies.writer import BlockNumbers
 
 if TYPE_CHECKING:
-    from langchain_nscale._replies import broken_calls
     from langchain_nscale._replies.reply import Reply
-else:
-    broken_calls = LazyModule("langchain_nscale._replies.broken_calls")
 
 _M = TypeVar("_M", bound=BaseModel)
 
