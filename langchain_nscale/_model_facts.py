@@ -3,24 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, cast
 
 from langchain_core.language_models import ModelProfile
 
 from langchain_nscale.data._profiles import _PROFILES
 
-# Models that write their reasoning into the text; the prompt has the opening tag.
-_THINKING_IN_TEXT = {"qwen/qwen3-4b-thinking-2507"}
-
-# Models whose chat template rejects a system message that is not the first message.
-_SYSTEM_FIRST = ("qwen3", "mistral", "mixtral", "devstral")
-
-# Models that expect an instruction with each query, in their authors' format. Their
-# vectors can be truncated, because the first dimensions carry the most information.
-_INSTRUCTED = "qwen3-embedding"
 WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
 
-_IMAGE_MODELS = ("flux", "stable-diffusion", "sdxl")
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known about a model beside its profile. The defaults assume nothing."""
+
+    thinks_in_text: bool = False
+    """Whether it writes its reasoning into the text, and ends it with `</think>`."""
+
+    system_first: bool = False
+    """Whether its template only accepts a system message that is the first message."""
+
+    query_instruction: str = ""
+    """The instruction that it expects with each query to embed."""
+
+    shortens_vectors: bool = False
+    """Whether its vectors can be truncated: their first dimensions say the most."""
+
+    makes_vectors: bool = False
+    """Whether it is an embedding model."""
+
+    makes_images: bool = False
+    """Whether it generates images."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Facts about all models whose IDs contain one of `parts`, with their source."""
+
+    parts: tuple[str, ...]
+    """In lower case."""
+
+    facts: ModelFacts
+    reason: str
+    source: str
+    checked: str
+    """The date on which the source said so."""
+
+    def includes(self, model: str) -> bool:
+        """Return whether a model belongs to this family, in any letter case."""
+        return any(part in model.lower() for part in self.parts)
+
+
+# Facts of later families replace those of earlier ones.
+FAMILIES = (
+    Family(
+        parts=("qwen/qwen3-4b-thinking-2507",),
+        facts=ModelFacts(thinks_in_text=True),
+        reason="The opening tag is part of the prompt, so that the reply only has the "
+        "closing one; Nscale serves the model without a reasoning parser.",
+        source="https://huggingface.co/Qwen/Qwen3-4B-Thinking-2507",
+        checked="2026-11-25",
+    ),
+    Family(
+        parts=("qwen3", "mistral", "mixtral", "devstral"),
+        facts=ModelFacts(system_first=True),
+        reason="Qwen3.5, Mistral Small 3.2 and Ministral 3 reject a system message that "
+        "is not the first message; Mistral Nemo leaves it out of the prompt.",
+        source="their templates in llama-cpp-python 0.3.36, rendered by vLLM 0.32.0",
+        checked="2026-11-29",
+    ),
+    Family(
+        parts=("qwen3-embedding",),
+        facts=ModelFacts(query_instruction=WEB_SEARCH, shortens_vectors=True),
+        reason="Queries are embedded with an instruction (the authors measured 1 to 5 % "
+        "better results), documents as they are; any shorter length is supported.",
+        source="https://huggingface.co/Qwen/Qwen3-Embedding-8B",
+        checked="2026-11-25",
+    ),
+    Family(
+        parts=("embed",),
+        facts=ModelFacts(makes_vectors=True),
+        reason="The model list does not say what a model is for; its embedding models "
+        "have this word in their IDs.",
+        source="https://inference.api.nscale.com/v1/models",
+        checked="2026-09-14",
+    ),
+    Family(
+        parts=("flux", "stable-diffusion", "sdxl"),
+        facts=ModelFacts(makes_images=True),
+        reason="Their prices are per megapixel, not per token.",
+        source="https://inference.api.nscale.com/v1/models",
+        checked="2026-09-14",
+    ),
+)
+
+
+@lru_cache(maxsize=256)
+def facts(model: str) -> ModelFacts:
+    """Return what is known about a model with this ID, in any letter case."""
+    known = (family.facts for family in FAMILIES if family.includes(model))
+    return ModelFacts(
+        **{
+            field.name: getattr(one, field.name)
+            for one in known
+            for field in fields(one)
+            if getattr(one, field.name) != field.default
+        }
+    )
+
+
+# --- profiles ---------------------------------------------------------------------------
 
 _NOTHING: dict[str, object] = {}
 _BY_ID = {model.lower(): profile for model, profile in _PROFILES.items()}
@@ -49,33 +142,3 @@ def is_known_profile(profile: Mapping[str, Any]) -> bool:
     return profile.get("name") in _NAMES and any(
         profile == known for known in _BY_ID.values()
     )
-
-
-def thinks_in_text(model: str) -> bool:
-    """Return whether a model writes its reasoning into the text, before `</think>`."""
-    return model.lower() in _THINKING_IN_TEXT
-
-
-def system_first(model: str) -> bool:
-    """Return whether a model's template only accepts a system message that is first."""
-    return any(family in model.lower() for family in _SYSTEM_FIRST)
-
-
-def default_query_instruction(model: str) -> str:
-    """Return the instruction that an embedding model expects with queries, or `""`."""
-    return WEB_SEARCH if _INSTRUCTED in model.lower() else ""
-
-
-def can_shorten_vectors(model: str) -> bool:
-    """Return whether an embedding model's vectors can be truncated."""
-    return _INSTRUCTED in model.lower()
-
-
-def is_embedding_model(model: str) -> bool:
-    """Return whether an ID looks like that of an embedding model."""
-    return "embed" in model.lower()
-
-
-def is_image_model(model: str) -> bool:
-    """Return whether an ID looks like that of a model that generates images."""
-    return any(family in model.lower() for family in _IMAGE_MODELS)

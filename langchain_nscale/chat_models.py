@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import (
     AsyncIterator,
     Callable,
+    Coroutine,
     Generator,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import closing
+from contextvars import ContextVar
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
@@ -27,19 +30,20 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_core.utils.utils import LC_ID_PREFIX
+from langchain_protocol.protocol import MessagesData
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
 
 from langchain_nscale._http.inner import Inner
 from langchain_nscale._model_facts import (
+    facts,
     find_profile,
     is_known_profile,
     known_profile,
-    thinks_in_text,
 )
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.chunks import ChunkWriter
@@ -59,17 +63,26 @@ from langchain_nscale._requests.body import (
 from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._requests.schemas import response_format as to_response_format
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
+from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     api_name,
     check_tool_choice,
     convert_tool_choice,
-    format_tools,
     names_in,
     tool_names,
 )
 from langchain_nscale._response import Sent
 from langchain_nscale._setting_names import check_names
 from langchain_nscale._settings import NscaleSettings
+from langchain_nscale._structured import (
+    Method,
+    ParsedStream,
+    add_instructions,
+    add_parsed,
+    check_arguments,
+    parser_for,
+    pipeline,
+)
 from langchain_nscale._version import __version__
 
 if TYPE_CHECKING:
@@ -77,13 +90,20 @@ if TYPE_CHECKING:
     from langchain_core.callbacks.base import Callbacks
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.tools import BaseTool
-    from langchain_openai import ChatOpenAI
-    from langchain_protocol.protocol import MessagesData
 
     from langchain_nscale._settings import SettingsArguments
-    from langchain_nscale._structured import Method, ParsedStream
 
     Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
+
+else:
+    # The annotations of public methods exist at run time: langchain-core resolves them
+    # to see which methods return a runnable (`RunnableWithFallbacks.__getattr__`).
+    Tools = Sequence[Any]
+
+# The runs of the `agenerate` call that is being made.
+_started_runs: ContextVar[list[AsyncCallbackManagerForLLMRun]] = ContextVar(
+    "nscale_started_runs"
+)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -301,29 +321,6 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     def _resolve_model_profile(self) -> ModelProfile | None:
         return find_profile(self.model_name)
 
-    def as_openai(self) -> ChatOpenAI:
-        """Return a `ChatOpenAI` with the same address, token, clients and settings.
-
-        For code that insists on one. It has none of the fixes of this class.
-
-        Raises:
-            ValueError: A setting has no counterpart in `ChatOpenAI`; the error names it.
-        """
-        from langchain_nscale.openai import to_openai  # noqa: PLC0415  # slow to import
-
-        return to_openai(self)
-
-    @classmethod
-    def from_openai(cls, model: ChatOpenAI) -> Self:
-        """Convert a `ChatOpenAI`, such as `ChatOpenAI(base_url=…)` for Nscale.
-
-        Raises:
-            ValueError: A setting has no counterpart here; the error names it.
-        """
-        from langchain_nscale.openai import from_openai  # noqa: PLC0415  # slow to import
-
-        return cls(**from_openai(model))
-
     # --- identity -------------------------------------------------------------------
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -454,6 +451,39 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     # --- calls ----------------------------------------------------------------------
 
+    async def agenerate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer several prompts, as `ainvoke` and `abatch` do.
+
+        If the task is cancelled, callbacks receive `on_llm_error`. langchain-core 1.8
+        reports neither an end nor an error then, so traces would have no end and usage
+        reports would omit the call.
+        """
+        started: list[AsyncCallbackManagerForLLMRun] = []
+        _started_runs.set(started)
+        try:
+            return await super().agenerate(*args, **kwargs)
+        except asyncio.CancelledError as error:
+            none = LLMResult(generations=[])
+            ends = asyncio.gather(
+                *(run.on_llm_error(error, response=none) for run in started)
+            )
+            await asyncio.shield(ends)  # anyio cancels again at every `await`
+            raise
+        finally:
+            started.clear()  # the variable keeps the list as long as the context lives
+
+    def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, ChatResult]:
+        """Note the run. Not a coroutine: one that is cancelled early never runs."""
+        if run_manager is not None:
+            _started_runs.get().append(run_manager)
+        return super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -483,8 +513,6 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         result = chat_result(sent.response, self._reply_options(sent, body, call))
         schema: Any = call.get("response_format")
         if _is_parsed(schema):
-            from langchain_nscale._structured import add_parsed  # noqa: PLC0415  # slow
-
             for generation in result.generations:
                 add_parsed(generation.message, schema)
         return result
@@ -612,7 +640,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]
     ) -> ReplyOptions:
         """Tell the reader what it has to know about the request."""
-        default: ThinkTags = "closing" if thinks_in_text(body["model"]) else "off"
+        default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         profile = self._profile_of(body["model"])
         names = _tool_names(call.get("tools") or self.model_kwargs.get("tools"), body)
@@ -750,13 +778,6 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         Raises:
             ValueError: The arguments are incompatible with each other.
         """
-        from langchain_nscale._structured import (  # noqa: PLC0415  # slow to import
-            add_instructions,
-            check_arguments,
-            parser_for,
-            pipeline,
-        )
-
         schema = with_title(schema)
         if method not in (None, "json_schema"):
             schema = schema_of_response_format(schema)
@@ -857,8 +878,6 @@ def _parsed_stream(call: Mapping[str, Any]) -> ParsedStream | None:
     schema: Any = call.get("response_format")
     if not _is_parsed(schema):
         return None
-    from langchain_nscale._structured import ParsedStream  # noqa: PLC0415  # slow
-
     return ParsedStream(schema)
 
 

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self, Unpack
 
 from langchain_nscale import errors
-from langchain_nscale._model_facts import can_shorten_vectors
+from langchain_nscale._model_facts import facts
 from langchain_nscale._replies.vectors import Vectors, read_vectors
 from langchain_nscale._requests.texts import (
     check_text,
@@ -265,7 +265,7 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
             sent.response,
             count,
             self.dimensions,
-            shorten=can_shorten_vectors(self.model),
+            shorten=facts(self.model).shortens_vectors,
         )
         return call.end(vectors, sent.retries)
 

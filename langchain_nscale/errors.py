@@ -26,7 +26,7 @@ Each class is also langchain-core's class for the same condition, so
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import httpx2
 from langchain_core.exceptions import (
@@ -41,9 +41,7 @@ from langchain_core.exceptions import (
     ModelRateLimitError,
     ModelTimeoutError,
 )
-
-if TYPE_CHECKING:
-    from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage
 
 
 class NscaleError(ModelError):

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 from langchain_core.language_models import ModelProfile
 
-from langchain_nscale._model_facts import find_profile, is_embedding_model, is_image_model
+from langchain_nscale._model_facts import facts, find_profile
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class NscaleModel:
         return Price(self.input_price, self.output_price)
 
 
-Prices = Mapping[str, "NscaleModel | tuple[Any, Any]"] | Iterable[NscaleModel]
+Prices = Mapping[str, NscaleModel | tuple[Any, Any]] | Iterable[NscaleModel]
 
 
 def parse_models(body: object) -> list[NscaleModel]:
@@ -145,9 +145,9 @@ def _kind(
 ) -> Kind | None:
     if profile is not None:
         return "chat"
-    if is_embedding_model(model):
+    if facts(model).makes_vectors:
         return "embedding"
-    if is_image_model(model):
+    if facts(model).makes_images:
         return "image"
     return "chat" if context and output_price else None  # it is billed for output tokens
 

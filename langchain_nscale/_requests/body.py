@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from langchain_nscale._model_facts import system_first
+from langchain_nscale._model_facts import facts
 from langchain_nscale._requests.messages import (
     ReasoningHistory,
     answer_every_call,
@@ -18,11 +18,11 @@ from langchain_nscale._requests.messages import (
     merge_system_messages,
 )
 from langchain_nscale._requests.schemas import response_format
+from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     api_name,
     check_tool_choice,
     convert_tool_choice,
-    format_tools,
     tool_names,
     with_api_names,
 )
@@ -332,7 +332,7 @@ def _messages(
     )
     converted = answer_every_call(converted)
     merge = settings.merge_system_messages
-    if system_first(model) if merge is None else merge:
+    if facts(model).system_first if merge is None else merge:
         converted = merge_system_messages(converted)
     return converted
 

@@ -13,6 +13,8 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel, TypeAdapter
 from typing_extensions import is_typeddict
 
+from langchain_nscale._requests.conversions import converted
+
 INVALID_IN_NAME = r"[^a-zA-Z0-9_-]"
 
 MAX_NAME = 64  # characters
@@ -39,8 +41,15 @@ def response_format(
     """
     if isinstance(schema, dict) and is_response_format(schema):
         return schema
+    purpose = ("response_format", strict)
+    return converted(schema, purpose, lambda: _response_format(schema, strict))
+
+
+def _response_format(
+    schema: dict[str, Any] | type, strict: bool | None
+) -> dict[str, Any]:
     try:
-        converted = json_schema(schema, strict=strict)
+        whole = json_schema(schema, strict=strict)
     except Exception:  # whatever langchain-core raises
         if isinstance(schema, type):  # the message is about a field of the class
             raise
@@ -49,12 +58,12 @@ def response_format(
             'dataclass, a TypedDict, a JSON Schema, or {"type": "json_object"}.'
         )
         raise ValueError(msg) from None
-    name = converted.get("title") or "response"
+    name = whole.get("title") or "response"
     inner: dict[str, Any] = {
         "name": re.sub(INVALID_IN_NAME, "_", str(name))[:MAX_NAME] or "response",
-        "schema": without_unsupported(converted),
+        "schema": without_unsupported(whole),
     }
-    if description := converted.get("description"):
+    if description := whole.get("description"):
         inner["description"] = description
     if strict is not None:
         inner["strict"] = strict
@@ -80,10 +89,10 @@ def json_schema(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
     """Return the JSON Schema of a Pydantic class, TypedDict, dataclass or JSON Schema."""
     schema = schema_of_response_format(schema)
     if isinstance(schema, type) and issubclass(schema, BaseModel):
-        converted = schema.model_json_schema()
-        if is_recursive(converted):
+        own = schema.model_json_schema()
+        if is_recursive(own):
             # langchain-core would inline `$defs` and truncate recursive ones.
-            return converted
+            return own
     elif is_typeddict(schema):
         typed: dict[str, Any] = schema_of(schema)
         if is_recursive(typed):

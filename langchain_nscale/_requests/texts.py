@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from langchain_nscale._model_facts import default_query_instruction
+from langchain_nscale._model_facts import facts
 
 
 def check_texts(texts: Iterable[str], instead_of_empty: str | None = None) -> list[str]:
@@ -74,7 +74,7 @@ def instructed_query(model: str, instruction: str | None, text: str) -> str:
         text: The query.
     """
     if instruction is None:
-        instruction = default_query_instruction(model)
+        instruction = facts(model).query_instruction
     if "{query}" in instruction:
         return instruction.replace("{query}", text)
     return f"Instruct: {instruction}\nQuery:{text}" if instruction else text

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import warnings
+from datetime import date
 
 import pytest
 from langchain_core.language_models import ModelProfile
 
 from langchain_nscale import ChatNscale
-from langchain_nscale._model_facts import find_profile, thinks_in_text
+from langchain_nscale._model_facts import (
+    FAMILIES,
+    Family,
+    ModelFacts,
+    facts,
+    find_profile,
+)
 from langchain_nscale.data._profiles import _PROFILES
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
@@ -49,5 +56,22 @@ def test_each_profile_is_complete_and_known_to_langchain(model: str) -> None:
 
 
 def test_models_that_think_in_their_text() -> None:
-    assert thinks_in_text("Qwen/Qwen3-4B-Thinking-2507")
-    assert not thinks_in_text(LLAMA)
+    assert facts("Qwen/Qwen3-4B-Thinking-2507").thinks_in_text
+    assert not facts(LLAMA).thinks_in_text
+
+
+def test_facts_of_all_families_add_up() -> None:
+    known = facts("qwen/QWEN3-Embedding-8B")
+    assert known.system_first
+    assert known.shortens_vectors
+    assert known.makes_vectors
+    assert facts("nobody/knows-it") == facts("") == ModelFacts()
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.parts[0])
+def test_each_fact_has_a_reason_a_source_and_a_date(family: Family) -> None:
+    assert family.facts != ModelFacts()
+    assert all(part == part.lower() and part for part in family.parts)
+    assert family.reason.endswith(".")
+    assert len(family.source) > 20
+    assert date(2026, 1, 1) < date.fromisoformat(family.checked) <= date(2026, 12, 31)

@@ -25,10 +25,10 @@ from langchain_nscale._requests.messages import (
     merge_system_messages,
 )
 from langchain_nscale._requests.schemas import response_format
+from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     api_name,
     convert_tool_choice,
-    format_tools,
     tool_names,
 )
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_nscale import NscaleInsufficientCreditError, NscaleMalformedResponseError
-from langchain_nscale._model_facts import WEB_SEARCH, can_shorten_vectors
+from langchain_nscale._model_facts import WEB_SEARCH, facts
 from langchain_nscale._replies.vectors import read_vectors
 from langchain_nscale._requests.texts import (
     check_texts,
@@ -163,8 +163,8 @@ class TestDimensions:
         assert read_vectors(reply([0.0, 0.0, 0.0]), 1, 2, shorten=True)[0] == [[0.0, 0.0]]
 
     def test_which_can_be_cut(self) -> None:
-        assert can_shorten_vectors("Qwen/Qwen3-Embedding-8B")
-        assert not can_shorten_vectors("BAAI/bge-m3")
+        assert facts("Qwen/Qwen3-Embedding-8B").shortens_vectors
+        assert not facts("BAAI/bge-m3").shortens_vectors
 
 
 class TestSplit:
