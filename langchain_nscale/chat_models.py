@@ -642,14 +642,15 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Tell the reader what it has to know about the request."""
         default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
-        profile = self._profile_of(body["model"])
+        n = body.get("n")
         names = _tool_names(call.get("tools") or self.model_kwargs.get("tools"), body)
         return ReplyOptions(
             retries=sent.retries,
             with_headers=self.include_response_headers,
             think_tags=self.think_tags or default,
             max_tokens=limit if isinstance(limit, int) else None,
-            context_length=profile.get("max_input_tokens"),
+            n=n if isinstance(n, int) else 1,
+            tools=body.get("tools"),
             tool_names={api_name(name): name for name in names},
             used_call_ids=call_ids(body["messages"]),
         )
