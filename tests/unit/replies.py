@@ -112,7 +112,7 @@ def every_way(
     """The message of a stream, by the way in which it is read and added up."""
     got = response(b"", content_type="text/event-stream", status=200)
     options = options or ReplyOptions()
-    stream = StreamReader(got, ChunkWriter(), None, options)
+    stream = StreamReader(got, ChunkWriter(), options)
     chunks = [c for piece in pieces for c in stream.feed(piece)]
     messages: Any = [c.message for c in [*chunks, *stream.flush()]]
     whole = chat_result(response(b"".join(pieces)), options).generations[0].message
