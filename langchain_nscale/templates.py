@@ -46,6 +46,9 @@ class TemplateRules:
             `"unknown"`. Nothing is rewritten because of it.
     """
 
+    # For pydantic, which checks the setting.
+    __pydantic_config__ = {"extra": "forbid", "revalidate_instances": "always"}  # noqa: RUF012
+
     system: Literal["anywhere", "joined", "one", "first", "user"] = "joined"
     tools: bool = True
     parallel_calls: bool = True

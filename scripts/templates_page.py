@@ -44,18 +44,18 @@ HEAD = """\
 
 <!-- Generated from the source by `python -m scripts.templates_page`; do not edit. -->
 
-A model never sees the messages of a request. The server renders them with the model's own
-chat template, and what the template has no place for is rejected, or left out of the prompt
-without a word. Llama 3.1 rejects two tool calls in one message, and leaves out the text beside
-a call. `ChatNscale` knows the templates of Nscale's models, and sends every conversation in a
-form that arrives whole: histories that another model has written, trimmed histories, tool calls
-made at the same time.
+A model never sees the messages of a request. The server renders them with the model's
+own chat template, and what the template has no place for is rejected, or left out of
+the prompt without a word. Llama 3.1 rejects two tool calls in one message, and leaves
+out the text beside a call. `ChatNscale` knows the templates of Nscale's models, and
+sends every conversation in a form that arrives whole: histories that another model has
+written, trimmed histories, tool calls made at the same time.
 
 - Nothing is lost, and a conversation that fits is sent unchanged, byte for byte.
 - Your messages are never modified; only the request is. Tool call IDs in it can differ.
-- The request of a longer conversation begins with that of the shorter one, so prompt caches keep
-  working. There are two exceptions: a conversation that ends with the assistant's message, for
-  Mistral's models, and one that has no user message.
+- The request of a longer conversation begins with that of the shorter one, so prompt
+  caches keep working. There are two exceptions: a conversation that ends with the
+  assistant's message, for Mistral's models, and one that has no user message.
 - Fine-tunes profit, because families are recognized by a part of the model's ID.
 
 To see what is sent:
@@ -87,8 +87,8 @@ assistant None Rome
 tool sun
 ```
 
-Pass bound arguments too: `model.request_body(history, **bound.kwargs)` for
-`bound = model.bind_tools(tools)`.
+Pass bound arguments too: `model.request_body(history, **bound.kwargs)` for `bound =
+model.bind_tools(tools)`.
 
 ## The families
 
@@ -99,40 +99,42 @@ FORMS = """
 | what the template can't carry | what is sent |
 | --- | --- |
 | several system messages at the beginning | one, joined by an empty line |
-| a later system message | a user message in the same place, marked `[Message of the system:]` |
+| a later system message | a user message there, marked `[Message of the system:]` |
 | any system message | the beginning of the first user message |
 | several calls in a message | each call, followed by its result |
-| text beside a call | a message of its own; where roles alternate, followed by the user's `[Continue.]` |
+| text beside a call | a message of its own |
+| text beside a call, where roles alternate | also the user's `[Continue.]` after it |
 | calls and results | text, marked `[Called the tool …]` and `[Result of the tool …]` |
 | neighbors of the same role | one message |
-| a user's message after a tool's result | the assistant's `[No answer.]` between them |
+| a user's message after a result | the assistant's `[No answer.]` between them |
 | an assistant's message that is empty | `[No answer.]` |
-| a conversation that doesn't begin with the user | the user's `[The assistant speaks first.]` |
+| no user message at the beginning | the user's `[The assistant speaks first.]` |
 | a last message of the assistant | the user's `[Continue.]` |
 | other roles | a user message, marked `[Message of the …:]` |
 | tool call IDs | nine letters or digits: a hash of the ID |
 
-Text beside a call of a Mistral model could also be joined to the answer that follows later. But
-then the request would no longer begin with that of the step before, and mistral-common's
-tokenizer V3 rejects text and call next to each other.
+Text beside a call of a Mistral model could also be joined to the answer that follows
+later. But then the request would no longer begin with that of the step before, and
+mistral-common's tokenizer V3 rejects text and call next to each other.
 
-Mistral's models are served in two ways, with a chat template or with mistral-common, and gpt-oss
-by vLLM's own code or with a template. What is sent suits both.
+Mistral's models are served in two ways, with a chat template or with mistral-common,
+and gpt-oss by vLLM's own code or with a template. What is sent suits both.
 
-Reasoning is never rewritten. `reasoning_history` decides whether it is sent; the table says
-whether the template shows it.
+Reasoning is never rewritten. `reasoning_history` decides whether it is sent; the table
+says whether the template shows it.
 
 ## Tools
 
-The templates of the DeepSeek R1 distills show no tools, so binding tools to them is an error that
-says so when the model is called, and for other models of the family a warning. Fallbacks work:
-the error is a `ValueError` and costs nothing. A history with tool calls is sent as text. If your
-server has a template that shows tools, pass `profile={"tool_calling": True}`.
+The templates of the DeepSeek R1 distills show no tools, so binding tools to them is an
+error that says so when the model is called, and for other models of the family a
+warning. Fallbacks work: the error is a `ValueError` and costs nothing. A history with
+tool calls is sent as text. If your server has a template that shows tools, pass
+`profile={"tool_calling": True}`.
 
 ## Your own rules
 
-`template_rules` overrides what is known: `TemplateRules(…)` for your own template, and `"as_is"` to
-send messages unchanged. Every rule and its values are in the
+`template_rules` overrides what is known: `TemplateRules(…)` for your own template, and
+`"as_is"` to send messages unchanged. Every rule and its values are in the
 [reference](api.md#langchain_nscale.TemplateRules).
 
 ```python
@@ -153,15 +155,16 @@ print(len(mine.request_body(history)["messages"]))
 UNKNOWN = """\
 ## Unknown models
 
-Of unknown models only neighboring system messages at the beginning are joined. If the service
-rejects a conversation in the words of a chat template, it is sent once more in the strict form,
-which arrives nearly everywhere: the system's message as part of the first user message, one call
-at a time, alternating roles, short tool call IDs. It counts as a retry in the usage report. If it
-succeeds, the model object keeps to this form.
+Of unknown models only neighboring system messages at the beginning are joined. If the
+service rejects a conversation in the words of a chat template, it is sent once more in
+the strict form, which arrives nearly everywhere: the system's message as part of the
+first user message, one call at a time, alternating roles, short tool call IDs. It
+counts as a retry in the usage report. If it succeeds, the model object keeps to this
+form.
 
-Of the 70 templates in the package llama-cpp-python 0.3.36, {whole} carry the strict form whole
-without tools, and of those that show tools {with_tools} of 60 with tools. The others, on
-2026-11-29:
+Of the 70 templates in the package llama-cpp-python 0.3.36, {whole} carry the strict
+form whole without tools, and of those that show tools {with_tools} of 60 with tools.
+The others, on 2026-11-29:
 
 | template | without tools | with tools |
 | --- | --- | --- |
@@ -178,8 +181,9 @@ jq '{model: "MODEL", tokens}' tokens.json |
   curl -s $URL/detokenize -H "Content-Type: application/json" -d @-
 ```
 
-`$URL` is the server's address without `/v1`. Add `"tools"` as in the request. For models that vLLM
-serves with mistral-common or its own code for gpt-oss, `/tokenize` shows what those make of it.
+`$URL` is the server's address without `/v1`. Add `"tools"` as in the request. For
+models that vLLM serves with mistral-common or its own code for gpt-oss, `/tokenize`
+shows what those make of it.
 """
 
 

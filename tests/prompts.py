@@ -194,8 +194,8 @@ def mistral_common(
             reject("Cannot have tool calls and content defined in the same")
         if role not in ("system", "user", "assistant", "tool"):
             reject(f"Unexpected role {role}")
-        if previous == "tool" and role == "system":
-            reject("Unexpected role 'system' after role 'tool'")
+        if previous in ("assistant", "tool") and role == "system":
+            reject(f"Unexpected role 'system' after role '{previous}'")
         prompt += text + "".join(map(shown, calls)) + "\n"
         previous, previous_text = role, text
     return prompt

@@ -8,10 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from langchain_core.messages import BaseMessage
-
-from langchain_nscale._requests.messages import convert_messages
-
 CHARACTERS_PER_TOKEN = 4
 # As in langchain-core's `count_tokens_approximately`, for an image of typical size.
 _IMAGE_TOKENS = 85
@@ -67,16 +63,16 @@ def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
 
 
 def count_messages(
-    messages: Sequence[BaseMessage],
+    messages: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]],
     count: Callable[[str], int],
 ) -> int:
-    """Count the tokens of a conversation.
+    """Count the tokens of a conversation in the API's form.
 
     Texts are counted exactly by `count`; each message and image adds an allowance.
     """
     total = sum(count(json.dumps(tool, ensure_ascii=False)) for tool in tools)
-    for message in convert_messages(messages) if messages else []:
+    for message in messages:
         content = message["content"]
         parts = (
             content if isinstance(content, list) else [{"type": "text", "text": content}]

@@ -7,7 +7,6 @@ them. They stay in .venv-templates, with transformers and mistral-common.
 from __future__ import annotations
 
 import subprocess
-import sys
 import tarfile
 import venv
 from pathlib import Path, PurePosixPath
@@ -53,4 +52,4 @@ def build() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(build())
+    build()

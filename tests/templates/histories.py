@@ -94,7 +94,11 @@ HISTORIES: dict[str, list[BaseMessage]] = {
     "summary": [_S, user("M_summary"), asks(1), result(1), _U, answer("M_answer"), _V],
     "no result": [_U, asks(1), _V],
     "result without a call": [_U, result(7), _V],
-    "reasoning": [_U, AIMessage("M_answer", additional_kwargs={"reasoning_content": "M_think"}), _V],
+    "reasoning": [
+        _U,
+        AIMessage("M_answer", additional_kwargs={"reasoning_content": "M_think"}),
+        _V,
+    ],
 }
 for _name, _history in _LOOP.items():
     _done = [*_history, answer("M_answer")]

@@ -1,8 +1,8 @@
 """Renders conversations with chat templates; runs in the environment of the templates.
 
 Reads lines with lists of `{"template", "messages", "tools"}`, and writes for each a line
-with a list of prompts; of errors, `{"error"}`. The template `mistral-common:V3` stands for that
-version of mistral-common's tokenizer, as vLLM uses it.
+with a list of prompts; of errors, `{"error"}`. The template `mistral-common:V3` stands
+for that version of mistral-common's tokenizer, as vLLM uses it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def prompt(name: str, messages: list[dict[str, Any]], tools: Any) -> str:
 
 
 def mistral_prompt(version: str, messages: list[dict[str, Any]], tools: Any) -> str:
-    """Validate and normalize as mistral-common does, and check what its encoder checks."""
+    """Validate and normalize as mistral-common does; check what its encoder checks."""
     messages = copy.deepcopy(messages)
     for message in messages:  # vLLM's `truncate_tool_call_ids`
         for call in message.get("tool_calls") or ():

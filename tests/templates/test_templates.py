@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +31,34 @@ MODELS = (
 )
 
 
-@cache
-def renderer() -> subprocess.Popen[str]:
-    """Return a process of the environment that has transformers; it ends with this one."""
+Render = Callable[[list[dict[str, Any]]], list[Any]]
+
+
+@pytest.fixture(scope="module")
+def render() -> Iterator[Render]:
+    """Renders requests with templates, in a process that has transformers."""
     script = Path(__file__).parent / "render.py"
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    return subprocess.Popen([PYTHON, script, TEMPLATES], **pipes)  # noqa: S603  # our own
+    with subprocess.Popen([PYTHON, script, TEMPLATES], **pipes) as process:  # noqa: S603  # our own
 
+        def ask(rows: list[dict[str, Any]]) -> list[Any]:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(json.dumps(rows) + "\n")
+            process.stdin.flush()
+            result: list[Any] = json.loads(process.stdout.readline())
+            return result
 
-def rendered(rows: list[dict[str, Any]]) -> list[Any]:
-    """Render requests with templates."""
-    process = renderer()
-    assert process.stdin
-    assert process.stdout
-    process.stdin.write(json.dumps(rows) + "\n")
-    process.stdin.flush()
-    result: list[Any] = json.loads(process.stdout.readline())
-    return result
+        yield ask
 
 
 def losses(
-    templates: tuple[str, ...], model: str, *, has_tools: bool, **options: Any
+    render: Render,
+    templates: tuple[str, ...],
+    model: str,
+    *,
+    has_tools: bool,
+    **options: Any,
 ) -> list[str]:
     """Return what is missing from the prompts of all histories."""
     bodies = {
@@ -59,7 +66,7 @@ def losses(
         for name, history in HISTORIES.items()
     }
     keys = [(template, name) for template in templates for name in bodies]
-    shown = rendered([{"template": t, **bodies[name]} for t, name in keys])
+    shown = render([{"template": t, **bodies[name]} for t, name in keys])
     return [
         f"{template}, {name}: {missing}"
         for (template, name), prompt in zip(keys, shown, strict=True)
@@ -75,10 +82,10 @@ def templates_of(model: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("model", [m for m in MODELS if templates_of(m)])
 @pytest.mark.parametrize("has_tools", [False, True])
-def test_every_conversation_arrives(model: str, has_tools: bool) -> None:
+def test_every_conversation_arrives(render: Render, model: str, has_tools: bool) -> None:
     if has_tools and not TemplateRules.for_model(model).tools:
         pytest.skip("the template shows no tools")
-    assert losses(templates_of(model), model, has_tools=has_tools) == []
+    assert losses(render, templates_of(model), model, has_tools=has_tools) == []
 
 
 @pytest.mark.parametrize(
@@ -89,18 +96,18 @@ def test_every_conversation_arrives(model: str, has_tools: bool) -> None:
     ],
 )
 def test_the_strict_form_arrives_nearly_everywhere(
-    rules: TemplateRules, has_tools: bool, known: dict[str, str]
+    render: Render, rules: TemplateRules, has_tools: bool, known: dict[str, str]
 ) -> None:
-    found = losses(tuple(NAMES), "m", has_tools=has_tools, rules=rules)
+    found = losses(render, tuple(NAMES), "m", has_tools=has_tools, rules=rules)
     assert {text.partition(",")[0] for text in found} == set(known)
 
 
-def test_how_many_templates_carry_the_strict_form() -> None:
+def test_how_many_templates_carry_the_strict_form(render: Render) -> None:
     body = {"messages": [{"role": "user", "content": "u"}], "tools": [TOOL]}
-    shown = rendered([{"template": name, **body} for name in NAMES])
+    shown = render([{"template": name, **body} for name in NAMES])
     showing = [n for n, p in zip(NAMES, shown, strict=True) if "M_tool" in p]
-    assert len(NAMES) == 70  # noqa: PLR2004  # the package's
-    assert len(NAMES) - len(NOT_WHOLE) >= 60  # noqa: PLR2004  # the promise
+    assert len(NAMES) == 70  # the package's
+    assert len(NAMES) - len(NOT_WHOLE) >= 60  # the promise
     whole = [name for name in showing if name not in NOT_WHOLE_WITH_TOOLS]
     assert len(whole) >= 0.9 * len(showing)
 
@@ -122,18 +129,22 @@ EXECUTABLE = {
 
 @pytest.mark.parametrize("template", EXECUTABLE)
 @pytest.mark.parametrize("has_tools", [False, True])
-def test_the_executable_models_are_right(template: str, has_tools: bool) -> None:
+def test_the_executable_models_are_right(
+    render: Render, template: str, has_tools: bool
+) -> None:
     """They find the same faults in messages that are sent as they are."""
     plain = TemplateRules(system="anywhere")
     bodies = {
         name: body_of("m", history, has_tools=has_tools, rules=plain)
         for name, history in HISTORIES.items()
     }
-    originals = rendered([{"template": template, **body} for body in bodies.values()])
+    originals = render([{"template": template, **body} for body in bodies.values()])
     for (name, body), original in zip(bodies.items(), originals, strict=True):
         try:
             model: Any = EXECUTABLE[template](body["messages"], body.get("tools") or [])
         except prompts.TemplateError as error:
+            if "as the user's" in str(error):  # stricter than the template
+                continue
             model = {"error": str(error)}
         assert bool(lost(body, model)) == bool(lost(body, original)), (name, original)
 
