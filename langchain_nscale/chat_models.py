@@ -15,7 +15,7 @@ from collections.abc import (
 from contextlib import closing, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, replace
-from functools import partial
+from functools import cached_property, partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
@@ -73,6 +73,7 @@ from langchain_nscale._requests.body import (
 from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._requests.schemas import response_format as to_response_format
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
+from langchain_nscale._requests.strict import StrictForm
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     api_name,
@@ -94,7 +95,7 @@ from langchain_nscale._structured import (
     pipeline,
 )
 from langchain_nscale._version import __version__
-from langchain_nscale.templates import TemplateRules
+from langchain_nscale.templates import STRICT, TemplateRules
 
 if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.tools import BaseTool
 
+    from langchain_nscale._http.transport import Transport
     from langchain_nscale._settings import SettingsArguments
 
     Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
@@ -354,7 +356,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Return the state to pickle, without the token; see `NscaleSettings`."""
         state: dict[Any, Any] = super().__getstate__()
         fields: dict[str, Any] = state["__dict__"]
-        fields.pop("_serialized", None)
+        for cached in ("_serialized", "_strict_models"):
+            fields.pop(cached, None)
         return state
 
     def __copy__(self) -> Self:
@@ -504,7 +507,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
         read = partial(self._result, body, kwargs, call_ids(messages))
-        return self._transport(kwargs).call(_PATH, body, read)
+        return self._sender(kwargs).call(_PATH, body, read)
 
     async def _agenerate(
         self,
@@ -515,7 +518,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
         read = partial(self._result, body, kwargs, call_ids(messages))
-        return await self._transport(kwargs).acall(_PATH, body, read)
+        return await self._sender(kwargs).acall(_PATH, body, read)
 
     def _result(
         self,
@@ -627,7 +630,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=True)
         used = call_ids(messages)
         new_reader = partial(self._reader, new_writer, body, kwargs, used)
-        transport = self._transport(kwargs, stall=self.stream_chunk_timeout)
+        transport = self._sender(kwargs, stall=self.stream_chunk_timeout)
         return transport.stream(_PATH, body, new_reader)
 
     def _areceive(
@@ -641,8 +644,26 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         body = self._body(messages, stop, kwargs, stream=True)
         used = call_ids(messages)
         new_reader = partial(self._reader, new_writer, body, kwargs, used)
-        transport = self._transport(kwargs, stall=self.stream_chunk_timeout)
+        transport = self._sender(kwargs, stall=self.stream_chunk_timeout)
         return Inner(transport.astream(_PATH, body, new_reader))
+
+    def _sender(
+        self, call: Mapping[str, Any], *, stall: float | None = None
+    ) -> Transport:
+        """Return a transport that repeats what a chat template has rejected."""
+        transport = self._transport(call, stall=stall)
+        is_own = any(
+            "messages" in (source or {})
+            for source in (self.extra_body, self.model_kwargs, call.get("extra_body"))
+        )
+        if self.template_rules is None and not is_own:
+            transport.reviser = StrictForm(self._strict_models)
+        return transport
+
+    @cached_property
+    def _strict_models(self) -> set[str]:
+        """The models whose chat templates have rejected a conversation as it was."""
+        return set()
 
     def _reader(
         self,
@@ -874,6 +895,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Return what the template of this model or of a single call's carries."""
         if self.template_rules is not None:
             return None if self.template_rules == "as_is" else self.template_rules
+        if model in self._strict_models:
+            return STRICT
         rules = TemplateRules.for_model(model)
         if not rules.tools and self._profile_of(model).get("tool_calling"):
             return replace(rules, tools=True)

@@ -28,7 +28,7 @@ from langchain_nscale._requests.tools import (
     tool_names,
     with_api_names,
 )
-from langchain_nscale.templates import TemplateRules
+from langchain_nscale.templates import STRICT, STRICT_WITHOUT_TOOLS, TemplateRules
 
 ONE_STREAM = (
     "`n` must be 1 when streaming: LangChain merges a stream into one message. Use "
@@ -355,6 +355,8 @@ def fitted(
     if rules is None:
         return messages
     has_tools = bool(body.get("tools"))
+    if rules is STRICT and not has_tools:
+        rules = STRICT_WITHOUT_TOOLS
     continues = body.get("continue_final_message") is True
     return fit(messages, rules, has_tools=has_tools, is_continued=continues)
 
