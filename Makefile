@@ -10,7 +10,7 @@ help:
 	@echo 'make test     run every test against the stand-in server'
 	@echo 'make lint     check style, types, spelling, layers, secrets, vulnerabilities'
 	@echo 'make demo     ask, stream and run an agent'
-	@echo 'make bench    compare CPU time with other integrations (slow)'
+	@echo 'make bench    compare CPU time with other integrations (slow), or with BASE=<commit>'
 	@echo 'make docs     build the documentation site in site/'
 	@echo 'also: compare soak fuzz chaos test-min test-real test-vllm record-vllm package format clean'
 
@@ -43,9 +43,14 @@ demo: .venv-demo/.installed
 		--editable '.[testing]' --group demo
 	@touch $@
 
+# BASE=<commit> compares with that commit instead, INSTRUCTIONS=1 counts instructions, too.
 bench: .venv-bench/.installed
+ifdef BASE
+	.venv-bench/bin/python -m tests.benchmarks.pairs $(BASE) $(if $(INSTRUCTIONS),--instructions)
+else
 	.venv-bench/bin/python -m tests.benchmarks
 	.venv-bench/bin/python -m tests.benchmarks.first_token
+endif
 
 compare: .venv-bench/.installed
 	.venv-bench/bin/python -m tests.compare

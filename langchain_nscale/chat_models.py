@@ -8,12 +8,14 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Callable,
+    Coroutine,
     Generator,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import closing
+from contextvars import ContextVar
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
@@ -30,7 +32,7 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_core.utils.utils import LC_ID_PREFIX
@@ -91,7 +93,6 @@ if TYPE_CHECKING:
     from langchain_core.callbacks.base import Callbacks
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.tools import BaseTool
-    from langchain_openai import ChatOpenAI
 
     from langchain_nscale._http.retries import Retries
     from langchain_nscale._requests import tokens
@@ -105,7 +106,11 @@ else:
     # The annotations of public methods exist at run time: langchain-core resolves them
     # to see which methods return a runnable (`RunnableWithFallbacks.__getattr__`).
     Tools = Sequence[Any]
-    ChatOpenAI = Any
+
+# The runs of the `agenerate` call that is being made.
+_started_runs: ContextVar[list[AsyncCallbackManagerForLLMRun]] = ContextVar(
+    "nscale_started_runs"
+)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -323,29 +328,6 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     def _resolve_model_profile(self) -> ModelProfile | None:
         return find_profile(self.model_name)
 
-    def as_openai(self) -> ChatOpenAI:
-        """Return a `ChatOpenAI` with the same address, token, clients and settings.
-
-        For code that insists on one. It has none of the fixes of this class.
-
-        Raises:
-            ValueError: A setting has no counterpart in `ChatOpenAI`; the error names it.
-        """
-        from langchain_nscale.openai import to_openai  # noqa: PLC0415  # slow to import
-
-        return to_openai(self)
-
-    @classmethod
-    def from_openai(cls, model: ChatOpenAI) -> Self:
-        """Convert a `ChatOpenAI`, such as `ChatOpenAI(base_url=…)` for Nscale.
-
-        Raises:
-            ValueError: A setting has no counterpart here; the error names it.
-        """
-        from langchain_nscale.openai import from_openai  # noqa: PLC0415  # slow to import
-
-        return cls(**from_openai(model))
-
     # --- identity -------------------------------------------------------------------
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -475,6 +457,39 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         return combined
 
     # --- calls ----------------------------------------------------------------------
+
+    async def agenerate(self, *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer several prompts, as `ainvoke` and `abatch` do.
+
+        If the task is cancelled, callbacks receive `on_llm_error`. langchain-core 1.8
+        reports neither an end nor an error then, so traces would have no end and usage
+        reports would omit the call.
+        """
+        started: list[AsyncCallbackManagerForLLMRun] = []
+        _started_runs.set(started)
+        try:
+            return await super().agenerate(*args, **kwargs)
+        except asyncio.CancelledError as error:
+            none = LLMResult(generations=[])
+            ends = asyncio.gather(
+                *(run.on_llm_error(error, response=none) for run in started)
+            )
+            await asyncio.shield(ends)  # anyio cancels again at every `await`
+            raise
+        finally:
+            started.clear()  # the variable keeps the list as long as the context lives
+
+    def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, ChatResult]:
+        """Note the run. Not a coroutine: one that is cancelled early never runs."""
+        if run_manager is not None:
+            _started_runs.get().append(run_manager)
+        return super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
     def _generate(
         self,
@@ -703,14 +718,15 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Tell the reader what it has to know about the request."""
         default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
-        profile = self._profile_of(body["model"])
+        n = body.get("n")
         names = _tool_names(call.get("tools") or self.model_kwargs.get("tools"), body)
         return ReplyOptions(
             retries=sent.retries,
             with_headers=self.include_response_headers,
             think_tags=self.think_tags or default,
             max_tokens=limit if isinstance(limit, int) else None,
-            context_length=profile.get("max_input_tokens"),
+            n=n if isinstance(n, int) else 1,
+            tools=body.get("tools"),
             tool_names={api_name(name): name for name in names},
             used_call_ids=call_ids(body["messages"]),
         )

@@ -6,6 +6,7 @@ would break.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 from functools import cached_property
@@ -18,7 +19,9 @@ from langchain_core import exceptions as core_exceptions
 from langchain_core.callbacks import AsyncCallbackHandler, BaseRunManager, LLMManagerMixin
 from langchain_core.language_models import chat_models
 from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessageChunk, block_translators
+from langchain_core.outputs import ChatResult
 from langchain_core.tracers import context
 from langchain_openai import StreamChunkTimeoutError
 from pydantic import BaseModel
@@ -73,6 +76,32 @@ def test_core_removes_the_trace_of_structured_output() -> None:
 def test_core_marks_cache_hits_with_a_cost_of_zero() -> None:
     # Otherwise cache hits would be billed by our ledger.
     assert '"total_cost": 0' in inspect.getsource(chat_models)
+
+
+async def test_core_says_nothing_when_ainvoke_is_cancelled() -> None:
+    # `ChatNscale.agenerate` reports the end. If core does, both overrides can go.
+    told, started = [], asyncio.Event()
+
+    class Heard(AsyncCallbackHandler):
+        async def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+            told.append("start")
+            started.set()
+
+        async def on_llm_error(self, *_: Any, **__: Any) -> None:
+            told.append("error")
+
+    class Hanging(GenericFakeChatModel):
+        async def _agenerate(self, *_: Any, **__: Any) -> ChatResult:
+            return await asyncio.Event().wait()  # type: ignore[return-value]  # never
+
+    call = asyncio.create_task(
+        Hanging(messages=iter([])).ainvoke("q", {"callbacks": [Heard()]})
+    )
+    await started.wait()
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    assert told == ["start"]
+    assert "self._agenerate_with_cache(" in inspect.getsource(BaseChatModel.agenerate)
 
 
 def test_core_keeps_registries() -> None:
