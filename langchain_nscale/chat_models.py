@@ -31,7 +31,6 @@ from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.utils.pydantic import is_basemodel_subclass
@@ -270,7 +269,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
     """For exact token counts: the path of the model's `tokenizer.json`, or a tokenizer
-    of the packages tokenizers or transformers."""
+    of the packages tokenizers, tiktoken or transformers."""
 
     include_response_headers: bool = False
     """Whether `response_metadata` includes the response headers."""
@@ -323,7 +322,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         if self.n is not None and self.n > 1 and self.streaming:
             raise ValueError(ONE_STREAM)
         if self.tokenizer is not None:
-            tokens.encoder(self.tokenizer)
+            tokens.check_tokenizer(self.tokenizer)
         self._add_version("langchain-nscale", __version__)
         return self
 
@@ -943,10 +942,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         raise NotImplementedError(msg)
 
     def get_num_tokens(self, text: str) -> int:
-        """Count the tokens of a text: exact with a tokenizer, else 4 characters each."""
+        """Count the tokens of a text: exact with a tokenizer, else estimated.
+
+        The estimate is 4 characters per token for Latin letters, 2 for Greek, Cyrillic,
+        Hebrew and Arabic, 1 for other scripts, and 2 tokens for an emoji.
+        """
         if token_ids := self._token_ids():
             return len(token_ids(text))
-        return -(-len(text) // tokens.CHARACTERS_PER_TOKEN)
+        return tokens.estimate(text)
 
     def get_num_tokens_from_messages(
         self, messages: Sequence[BaseMessage], tools: Tools | None = None, **_: Any
@@ -954,11 +957,12 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Count the tokens of messages and tools.
 
         With a tokenizer, texts are counted exactly, plus 4 tokens per message and 85 per
-        image. Without one, langchain-core's `count_tokens_approximately` estimates.
+        image. Without one, the result is that of langchain-core's
+        `count_tokens_approximately`, and more for other scripts than Latin.
         """
         token_ids = self._token_ids()
         if token_ids is None:
-            return count_tokens_approximately(messages, tools=cast("list[Any]", tools))
+            return tokens.estimate_messages(messages, cast("list[Any]", tools))
         formatted = format_tools(tools or ())
         return tokens.count_messages(
             messages, formatted, lambda text: len(token_ids(text))
