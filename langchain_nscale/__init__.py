@@ -56,8 +56,6 @@ if TYPE_CHECKING or not install_lazy_imports(__name__):
     from langchain_nscale.errors import (
         NscaleUnprocessableError as NscaleUnprocessableError,
     )
-    from langchain_nscale.factory import init_chat_model as init_chat_model
-    from langchain_nscale.factory import init_embeddings as init_embeddings
     from langchain_nscale.factory import register as register
     from langchain_nscale.models import NscaleModel as NscaleModel
     from langchain_nscale.usage import (

@@ -92,7 +92,6 @@ if TYPE_CHECKING:
     from langchain_core.callbacks.base import Callbacks
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.tools import BaseTool
-    from langchain_openai import ChatOpenAI
 
     from langchain_nscale._http.retries import Retries
     from langchain_nscale._requests import tokens
@@ -106,7 +105,6 @@ else:
     # The annotations of public methods exist at run time: langchain-core resolves them
     # to see which methods return a runnable (`RunnableWithFallbacks.__getattr__`).
     Tools = Sequence[Any]
-    ChatOpenAI = Any
 
 # The runs of the `agenerate` call that is being made.
 _started_runs: ContextVar[list[AsyncCallbackManagerForLLMRun]] = ContextVar(
@@ -328,29 +326,6 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         return find_profile(self.model_name)
-
-    def as_openai(self) -> ChatOpenAI:
-        """Return a `ChatOpenAI` with the same address, token, clients and settings.
-
-        For code that insists on one. It has none of the fixes of this class.
-
-        Raises:
-            ValueError: A setting has no counterpart in `ChatOpenAI`; the error names it.
-        """
-        from langchain_nscale.openai import to_openai  # noqa: PLC0415  # slow to import
-
-        return to_openai(self)
-
-    @classmethod
-    def from_openai(cls, model: ChatOpenAI) -> Self:
-        """Convert a `ChatOpenAI`, such as `ChatOpenAI(base_url=…)` for Nscale.
-
-        Raises:
-            ValueError: A setting has no counterpart here; the error names it.
-        """
-        from langchain_nscale.openai import from_openai  # noqa: PLC0415  # slow to import
-
-        return cls(**from_openai(model))
 
     # --- identity -------------------------------------------------------------------
 

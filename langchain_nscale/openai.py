@@ -1,16 +1,15 @@
 """Converts between `ChatNscale` and langchain-openai's `ChatOpenAI`.
 
-Imported only when used: langchain-openai takes over a second of CPU to import.
+Nothing else in the package imports langchain-openai, which takes over a second of CPU.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_openai import ChatOpenAI
 
-if TYPE_CHECKING:
-    from langchain_nscale.chat_models import ChatNscale
+from langchain_nscale.chat_models import ChatNscale
 
 # Settings with the same name and meaning in both classes.
 _SHARED = (
@@ -62,13 +61,14 @@ _DERIVED = {"client", "async_client", "root_client", "root_async_client", "metad
 _RENAMED = {"openai_api_key", "openai_api_base"}
 
 
-def to_openai(model: ChatNscale) -> ChatOpenAI:
-    """Return a `ChatOpenAI` with the settings of a `ChatNscale`.
+def as_openai(model: ChatNscale) -> ChatOpenAI:
+    """Return a `ChatOpenAI` with the same address, token, clients and settings.
 
-    No `OPENAI_*` or `LANGCHAIN_OPENAI_*` variable changes it.
+    For code that insists on one: it has none of the fixes of `ChatNscale`. No `OPENAI_*`
+    or `LANGCHAIN_OPENAI_*` variable changes it.
 
     Raises:
-        ValueError: A setting has no counterpart; the error names it.
+        ValueError: A setting has no counterpart in `ChatOpenAI`; the error names it.
     """
     for name, inert in _OURS.items():
         if getattr(model, name) not in inert:
@@ -94,11 +94,11 @@ def to_openai(model: ChatNscale) -> ChatOpenAI:
     return converted
 
 
-def from_openai(model: ChatOpenAI) -> dict[str, Any]:
-    """Return the settings of a `ChatOpenAI` as arguments for `ChatNscale`.
+def from_openai(model: ChatOpenAI) -> ChatNscale:
+    """Convert a `ChatOpenAI`, such as `ChatOpenAI(base_url=…)` for Nscale.
 
     Raises:
-        ValueError: A setting has no counterpart; the error names it.
+        ValueError: A setting has no counterpart in `ChatNscale`; the error names it.
     """
     if model.openai_api_base is None:
         msg = (
@@ -113,11 +113,13 @@ def from_openai(model: ChatOpenAI) -> dict[str, Any]:
             msg = f"`{name}` has no counterpart in ChatNscale: unset it first."
             raise ValueError(msg)
     values = {name: getattr(model, name) for name in _SHARED}
+    arguments: dict[str, Any] = {k: v for k, v in values.items() if v is not None}
+    # `None` is a value of its own here: no limit.
+    arguments["stream_chunk_timeout"] = model.stream_chunk_timeout
     metadata = {k: v for k, v in (model.metadata or {}).items() if k != "lc_versions"}
-    return {
-        **{name: value for name, value in values.items() if value is not None},
-        "stream_chunk_timeout": model.stream_chunk_timeout,
-        **({"metadata": metadata} if metadata else {}),
-        "service_token": model.openai_api_key,
-        "base_url": model.openai_api_base,
-    }
+    return ChatNscale(
+        **arguments,
+        metadata=metadata or None,
+        service_token=model.openai_api_key,
+        base_url=model.openai_api_base,
+    )

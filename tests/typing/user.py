@@ -15,7 +15,6 @@ from langchain_nscale import (
     NscaleModel,
     NscaleUsageCallbackHandler,
     get_nscale_usage_callback,
-    init_chat_model,
     list_models,
 )
 from langchain_nscale.testing import NscaleServer, ServerReply
@@ -26,11 +25,6 @@ def chat() -> BaseChatModel:
     return ChatNscale(
         model="m", temperature=0.5, max_tokens=9, timeout=3.0, max_retries=1
     )
-
-
-def named() -> BaseChatModel:
-    """By name."""
-    return init_chat_model("nscale:m")
 
 
 def embed() -> Embeddings:

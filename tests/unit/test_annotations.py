@@ -23,6 +23,7 @@ PUBLIC_MODULES = (
     "langchain_nscale",
     "langchain_nscale.errors",
     "langchain_nscale.models",
+    "langchain_nscale.openai",
     "langchain_nscale.testing",
     "langchain_nscale.usage",
 )

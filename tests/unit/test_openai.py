@@ -10,6 +10,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from langchain_nscale import ChatNscale
+from langchain_nscale.openai import as_openai, from_openai
 
 SETTINGS: dict[str, Any] = {
     "model": "m",
@@ -35,14 +36,20 @@ def test_there_and_back() -> None:
     # The SDK only accepts clients of its own library, httpx or httpx2.
     client = openai.DefaultHttpxClient()
     model = ChatNscale(**SETTINGS, http_client=client)
-    converted = model.as_openai()
+    converted = as_openai(model)
     assert type(converted) is ChatOpenAI
     assert converted.openai_api_base == "https://x/v1"
     assert converted.http_client is client
     assert isinstance(converted.openai_api_key, SecretStr)
     assert converted.openai_api_key.get_secret_value() == "s3cret"
     assert converted.stream_chunk_timeout == 7
-    back = ChatNscale.from_openai(converted)
+    assert (
+        as_openai(
+            model.model_copy(update={"stream_chunk_timeout": None})
+        ).stream_chunk_timeout
+        is None
+    )
+    back = from_openai(converted)
     assert {**dict(back), "metadata": None} == {**dict(model), "metadata": None}
     assert back.metadata is not None
     assert back.metadata["a"] == 1
@@ -54,7 +61,7 @@ def test_no_variable_of_openai_changes_the_conversion(
     for name in ("API_KEY", "ORG_ID", "ORGANIZATION", "PROJECT_ID", "BASE_URL", "PROXY"):
         monkeypatch.setenv(f"OPENAI_{name}", "https://evil.example")
     monkeypatch.setenv("LANGCHAIN_OPENAI_STREAM_CHUNK_TIMEOUT_S", "1")
-    converted = ChatNscale(**SETTINGS).as_openai()
+    converted = as_openai(ChatNscale(**SETTINGS))
     assert "evil" not in repr(converted)
     client = converted.root_client
     assert (client.organization, client.project) == (None, None)
@@ -76,7 +83,7 @@ def test_no_variable_of_openai_changes_the_conversion(
 def test_what_chat_openai_lacks_is_named(name: str, value: Any) -> None:
     model = ChatNscale(**{**SETTINGS, name: value})
     with pytest.raises(ValueError, match=f"`{name}`"):
-        model.as_openai()
+        as_openai(model)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +101,10 @@ def test_what_chat_nscale_lacks_is_named(name: str, value: Any) -> None:
     other = ChatOpenAI(model="m", **settings)
     field = "openai_organization" if name == "organization" else name
     with pytest.raises(ValueError, match=f"`{field}`"):
-        ChatNscale.from_openai(other)
+        from_openai(other)
 
 
 def test_a_key_of_openai_is_not_sent_to_nscale() -> None:
     other = ChatOpenAI(model="gpt-4o", api_key=SecretStr("sk"))
     with pytest.raises(ValueError, match="`base_url`"):
-        ChatNscale.from_openai(other)
+        from_openai(other)
