@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
+
+# What the extra `cli` installs. Other packages bring some of it along, click above all.
+# So all of it is looked for before a command begins, while no answer has been paid for.
+_EXTRA = ("click", "prompt_toolkit", "rich", "starlette", "uvicorn")
 
 
 def main() -> int:
     """Run the command line, or explain how to install its dependencies."""
-    try:
-        from langchain_nscale._cli.commands import run  # noqa: PLC0415  # optional dependencies
-    except ModuleNotFoundError as missing:
+    missing = [name for name in _EXTRA if not _is_installed(name)]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
         sys.stderr.write(
-            f"{missing.name} is not installed: the command line needs the extra `cli`: "
-            'pip install "langchain-nscale[cli]"\n'
+            f"{', '.join(missing)} {verb} not installed: the command line needs the "
+            'extra `cli`: pip install "langchain-nscale[cli]"\n'
         )
         return 2
+    from langchain_nscale._cli.commands import run  # noqa: PLC0415  # needs click
+
     return run()
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ValueError:  # in `sys.modules`, but as `None` or without a spec
+        return sys.modules.get(name) is not None
 
 
 if __name__ == "__main__":

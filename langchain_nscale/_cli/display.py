@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from threading import RLock, Timer
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from langchain_nscale._cli.terminal import harmless, text_for
@@ -76,7 +78,13 @@ class Silent(Display):
 
 
 class MarkdownDisplay(Display):
-    """Renders Markdown: each complete block once, and the last one while it grows."""
+    """Renders Markdown: each complete block once, and the last one while it grows.
+
+    All drawing happens under one lock. rich's own refresh thread reads the height of the
+    growing block before it renders it: while the first code block imports pygments,
+    another thread erased as many lines as were there before, so that on a busy machine
+    the part before the code was shown twice (rich 15.0).
+    """
 
     def __init__(self, *, reasoning: bool, console: Console | None = None) -> None:
         """Show answers on a console; defaults to standard output."""
@@ -87,6 +95,9 @@ class MarkdownDisplay(Display):
         self._live: Any = None
         self._tail = ""
         self._waits = False
+        self._lock = RLock()
+        self._drawn = 0.0
+        self._late: Timer | None = None  # draws what came too soon after the last drawing
 
     def wait(self) -> None:
         """Show that the question has been sent."""
@@ -109,28 +120,50 @@ class MarkdownDisplay(Display):
         """Show more of the answer."""
         self._end_waiting()
         self._end_reasoning()
-        self._tail += harmless(piece)
-        if self._live is None:
-            from rich.live import Live  # noqa: PLC0415  # slow to import
+        with self._lock:
+            self._tail += harmless(piece)
+            if self._live is None:
+                from rich.live import Live  # noqa: PLC0415  # slow to import
 
-            self._live = Live(
-                self, console=self._console, refresh_per_second=_FRAMES, transient=True
-            )
-            self._live.start(refresh=True)
-        if cut := complete_blocks(self._tail):
-            self._console.print(_Markdown(self._tail[:cut]))
-            self._tail = self._tail[cut:]
+                self._live = Live(
+                    self, console=self._console, auto_refresh=False, transient=True
+                )
+                self._live.start()
+            if cut := complete_blocks(self._tail):
+                block, self._tail = self._tail[:cut], self._tail[cut:]
+                self._console.print(_Markdown(block))
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draw the growing block, but not more often than a reader can see."""
+        pause = self._drawn + 1 / _FRAMES - monotonic()
+        if pause <= 0:
+            self._live.refresh()
+            self._drawn = monotonic()
+        elif self._late is None:
+            self._late = Timer(pause, self._draw_late)
+            self._late.daemon = True
+            self._late.start()
+
+    def _draw_late(self) -> None:
+        with self._lock:
+            self._late = None
+            if self._live is not None:
+                self._draw()
 
     def close(self) -> None:
         """Print the last block."""
         self._end_waiting()
         self._end_reasoning()
-        if self._live is not None:
-            tail, self._tail = self._tail, ""
-            self._live.stop()
-            self._live = None
-            if tail.strip():
-                self._console.print(_Markdown(tail))
+        with self._lock:
+            if self._late is not None:
+                self._late.cancel()
+            if self._live is not None:
+                tail, self._tail = self._tail, ""
+                self._live.stop()
+                self._live = None
+                if tail.strip():
+                    self._console.print(_Markdown(tail))
 
     def __rich__(self) -> _Markdown:
         """Return the block that is still growing."""

@@ -7,6 +7,7 @@ JSON, a whole reply where a stream was requested, and the reverse are all unders
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -26,20 +27,11 @@ from langchain_nscale._failures import (
 from langchain_nscale._json import decode
 from langchain_nscale._lazy import errors
 from langchain_nscale._replies.chunks import ChunkWriter, merge
-from langchain_nscale._replies.reply import (
-    ABANDONED,
-    MalformedError,
-    Reply,
-    ReplyOptions,
-)
+from langchain_nscale._replies.leniency import MalformedError
+from langchain_nscale._replies.reply import ABANDONED, Reply, ReplyOptions
 from langchain_nscale._replies.sse import ErrorEvent, SSEDecoder
 from langchain_nscale._replies.usage import usage_metadata
-from langchain_nscale._replies.whole import (
-    Delta,
-    build_message,
-    generation_info,
-    join_tool_calls,
-)
+from langchain_nscale._replies.whole import generation_info
 from langchain_nscale._replies.writer import Writer
 
 if TYPE_CHECKING:
@@ -70,18 +62,16 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
             return _result_of_stream(response, content, options)
         problem = "the body is not JSON"
         raise malformed_response(problem, response, content)
-    completion = _completion(response)
+    completion = _completion(response, options)
     generations = []
     for number, choice in enumerate(completion["choices"]):
-        reply, deltas = _read_whole(
-            response, {**completion, "choices": [choice]}, options
-        )
+        reply = _read_whole(response, {**completion, "choices": [choice]}, options)
         metadata = reply.metadata()
         # Usage covers the whole request, so only one message has it.
         if number:
             metadata.pop("token_usage", None)
         usage = None if number else usage_metadata(reply.usage)
-        message = _message(reply, deltas, metadata, usage)
+        message = reply.message(metadata, usage)
         info = generation_info(message.response_metadata)
         generations.append(ChatGeneration(message=message, generation_info=info))
     first = generations[0].message.response_metadata
@@ -107,7 +97,7 @@ def _result_of_stream(
     return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
 
 
-def _completion(response: Response) -> dict[str, Any]:
+def _completion(response: Response, options: ReplyOptions) -> dict[str, Any]:
     """Return the chat completion in a response's body, with at least one choice."""
     content = response.content
     try:
@@ -123,8 +113,10 @@ def _completion(response: Response) -> dict[str, Any]:
     if reports_error(completion) or (not choices and error_object(completion)):
         partial = None
         if choices:
-            reply = _start(response, _DEFAULT)
-            partial = _message(reply, reply.feed({**completion, "choices": choices[:1]}))
+            reply = _start(response, options)
+            with suppress(MalformedError):
+                reply.feed({**completion, "choices": choices[:1]})
+            partial = reply.partial()
         raise reported_error(completion, response, partial)
     if not choices:
         problem = "`choices` is missing or empty"
@@ -134,28 +126,17 @@ def _completion(response: Response) -> dict[str, Any]:
 
 def _read_whole(
     response: Response, completion: Mapping[str, Any], options: ReplyOptions
-) -> tuple[Reply, list[Delta]]:
+) -> Reply:
     reply = _start(response, options)
     try:
-        deltas = [*reply.feed(completion), *reply.flush()]
+        reply.feed(completion)
     except MalformedError as problem:
         raise malformed_response(str(problem), response, response.content) from None
+    reply.flush()
     if _is_abandoned(reply):
-        partial = _message(reply, deltas, reply.metadata())
+        partial = reply.message(reply.metadata())
         raise abandoned_reply(response, str(reply.finish_reason), partial)
-    return reply, deltas
-
-
-def _message(
-    reply: Reply,
-    deltas: Sequence[Delta],
-    metadata: Mapping[str, Any] | None = None,
-    usage: Any = None,
-) -> AIMessage:
-    calls = list(join_tool_calls(deltas).values())
-    has_arguments = bool(calls and (calls[-1]["args"] or "").strip())
-    is_cut = bool(calls) and reply.last_call_is_untrusted(has_arguments=has_arguments)
-    return build_message(deltas, metadata, usage, last_call_is_untrusted=is_cut)
+    return reply
 
 
 def _is_abandoned(reply: Reply) -> bool:
@@ -356,9 +337,8 @@ class StreamReader(Generic[T]):
         if not isinstance(completion, dict):
             return None
         if reports_error(completion):
-            reply = self._reply
-            with_choices = {**completion, "finish_reason": None}
-            reply.feed(with_choices)
+            with suppress(MalformedError):
+                self._reply.feed(completion)
             raise reported_error(completion, self._response, self.partial())
         return completion
 
@@ -370,16 +350,12 @@ class StreamReader(Generic[T]):
 
     def partial(self) -> AIMessage | None:
         """Return the message received so far, or `None` before the first token."""
-        self._release()
-        return self._writer.partial(self._reply)
+        return self._reply.partial()
 
     def _finish(self) -> Sequence[T]:
         self.done = True
-        return [*self._release(), *self._writer.finish(self._reply)]
-
-    def _release(self) -> Sequence[T]:
-        """Write what the reply has held back."""
-        return self._writer.write(self._reply, self._reply.flush())
+        reply = self._reply
+        return [*self._writer.write(reply, reply.flush()), *self._writer.finish(reply)]
 
 
 def _is_json(line: bytes) -> bool:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from types import TracebackType
 
+import pyte
 import pytest
 from typing_extensions import Self
 
@@ -40,14 +41,17 @@ def _take_terminal() -> None:
 class Terminal:
     """Runs `langchain-nscale` with a terminal for input, output and errors."""
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    def __init__(
+        self, *arguments: str, columns: int = 80, height: int = 24, **variables: str
+    ) -> None:
+        self.columns, self.height = columns, height
         pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
         self._master, slave = pty.openpty()
         environment: Mapping[str, str] = {
             **os.environ,
             "TERM": "xterm",
-            "COLUMNS": "80",
-            "LINES": "24",
+            "COLUMNS": str(columns),
+            "LINES": str(height),
             "PROMPT_TOOLKIT_NO_CPR": "1",
             **variables,
         }
@@ -88,6 +92,16 @@ class Terminal:
     def shown(self) -> str:
         """All that has been shown, without colours."""
         return plain(self.raw)
+
+    def lines(self) -> list[str]:
+        """The lines that are not empty, those that have scrolled off included."""
+        screen = pyte.HistoryScreen(self.columns, self.height, history=1000)
+        pyte.Stream(screen).feed(self.raw)
+        above = [
+            "".join(row[column].data for column in range(self.columns))
+            for row in screen.history.top
+        ]
+        return [line.rstrip() for line in (*above, *screen.display) if line.strip()]
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self._master], [], [], PATIENCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from langchain_nscale.__main__ import _EXTRA
 from langchain_nscale._cli.commands import cli, run
 from langchain_nscale._cli.doctor import masked
 from langchain_nscale.testing import NscaleServer, ServerReply
@@ -286,17 +288,33 @@ class TestErrors:
         assert done.stdout == "word word "
         assert done.stderr == ""
 
-    def test_without_the_extra(self) -> None:
+    @pytest.mark.parametrize("command", ["chat Hi", "models", "batch a b", "--help"])
+    @pytest.mark.parametrize(
+        "missing", [["click"], ["rich"], ["prompt_toolkit", "uvicorn"]]
+    )
+    def test_without_the_extra(self, missing: list[str], command: str) -> None:
         code = (
-            "import sys; sys.modules['click'] = None; "
+            f"import sys; sys.modules.update(dict.fromkeys({missing}));"
             "from langchain_nscale.__main__ import main; sys.exit(main())"
         )
         done = subprocess.run(  # noqa: S603  # our own code
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+            [sys.executable, "-c", code, *command.split()],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 2
+        assert done.stderr.startswith(", ".join(missing))
         assert 'pip install "langchain-nscale[cli]"' in done.stderr
         assert done.stderr.count("\n") == 1
+
+    def test_the_whole_extra_is_looked_for(self) -> None:
+        tomllib = pytest.importorskip("tomllib")
+        project = Path(__file__).parents[2] / "pyproject.toml"
+        extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
+        needed = {re.split(r"[<>=\[]", line)[0] for line in extras["cli"]}
+        needed |= {re.split(r"[<>=\[]", line)[0] for line in extras["testing"]}
+        assert set(_EXTRA) == needed - {"langchain-nscale", "portalocker"}
 
 
 class TestConversations:

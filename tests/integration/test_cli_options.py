@@ -165,8 +165,7 @@ def test_the_way_out_of_a_session(server: NscaleServer, word: str) -> None:
 
 def test_a_sign_of_life(server: NscaleServer, tmp_path: Path) -> None:
     server.add(ServerReply(text="Hello", delay=0.5))
-    home = {"XDG_STATE_HOME": str(tmp_path)}
-    with Terminal("chat", "Hi", **home) as terminal:
+    with Terminal("chat", "Hi", XDG_STATE_HOME=str(tmp_path)) as terminal:
         terminal.expect("…")
         terminal.expect("Hello")
 
@@ -195,8 +194,7 @@ def test_closed_streams_cause_no_traceback(command: str, closed: str) -> None:
 
 def test_no_color(tmp_path: Path) -> None:
     for command in (["doctor"], ["models"], ["chat", "**Hi**"]):
-        home = {"XDG_STATE_HOME": str(tmp_path), "NO_COLOR": "1"}
-        with Terminal(*command, **home) as terminal:
+        with Terminal(*command, XDG_STATE_HOME=str(tmp_path), NO_COLOR="1") as terminal:
             terminal.end()
             assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", terminal.raw)
 

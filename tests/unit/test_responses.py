@@ -492,7 +492,9 @@ def test_calls_without_id_get_one_that_is_the_same_in_every_chunk(
     calls = [{"function": function, **absent}] * 2
     one = invoked({"id": "c-1", "choices": [{"message": {"tool_calls": calls}}]})
     ids = [call["id"] for call in message.tool_calls]
-    assert ids == ["call_c-1_0", "call_c-1_1"]
+    assert len(set(ids)) == 2
+    # vLLM passes on the last nine characters to Mistral models: letters and digits.
+    assert all(str(call_id)[-9:].isalnum() for call_id in ids)
     assert one.tool_calls == message.tool_calls
 
 
