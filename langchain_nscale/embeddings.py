@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from langchain_nscale._settings import SettingsArguments
     from langchain_nscale.errors import NscaleError, NscaleInvalidRequestError
 
+    Array = NDArray[np.float32]
+else:
+    Array = Any  # numpy is optional, and annotations can be resolved without it
+
 _PATH = "/embeddings"
 _OWN_FIELDS = {"model", "input", "encoding_format", "dimensions"}
 EncodingFormat = Literal["base64", "float"]
@@ -180,7 +184,7 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
 
     def embed_documents_as_array(
         self, texts: list[str], chunk_size: int | None = None
-    ) -> NDArray[np.float32]:
+    ) -> Array:
         """Return the vectors of texts as a numpy array, one row for each text.
 
         The shape is (texts, dimensions), the type float32, in which the service computes
@@ -204,7 +208,7 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
 
     async def aembed_documents_as_array(
         self, texts: list[str], chunk_size: int | None = None
-    ) -> NDArray[np.float32]:
+    ) -> Array:
         """Async version of `embed_documents_as_array`."""
         import numpy as np  # noqa: PLC0415  # optional
 
