@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from langchain_core.embeddings import Embeddings
@@ -13,7 +14,7 @@ from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self, Unpack
 
-from langchain_nscale._lazy import errors
+from langchain_nscale import errors
 from langchain_nscale._model_facts import facts
 from langchain_nscale._replies.vectors import Vectors, read_array, read_vectors
 from langchain_nscale._requests.texts import (
@@ -284,27 +285,25 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
         """Return the vectors of the texts of one request."""
         with self._counted() as call:
             transport = self._transport()
+            reader = partial(self._read, call, len(texts), read)
             while True:
                 form = self._form()
                 try:
-                    sent = self._send(transport, _PATH, self._body(texts, form))
+                    return transport.call(_PATH, self._body(texts, form), reader)
                 except errors.NscaleInvalidRequestError as error:
                     self._do_without(form, error)
-                else:
-                    return call.end(self._read(sent, len(texts), read), sent.retries)
 
     async def _aembed(self, texts: list[str], read: _Read) -> Any:
         """Async version of `_embed`."""
         with self._counted() as call:
             transport = self._transport()
+            reader = partial(self._read, call, len(texts), read)
             while True:
                 form = self._form()
                 try:
-                    sent = await self._asend(transport, _PATH, self._body(texts, form))
+                    return await transport.acall(_PATH, self._body(texts, form), reader)
                 except errors.NscaleInvalidRequestError as error:
                     self._do_without(form, error)
-                else:
-                    return call.end(self._read(sent, len(texts), read), sent.retries)
 
     def _form(self) -> _Form:
         """Return how vectors are requested, without what the service has rejected."""
@@ -344,13 +343,14 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
         else:
             raise error
 
-    def _read(self, sent: Sent, count: int, read: _Read) -> Vectors:
-        return read(
+    def _read(self, call: _CountedCall, count: int, read: _Read, sent: Sent) -> Any:
+        vectors = read(
             sent.response,
             count,
             self.dimensions,
             shorten=facts(self.model).shortens_vectors,
         )
+        return call.end(vectors, sent.retries)
 
     @contextmanager
     def _counted(self) -> Generator[_CountedCall, None, None]:
