@@ -59,7 +59,7 @@ def body_of(chat: ChatNscale, **kwargs: Any) -> dict[str, Any]:
         ({"timeout": (1, 2, 3)}, "`timeout`"),
         ({"http_client": 3}, "`http_client`"),
         ({"temprature": 1}, "Did you mean `temperature`.*`extra_body`"),
-        ({"top_k": 1}, "no setting `top_k`.*`model_kwargs`"),
+        ({"top_k": 1}, "no setting `top_k`: pass it in `extra_body`"),
         ({"use_responses_api": True}, "no setting `use_responses_api`.*Chat Completions"),
         ({"openai_api_key": "x"}, "use `service_token`"),
         ({"openai_api_base": "x"}, "use `base_url`"),
