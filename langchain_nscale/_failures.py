@@ -265,6 +265,18 @@ def interrupted_stream(
     return error
 
 
+def missing_tool_call(response: Response, message: AIMessage) -> NscaleError:
+    """Return the error for a reply in words where a tool call was demanded."""
+    cls = errors.NscaleMissingToolCallError
+    return cls(
+        "The model answered without a tool call, although `tool_choice` demanded one; "
+        f"Nscale only documents 'auto' and 'none'. {cls.advice}",
+        response=public_response(response),
+        partial=message,
+        **_details(response.headers, None),
+    )
+
+
 def stalled_stream(
     response: Response,
     seconds: float | None,

@@ -66,9 +66,11 @@ from langchain_nscale._requests.schemas import response_format as to_response_fo
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
+    ParsedChoice,
     api_name,
     check_tool_choice,
     convert_tool_choice,
+    demands_call,
     names_in,
     tool_names,
 )
@@ -647,6 +649,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             tools=body.get("tools"),
             tool_names={api_name(name): name for name in names},
             used_call_ids=call_ids(body["messages"]),
+            demands_call=demands_call(body.get("tool_choice"))
+            and not isinstance(call.get("tool_choice"), ParsedChoice),
         )
 
     def _body(
@@ -688,8 +692,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             tools: Functions, Pydantic classes, TypedDicts, tools, or their schemas.
             tool_choice: The name of a tool, `"auto"`, `"none"`, `"any"` or `"required"`,
                 `True` for any, or a dict that names a tool. `None` and `False` leave the
-                choice to the model. Nscale only documents auto and none; whether a model
-                can be forced depends on the service.
+                choice to the model. Nscale only documents auto and none; a reply without
+                the demanded call is a `NscaleMissingToolCallError`.
             strict: Whether the arguments must match the schema exactly.
             parallel_tool_calls: Whether the model may make several calls at once; sent
                 only if set.
@@ -787,7 +791,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             (tool,) = format_tools([target], strict=strict)
             tool["function"] = {"strict": True, **tool["function"]}
             kwargs.setdefault("tool_choice", tool["function"]["name"])
-            model = self.bind_tools([tool, *(tools or [])], strict=strict, **kwargs)
+            bound: Any = self.bind_tools([tool, *(tools or [])], strict=strict, **kwargs)
+            choice = bound.kwargs["tool_choice"]
+            is_demand = isinstance(choice, dict)
+            model = bound.bind(tool_choice=ParsedChoice(choice)) if is_demand else bound
         elif method == "prompt":
             ask = RunnableLambda(partial(add_instructions, schema), name="instruct")
             model = ask | self.bind_tools(tools or [], **kwargs)

@@ -162,9 +162,11 @@ class NscaleUsageCallbackHandler(BaseCallbackHandler):
             )
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """Record a failed or cancelled call."""
+        """Record a failed or cancelled call, with the usage of what was received."""
+        partial = getattr(error, "partial", None)
+        usage = partial.usage_metadata if isinstance(partial, AIMessage) else None
         for ledger in self._ledgers:
-            ledger.end(run_id, error=error)
+            ledger.end(run_id, usage, error=error)
 
 
 _active: ContextVar[NscaleUsageCallbackHandler | None] = ContextVar(
