@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from langchain_nscale.testing._script import ServerReply, ToolCallReply
+from langchain_nscale.testing._templates import template_problems
 
 # Numbers, and the ranges that vLLM accepts.
 _RANGES = (
@@ -83,6 +84,8 @@ def _problems(body: Any) -> Iterator[tuple[str, str | None]]:
         for problem in _message_problems(message, calls):
             yield problem, f"messages[{number}]"
     yield from _unanswered(messages or [])
+    for problem in template_problems(body):
+        yield problem, "messages"
     for name, kinds in _FORMS.items():
         if body.get(name) is not None and not isinstance(body[name], kinds):
             yield f"`{name}` has the wrong type", name
