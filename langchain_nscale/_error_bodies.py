@@ -22,7 +22,7 @@ _READ = 20_000  # characters of a message that are searched; the rest is not sho
 # An entry of a validation error, as Python or JSON: its location and its message. All
 # repetitions are bounded, so that a hostile text costs linear time.
 _PROBLEM = (
-    r"""['"]loc['"]:\s{0,9}[(\['"]([^()\[\]]{0,300}?)[)\]'"],\s{0,9}"""
+    r"""['"]loc['"]:\s{0,9}[(\['"](.{0,300}?)[)\]'"],\s{0,9}"""
     r"""['"]msg['"]:\s{0,9}"""
     r"""(?:'((?:[^'\\]|\\.){0,2000})'|"((?:[^"\\]|\\.){0,2000})")"""
 )
