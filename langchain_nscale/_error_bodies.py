@@ -14,7 +14,7 @@ import jiter
 from langchain_nscale._json import to_json_text
 
 _EXCERPT = 500  # characters of a body that a message shows
-_READ = 200_000  # characters of a message that are searched
+_READ = 50_000  # characters of a message that are searched
 
 # Patterns are compiled when they are first used: most programs never need them, and
 # compiling all of the package's would take 3 ms of its import. The one exception is that
@@ -23,7 +23,7 @@ _READ = 200_000  # characters of a message that are searched
 # An entry of a validation error, as Python or JSON: its location and its message. All
 # repetitions are bounded, so that a hostile text costs linear time.
 _PROBLEM = (
-    r"""['"]loc['"]:\s{0,9}[(\['"](.{0,300}?)[)\]'"],\s{0,9}"""
+    r"""['"]loc['"]:\s{0,9}[(\['"](.{0,2000}?)[)\]'"],\s{0,9}"""
     r"""['"]msg['"]:\s{0,9}"""
     r"""(?:'((?:[^'\\]|\\.){0,2000})'|"((?:[^"\\]|\\.){0,2000})")"""
 )
