@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
     Callable,
     Coroutine,
@@ -16,6 +14,7 @@ from collections.abc import (
 )
 from contextlib import closing
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
@@ -33,7 +32,8 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableSerializable
+from langchain_core.runnables.utils import AnyConfigurableField
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_core.utils.utils import LC_ID_PREFIX
 from langchain_protocol.protocol import MessagesData
@@ -41,8 +41,6 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
 
 from langchain_nscale._http.inner import Inner
-from langchain_nscale._http.streams import aread_stream, read_stream
-from langchain_nscale._lazy import LazyModule, errors
 from langchain_nscale._model_facts import (
     facts,
     find_profile,
@@ -57,6 +55,7 @@ from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale._replies.think_tags import ThinkTags
 from langchain_nscale._replies.tool_calls import call_ids
 from langchain_nscale._replies.writer import Writer
+from langchain_nscale._requests import tokens
 from langchain_nscale._requests.body import (
     ONE_STREAM,
     BodySettings,
@@ -75,7 +74,7 @@ from langchain_nscale._requests.tools import (
     tool_names,
 )
 from langchain_nscale._response import Sent
-from langchain_nscale._setting_names import check_names
+from langchain_nscale._setting_names import check_names, to_fields
 from langchain_nscale._settings import NscaleSettings
 from langchain_nscale._structured import (
     Method,
@@ -87,6 +86,7 @@ from langchain_nscale._structured import (
     pipeline,
 )
 from langchain_nscale._version import __version__
+from langchain_nscale.templates import TemplateRules
 
 if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
@@ -94,15 +94,11 @@ if TYPE_CHECKING:
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.tools import BaseTool
 
-    from langchain_nscale._http.retries import Retries
-    from langchain_nscale._requests import tokens
     from langchain_nscale._settings import SettingsArguments
-    from langchain_nscale.errors import NscaleError
 
     Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
 else:
-    tokens = LazyModule("langchain_nscale._requests.tokens")
     # The annotations of public methods exist at run time: langchain-core resolves them
     # to see which methods return a runnable (`RunnableWithFallbacks.__getattr__`).
     Tools = Sequence[Any]
@@ -131,17 +127,6 @@ _PARAMETERS = (
     "top_logprobs",
     "top_p",
 )
-# What to use instead of settings that other integrations have.
-_ALTERNATIVES = {
-    "openai_api_base": "use `base_url`",
-    "openai_api_key": "use `service_token`",
-    "openai_proxy": "set HTTPS_PROXY, or pass `http_client` and `http_async_client`",
-    "organization": "Nscale has none",
-    "reasoning": "use `reasoning_effort`",
-    "response_format": "pass it in a call, or use `with_structured_output`",
-    "tiktoken_model_name": "use `tokenizer`",
-    "use_responses_api": "Nscale only has Chat Completions",
-}
 
 
 if TYPE_CHECKING:  # saves compiling each annotation at import
@@ -169,7 +154,7 @@ if TYPE_CHECKING:  # saves compiling each annotation at import
         stream_usage: bool | None
         stream_chunk_timeout: float | None
         reasoning_history: ReasoningHistory
-        merge_system_messages: bool | None
+        template_rules: TemplateRules | Literal["as_is"] | None
         think_tags: ThinkTags | None
         tokenizer: Any
         include_response_headers: bool
@@ -257,9 +242,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     """Which earlier assistant turns are sent with their reasoning: none, those with tool
     calls, or all."""
 
-    merge_system_messages: bool | None = None
-    """Whether to send several or later system messages as one, at the beginning. Defaults
-    to true for models whose templates accept nothing else (Qwen3, Mistral)."""
+    template_rules: TemplateRules | Literal["as_is"] | None = None
+    """What the model's chat template can carry, as `TemplateRules`; messages are sent in
+    a form that arrives whole. Defaults to what is known about the model; `"as_is"` sends
+    them unchanged."""
 
     think_tags: ThinkTags | None = None
     """Whether the model writes its reasoning into the text: `"both"` if between `<think>`
@@ -296,16 +282,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Reject unknown settings, which pydantic would ignore."""
         if not isinstance(values, dict):
             return values
-        for name in values.keys() & _ALTERNATIVES.keys():
-            msg = f"{cls.__name__} has no setting `{name}`: {_ALTERNATIVES[name]}."
-            raise ValueError(msg)
-        values = check_names(cls, values)
-        values = _without_derived_profile(values)
-        for name in ("model", "model_name"):
-            # `None` means "not set", which `_check_settings` reports in our own words.
-            if values.get(name, "") is None:
-                del values[name]
-        return values
+        return _without_derived_profile(check_names(cls, values))
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
@@ -382,10 +359,21 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         self, *, update: Mapping[str, Any] | None = None, deep: bool = False
     ) -> Self:
         """Copy the model; a profile that was not set follows the model's ID."""
-        update = dict(update or {})
+        update = to_fields(type(self), update or {})
         if "model_name" in update and self._has_derived_profile():
             update.setdefault("profile", find_profile(update["model_name"]))
         return super().model_copy(update=update, deep=deep)
+
+    def configurable_fields(
+        self, **kwargs: AnyConfigurableField
+    ) -> RunnableSerializable[LanguageModelInput, AIMessage]:
+        """Make settings configurable in each call, by either of their names.
+
+        Raises:
+            ValueError: A name is unknown; the error suggests a similar one.
+        """
+        # langchain-core knows the names of fields only, and passes all of them.
+        return super().configurable_fields(**to_fields(type(self), kwargs))
 
     def _has_derived_profile(self) -> bool:
         """Return whether the profile is what is known about the model, not a setting."""
@@ -499,14 +487,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        transport = self._transport(kwargs)
-        retries = transport.retries()
-        while True:
-            sent = self._send(transport, _PATH, body, retries=retries)
-            try:
-                return self._result(sent, body, kwargs)
-            except errors.NscaleError as error:
-                time.sleep(self._delay_of_reply(error, sent, retries))
+        read = partial(self._result, body, kwargs)
+        return self._transport(kwargs).call(_PATH, body, read)
 
     async def _agenerate(
         self,
@@ -516,30 +498,11 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        transport = self._transport(kwargs)
-        retries = transport.retries()
-        while True:
-            sent = await self._asend(transport, _PATH, body, retries=retries)
-            try:
-                return self._result(sent, body, kwargs)
-            except errors.NscaleError as error:
-                await asyncio.sleep(self._delay_of_reply(error, sent, retries))
-
-    @staticmethod
-    def _delay_of_reply(error: NscaleError, sent: Sent, retries: Retries) -> float:
-        """Return the wait before a reply that can't be used is requested once more.
-
-        Raises:
-            NscaleError: It is not: the error itself.
-        """
-        error.retries = sent.retries
-        delay = retries.delay(error, in_stream=True, is_paid=True)
-        if delay is None:
-            raise error
-        return delay
+        read = partial(self._result, body, kwargs)
+        return await self._transport(kwargs).acall(_PATH, body, read)
 
     def _result(
-        self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]
+        self, body: Mapping[str, Any], call: Mapping[str, Any], sent: Sent
     ) -> ChatResult:
         """Read a reply that was not streamed."""
         result = chat_result(sent.response, self._reply_options(sent, body, call))
@@ -580,7 +543,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
         parsed = _parsed_stream(kwargs)
-        async with Inner(self._areceive(writer, messages, stop, kwargs)) as chunks:
+        async with self._areceive(writer, messages, stop, kwargs) as chunks:
             async for chunk in chunks:
                 if parsed is not None:
                     parsed.add(chunk)
@@ -620,12 +583,12 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         message_id = _message_id(run_manager)
         if run_manager is None or not _wants_chunks(run_manager):
             plain = partial(EventWriter, message_id)
-            async with Inner(self._areceive(plain, messages, stop, kwargs)) as events:
+            async with self._areceive(plain, messages, stop, kwargs) as events:
                 async for event in events:
                     yield cast("MessagesData", event)
             return
         writer = partial(ChunkAndEventWriter, message_id)
-        async with Inner(self._areceive(writer, messages, stop, kwargs)) as items:
+        async with self._areceive(writer, messages, stop, kwargs) as items:
             async for chunks, both_events in items:
                 for chunk in chunks:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -639,78 +602,34 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> Generator[T, None, None]:
-        """Request a stream; yield what a writer makes of it.
-
-        A stream that fails before its first item is requested again.
-        """
+        """Request a stream; yield what a writer makes of it."""
         body = self._body(messages, stop, kwargs, stream=True)
-        transport = self._transport(kwargs)
-        retries = transport.retries()
-        while True:
-            sent = self._send(transport, _PATH, body, stream=True, retries=retries)
-            reader = self._reader(sent, body, kwargs, new_writer())
-            has_begun = False
-            try:
-                for item in read_stream(sent.response, reader, retries):
-                    has_begun = True
-                    yield item
-            except GeneratorExit:  # perhaps at exit, when no module can be relied on
-                raise
-            except errors.NscaleError as error:
-                error.retries = sent.retries
-                delay = None if has_begun else retries.delay(error, in_stream=True)
-                if delay is None:
-                    raise
-            else:
-                return
-            time.sleep(delay)
+        new_reader = partial(self._reader, new_writer, body, kwargs)
+        transport = self._transport(kwargs, stall=self.stream_chunk_timeout)
+        return transport.stream(_PATH, body, new_reader)
 
-    async def _areceive(
+    def _areceive(
         self,
         new_writer: Callable[[], Writer[T]],
         messages: list[BaseMessage],
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
-    ) -> AsyncGenerator[T, None]:
-        """Async version of `_receive`."""
+    ) -> Inner[T]:
+        """Async version of `_receive`, as a context manager."""
         body = self._body(messages, stop, kwargs, stream=True)
-        transport = self._transport(kwargs)
-        retries = transport.retries()
-        while True:
-            sent = await self._asend(transport, _PATH, body, stream=True, retries=retries)
-            reader = self._reader(sent, body, kwargs, new_writer())
-            has_begun = False
-            try:
-                async with Inner(aread_stream(sent.response, reader, retries)) as items:
-                    async for item in items:
-                        has_begun = True
-                        yield item
-            except GeneratorExit:  # perhaps at exit, when no module can be relied on
-                raise
-            except errors.NscaleError as error:
-                error.retries = sent.retries
-                delay = None if has_begun else retries.delay(error, in_stream=True)
-                if delay is None:
-                    raise
-            else:
-                return
-            await asyncio.sleep(delay)
+        new_reader = partial(self._reader, new_writer, body, kwargs)
+        transport = self._transport(kwargs, stall=self.stream_chunk_timeout)
+        return Inner(transport.astream(_PATH, body, new_reader))
 
     def _reader(
         self,
-        sent: Sent,
+        new_writer: Callable[[], Writer[T]],
         body: Mapping[str, Any],
         call: Mapping[str, Any],
-        writer: Writer[T],
+        sent: Sent,
     ) -> StreamReader[T]:
         options = self._reply_options(sent, body, call)
-        return StreamReader(
-            sent.response,
-            writer,
-            self.stream_chunk_timeout,
-            options,
-            self.max_response_bytes,
-        )
+        return StreamReader(sent.response, new_writer(), options)
 
     def _reply_options(
         self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]
@@ -718,14 +637,15 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Tell the reader what it has to know about the request."""
         default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
-        profile = self._profile_of(body["model"])
+        n = body.get("n")
         names = _tool_names(call.get("tools") or self.model_kwargs.get("tools"), body)
         return ReplyOptions(
             retries=sent.retries,
             with_headers=self.include_response_headers,
             think_tags=self.think_tags or default,
             max_tokens=limit if isinstance(limit, int) else None,
-            context_length=profile.get("max_input_tokens"),
+            n=n if isinstance(n, int) else 1,
+            tools=body.get("tools"),
             tool_names={api_name(name): name for name in names},
             used_call_ids=call_ids(body["messages"]),
         )
@@ -746,7 +666,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             stop=self.stop,
             stream_usage=self.stream_usage,
             reasoning_history=self.reasoning_history,
-            merge_system_messages=self.merge_system_messages,
+            template_rules=self._rules_of,
             accepts_images=self._accepts_images,
         )
         return request_body(settings, messages, call, stop=stop, stream=stream)
@@ -890,6 +810,15 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     def _accepts_images(self, model: str) -> bool:
         return self._profile_of(model).get("image_inputs") is not False
 
+    def _rules_of(self, model: str) -> TemplateRules | None:
+        """Return what the template of this model or of a single call's carries."""
+        if self.template_rules is not None:
+            return None if self.template_rules == "as_is" else self.template_rules
+        rules = TemplateRules.for_model(model)
+        if not rules.tools and self._profile_of(model).get("tool_calling"):
+            return replace(rules, tools=True)
+        return rules
+
     def _profile_of(self, model: str) -> ModelProfile:
         """Return the profile of this model, or of the model of a single call."""
         if model == self.model_name:
@@ -978,8 +907,7 @@ def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:
     profile: Any = values.get("profile")
     if not isinstance(profile, dict) or not is_known_profile(profile):
         return values
-    name = values.get("model") or values.get("model_name") or ""
-    if known_profile(str(name)) == profile:
+    if known_profile(str(values.get("model_name"))) == profile:
         return values
     return {key: value for key, value in values.items() if key != "profile"}
 

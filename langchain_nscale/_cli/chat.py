@@ -9,7 +9,7 @@ import click
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import BaseMessage, SystemMessage
 
-from langchain_nscale import ChatNscale
+from langchain_nscale import ChatNscale, errors
 from langchain_nscale._cli.answer import ask, print_answer, print_error
 from langchain_nscale._cli.commands import DEFAULT_MODEL
 from langchain_nscale._cli.display import display_for
@@ -26,7 +26,6 @@ from langchain_nscale._cli.inputs import (
     user_message,
 )
 from langchain_nscale._cli.stdin import piped_text, read_text
-from langchain_nscale._lazy import errors
 
 
 def main(options: ChatOptions) -> int:

@@ -14,6 +14,7 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessageChunk,
+    InvalidToolCall,
     ToolCallChunk,
     message_chunk_to_message,
 )
@@ -22,14 +23,12 @@ from langchain_core.outputs import ChatGenerationChunk
 from pydantic import BaseModel
 
 import langchain_nscale._replies.content_blocks  # noqa: F401  # registers with langchain-core
-from langchain_nscale._lazy import LazyModule
 from langchain_nscale._provider import PROVIDER
-from langchain_nscale._replies.tool_calls import (
-    breaker,
-    parse_arguments,
-)
+from langchain_nscale._replies.edges import EdgeChunk
+from langchain_nscale._replies.tool_calls import breaker, parse_tool_calls
 from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale._replies.whole import (
+    EXTRA_KEYS,
     Delta,
     generation_info,
     join_tool_calls,
@@ -37,10 +36,7 @@ from langchain_nscale._replies.whole import (
 from langchain_nscale._replies.writer import BlockNumbers
 
 if TYPE_CHECKING:
-    from langchain_nscale._replies import broken_calls
     from langchain_nscale._replies.reply import Reply
-else:
-    broken_calls = LazyModule("langchain_nscale._replies.broken_calls")
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -57,8 +53,7 @@ class ChunkWriter:
                 a tool call into the text before it.
         """
         self._blocks = BlockNumbers() if v1 else None
-        self._sent: list[BaseMessageChunk] = []
-        self._calls: list[Delta] = []  # the deltas with tool calls
+        self._has_begun = False
 
     def write(
         self,
@@ -67,43 +62,37 @@ class ChunkWriter:
     ) -> list[ChatGenerationChunk]:
         """Return one chunk for each delta."""
         chunks = []
-        for text, reasoning, refusal, call, logprobs in deltas:
-            extra = None
-            if reasoning:
-                extra = {"reasoning_content": reasoning}
-            elif refusal:
-                extra = {"refusal": refusal}
+        for delta in deltas:
+            kind, text, call, logprobs = delta
             metadata: dict[str, Any] | None = {"logprobs": logprobs} if logprobs else None
-            if not self._sent:
+            like = _MESSAGE
+            if not self._has_begun:
+                self._has_begun = True
+                like = _FIRST_MESSAGE
                 # Only on the first: merging it 2,000 times costs as much as parsing.
                 metadata = {"model_provider": PROVIDER, **(metadata or {})}
             content = None
             if self._blocks is not None:
-                content = self._content(text, reasoning, refusal, call)
+                content = self._content(delta)
                 metadata = {**(metadata or {}), "output_version": "v1"}
-            chunk = make_chunk(text, extra, metadata, call, content)
-            self._sent.append(chunk.message)
-            if call is not None:
-                self._calls.append(Delta(tool_call=call))
+            if kind == "text":
+                chunk = make_chunk(text, None, metadata, None, content, like)
+            else:
+                extra = {EXTRA_KEYS[kind]: text} if kind in EXTRA_KEYS else None
+                chunk = make_chunk("", extra, metadata, call, content, like)
             chunks.append(chunk)
         return chunks
 
-    def _content(
-        self, text: str, reasoning: str, refusal: str, call: ToolCallChunk | None
-    ) -> list[dict[str, Any]]:
+    def _content(self, delta: Delta) -> list[dict[str, Any]]:
         assert self._blocks is not None  # noqa: S101  # for the type checker
-        block: dict[str, Any]
-        if text:
-            block = {"type": "text", "text": text}
-        elif reasoning:
-            block = {"type": "reasoning", "reasoning": reasoning}
-        elif refusal:
-            block = {"type": "refusal", "refusal": refusal}
-        elif call:
-            block = {**call, "type": "tool_call_chunk"}
-        else:
+        kind, text, call, _ = delta
+        if kind == "logprobs":
             return []
-        key = call["index"] if call else block["type"]
+        key: object = kind
+        block: dict[str, Any] = {"type": kind, kind: text}
+        if call is not None:
+            key = call["index"]
+            block = {**call, "type": "tool_call_chunk"}
         return [{**block, "index": self._blocks.number(key)}]
 
     def finish(self, reply: Reply) -> list[ChatGenerationChunk]:
@@ -111,55 +100,41 @@ class ChunkWriter:
 
         Each field is sent once: langchain-core concatenates repeated strings
         ("stopstop") and adds up repeated counts.
-        """
-        metadata = reply.metadata()
-        v1 = self._blocks is not None
-        if v1:
-            metadata["output_version"] = "v1"
-        breakers = self._breakers(reply)
-        cls = broken_calls.LastOfBrokenCalls if breakers else AIMessageChunk
-        message = cls(
-            content=[] if v1 else "",
-            response_metadata=metadata,
-            usage_metadata=usage_metadata(reply.usage),
-            tool_call_chunks=breakers,
-            chunk_position="last",
-        )
-        message.tool_calls, message.invalid_tool_calls = [], []
-        info = generation_info(metadata)
-        return [ChatGenerationChunk(message=message, generation_info=info)]
-
-    def _breakers(self, reply: Reply) -> list[ToolCallChunk]:
-        """Return fragments that keep calls from being executed.
 
         langchain-core parses merged arguments leniently: `{"path": "/` becomes a call
         with `path="/"`. So the last chunk adds a text to the arguments of every call
         that is invalid or truncated with which no parser accepts them, however the
         chunks are added up. `original_arguments` removes it.
         """
-        calls = join_tool_calls(self._calls)
-        last = max(calls, default=None, key=lambda index: index or 0)
-        fragments = []
-        for index, call in calls.items():
-            raw = call["args"] or ""
-            _, problem = parse_arguments(raw)
-            is_cut = index == last and reply.last_call_is_untrusted(
-                has_arguments=bool(raw.strip())
-            )
-            if problem or is_cut or not call["name"]:
-                fragments.append(
-                    tool_call_chunk(name=None, args=breaker(raw), id=None, index=index)
+        metadata = reply.metadata()
+        v1 = self._blocks is not None
+        if v1:
+            metadata["output_version"] = "v1"
+        broken = _broken_calls(reply)
+        cls = EdgeChunk if broken else AIMessageChunk
+        message = cls(
+            content=[] if v1 else "",
+            response_metadata=metadata,
+            usage_metadata=usage_metadata(reply.usage),
+            tool_call_chunks=[
+                tool_call_chunk(
+                    name=None, args=breaker(call["args"] or ""), id=None, index=index
                 )
-        return fragments
-
-    def partial(self, reply: Reply) -> AIMessage | None:
-        """Return the chunks written so far as one message."""
-        if not self._sent:
-            return None
-        end = AIMessageChunk(
-            content="", tool_call_chunks=self._breakers(reply), chunk_position="last"
+                for index, call in broken.items()
+            ],
+            chunk_position="last",
         )
-        return merge([*self._sent, end])
+        message.tool_calls, message.invalid_tool_calls = [], list(broken.values())
+        info = generation_info(metadata)
+        return [ChatGenerationChunk(message=message, generation_info=info)]
+
+
+def _broken_calls(reply: Reply) -> dict[int | None, InvalidToolCall]:
+    """Return the calls of a reply that can't be executed, by index."""
+    problems = reply.problems()
+    calls = join_tool_calls(reply.deltas).items()
+    judged = {index: parse_tool_calls([call], problems) for index, call in calls}
+    return {index: invalid[0] for index, (_, invalid) in judged.items() if invalid}
 
 
 def merge(chunks: Sequence[BaseMessageChunk]) -> AIMessage:
@@ -174,6 +149,7 @@ def _prototype(model: _M) -> _M:
 
 
 _MESSAGE = _prototype(AIMessageChunk(content="", id=None))
+_FIRST_MESSAGE = _prototype(EdgeChunk(content="", id=None))
 _GENERATION = _prototype(ChatGenerationChunk(message=_MESSAGE))
 
 
@@ -184,7 +160,7 @@ def _copy(prototype: _M, fields: dict[str, Any], extra: dict[str, Any] | None) -
 
 def _fast_copy(prototype: _M, fields: dict[str, Any], extra: dict[str, Any] | None) -> _M:
     """Do what `_copy` does, at a fifth of the cost."""
-    copy: _M = object.__new__(prototype.__class__)
+    copy: _M = object.__new__(type(prototype))
     _set_fields(copy, fields)
     # Sharing the set is safe because it names every field, so it can't grow. Fewer
     # objects also mean fewer runs of the garbage collector.
@@ -217,8 +193,9 @@ def make_chunk(
     response_metadata: dict[str, Any] | None = None,
     call_chunk: ToolCallChunk | None = None,
     content: list[dict[str, Any]] | None = None,
+    like: AIMessageChunk = _MESSAGE,
 ) -> ChatGenerationChunk:
-    """Build a chunk in the middle of a stream. Values are not validated.
+    """Build a chunk before the last of a stream. Values are not validated.
 
     A fragment of a tool call's arguments appears only in `tool_call_chunks`: parsed on
     its own, it would be noise in `tool_calls` and `invalid_tool_calls`.
@@ -234,6 +211,6 @@ def make_chunk(
         call = tool_call(name=name, args={}, id=call_chunk["id"])
         fields["tool_calls"].append(call)
     generation = _GENERATION.__dict__.copy()
-    generation["message"] = _like(_MESSAGE, fields, {})
+    generation["message"] = _like(like, fields, {})
     generation["text"] = text
     return _like(_GENERATION, generation, None)

@@ -9,11 +9,7 @@ from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.chunks import ChunkWriter
 from langchain_nscale._replies.tool_calls import parse_tool_calls
 from langchain_nscale._replies.usage import usage_metadata
-from langchain_nscale._replies.whole import (
-    Delta,
-    build_message,
-    join_tool_calls,
-)
+from langchain_nscale._replies.whole import Delta, join_tool_calls
 from langchain_nscale._replies.writer import BlockNumbers
 
 if TYPE_CHECKING:
@@ -31,7 +27,7 @@ class EventWriter:
     def __init__(self, message_id: str = "") -> None:
         """Start a reply whose message has this ID."""
         self._id = message_id
-        self._deltas: list[Delta] = []
+        self._has_begun = False
         self._blocks = BlockNumbers()
 
     def write(
@@ -42,37 +38,31 @@ class EventWriter:
         """Return the events for deltas: the start of each new block, and its growth."""
         if not deltas:
             return []
-        events = [] if self._deltas else [self._start()]
-        self._deltas += deltas
-        for delta in deltas:
-            text, reasoning, _, call, _ = delta
-            growth: Event
-            if text:
-                key: Any = "text"
-                growth = {"type": "text-delta", "text": text}
-            elif reasoning:
-                key = "reasoning"
-                growth = {"type": "reasoning-delta", "reasoning": reasoning}
-            elif call:
+        events = [] if self._has_begun else [self._start()]
+        for kind, text, call, _ in deltas:
+            if kind in {"refusal", "logprobs"}:
+                continue  # the protocol has no delta for them
+            key: Any = kind
+            start: Event = {"type": kind, kind: ""}
+            growth: Event = {"type": f"{kind}-delta", kind: text}
+            if call is not None:
                 key = call["index"]
+                start = {**call, "args": ""}
                 growth = {"type": "tool-call-delta", "args": call["args"]}
-            else:
-                continue
             is_new = key not in self._blocks
             number = self._blocks.number(key)
             if is_new:
-                start = {**call, "args": ""} if call else {"type": key, key: ""}
                 events.append(
                     {"event": "content-block-start", "index": number, "content": start}
                 )
-            if call and not call["args"]:
-                continue
-            events.append(
-                {"event": "content-block-delta", "index": number, "delta": growth}
-            )
+            if call is None or call["args"]:
+                events.append(
+                    {"event": "content-block-delta", "index": number, "delta": growth}
+                )
         return events
 
     def _start(self) -> Event:
+        self._has_begun = True
         return {
             "event": "message-start",
             "role": "ai",
@@ -82,25 +72,11 @@ class EventWriter:
 
     def finish(self, reply: Reply) -> list[Event]:
         """Return the end of each block, with its full content, and of the message."""
-        events = [] if self._deltas else [self._start()]
-        message = build_message(self._deltas, reply.metadata())
-        contents: dict[Any, Event] = {
-            "text": {"type": "text", "text": message.content},
-            "reasoning": {
-                "type": "reasoning",
-                "reasoning": message.additional_kwargs.get("reasoning_content"),
-            },
-        }
-        calls = join_tool_calls(self._deltas)
-        for position, (index, call) in enumerate(calls.items()):
-            is_cut = position == len(calls) - 1 and reply.last_call_is_untrusted(
-                has_arguments=bool((call["args"] or "").strip())
-            )
-            valid, invalid = parse_tool_calls([call], {0} if is_cut else ())
-            contents[index] = cast("Event", [*valid, *invalid][0])
-        if refusal := message.additional_kwargs.get("refusal"):
+        events = [] if self._has_begun else [self._start()]
+        message = reply.message(reply.metadata())
+        contents = _contents(reply, message)
+        if "refusal" in contents:
             # The protocol has no delta for refusals, so the block begins here.
-            contents["refusal"] = {"type": "refusal", "refusal": refusal}
             start = {"type": "refusal", "refusal": ""}
             number = self._blocks.number("refusal")
             events.append(
@@ -117,13 +93,21 @@ class EventWriter:
             end["additional_kwargs"] = message.additional_kwargs
         return [*events, end]
 
-    def partial(self, reply: Reply) -> AIMessage | None:
-        """Return the deltas written so far as one message."""
-        if not self._deltas:
-            return None
-        return build_message(
-            self._deltas, last_call_is_untrusted=reply.finish_reason is None
-        )
+
+def _contents(reply: Reply, message: AIMessage) -> dict[Any, Event]:
+    """Return the full content of each block, by its key."""
+    extra = message.additional_kwargs
+    contents: dict[Any, Event] = {
+        "text": {"type": "text", "text": message.content},
+        "reasoning": {"type": "reasoning", "reasoning": extra.get("reasoning_content")},
+    }
+    if refusal := extra.get("refusal"):
+        contents["refusal"] = {"type": "refusal", "refusal": refusal}
+    problems = reply.problems()
+    for index, call in join_tool_calls(reply.deltas).items():
+        valid, invalid = parse_tool_calls([call], problems)
+        contents[index] = cast("Event", [*valid, *invalid][0])
+    return contents
 
 
 class Both(NamedTuple):
@@ -149,7 +133,3 @@ class ChunkAndEventWriter:
     def finish(self, reply: Reply) -> list[Both]:
         """Return the chunk and the events that end the reply."""
         return [Both(self._chunks.finish(reply), self._events.finish(reply))]
-
-    def partial(self, reply: Reply) -> AIMessage | None:
-        """Return the deltas written so far as one message."""
-        return self._events.partial(reply)

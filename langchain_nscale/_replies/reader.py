@@ -7,7 +7,7 @@ JSON, a whole reply where a stream was requested, and the reverse are all unders
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from time import monotonic
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from langchain_core.messages import AIMessage
@@ -18,28 +18,16 @@ from langchain_nscale._failures import (
     abandoned_reply,
     interrupted_stream,
     malformed_response,
-    oversized_response,
     public_headers,
     reported_error,
-    stalled_stream,
 )
 from langchain_nscale._json import decode
-from langchain_nscale._lazy import errors
 from langchain_nscale._replies.chunks import ChunkWriter, merge
-from langchain_nscale._replies.reply import (
-    ABANDONED,
-    MalformedError,
-    Reply,
-    ReplyOptions,
-)
+from langchain_nscale._replies.leniency import MalformedError
+from langchain_nscale._replies.reply import ABANDONED, Reply, ReplyOptions
 from langchain_nscale._replies.sse import ErrorEvent, SSEDecoder
 from langchain_nscale._replies.usage import usage_metadata
-from langchain_nscale._replies.whole import (
-    Delta,
-    build_message,
-    generation_info,
-    join_tool_calls,
-)
+from langchain_nscale._replies.whole import generation_info
 from langchain_nscale._replies.writer import Writer
 
 if TYPE_CHECKING:
@@ -50,7 +38,6 @@ T = TypeVar("T")
 _DEFAULT = ReplyOptions()
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _DONE = b"[DONE]"
-_GRACE = 2.0  # seconds to wait for usage after the finish reason
 
 
 def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatResult:
@@ -70,18 +57,16 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
             return _result_of_stream(response, content, options)
         problem = "the body is not JSON"
         raise malformed_response(problem, response, content)
-    completion = _completion(response)
+    completion = _completion(response, options)
     generations = []
     for number, choice in enumerate(completion["choices"]):
-        reply, deltas = _read_whole(
-            response, {**completion, "choices": [choice]}, options
-        )
+        reply = _read_whole(response, {**completion, "choices": [choice]}, options)
         metadata = reply.metadata()
         # Usage covers the whole request, so only one message has it.
         if number:
             metadata.pop("token_usage", None)
         usage = None if number else usage_metadata(reply.usage)
-        message = _message(reply, deltas, metadata, usage)
+        message = reply.message(metadata, usage)
         info = generation_info(message.response_metadata)
         generations.append(ChatGeneration(message=message, generation_info=info))
     first = generations[0].message.response_metadata
@@ -107,7 +92,7 @@ def _result_of_stream(
     return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
 
 
-def _completion(response: Response) -> dict[str, Any]:
+def _completion(response: Response, options: ReplyOptions) -> dict[str, Any]:
     """Return the chat completion in a response's body, with at least one choice."""
     content = response.content
     try:
@@ -123,8 +108,10 @@ def _completion(response: Response) -> dict[str, Any]:
     if reports_error(completion) or (not choices and error_object(completion)):
         partial = None
         if choices:
-            reply = _start(response, _DEFAULT)
-            partial = _message(reply, reply.feed({**completion, "choices": choices[:1]}))
+            reply = _start(response, options)
+            with suppress(MalformedError):
+                reply.feed({**completion, "choices": choices[:1]})
+            partial = reply.partial()
         raise reported_error(completion, response, partial)
     if not choices:
         problem = "`choices` is missing or empty"
@@ -134,28 +121,17 @@ def _completion(response: Response) -> dict[str, Any]:
 
 def _read_whole(
     response: Response, completion: Mapping[str, Any], options: ReplyOptions
-) -> tuple[Reply, list[Delta]]:
+) -> Reply:
     reply = _start(response, options)
     try:
-        deltas = [*reply.feed(completion), *reply.flush()]
+        reply.feed(completion)
     except MalformedError as problem:
         raise malformed_response(str(problem), response, response.content) from None
+    reply.flush()
     if _is_abandoned(reply):
-        partial = _message(reply, deltas, reply.metadata())
+        partial = reply.message(reply.metadata())
         raise abandoned_reply(response, str(reply.finish_reason), partial)
-    return reply, deltas
-
-
-def _message(
-    reply: Reply,
-    deltas: Sequence[Delta],
-    metadata: Mapping[str, Any] | None = None,
-    usage: Any = None,
-) -> AIMessage:
-    calls = list(join_tool_calls(deltas).values())
-    has_arguments = bool(calls and (calls[-1]["args"] or "").strip())
-    is_cut = bool(calls) and reply.last_call_is_untrusted(has_arguments=has_arguments)
-    return build_message(deltas, metadata, usage, last_call_is_untrusted=is_cut)
+    return reply
 
 
 def _is_abandoned(reply: Reply) -> bool:
@@ -181,23 +157,17 @@ class StreamReader(Generic[T]):
         self,
         response: Response,
         writer: Writer[T],
-        stall_after: float | None = None,
         options: ReplyOptions = _DEFAULT,
-        limit: int | None = None,
     ) -> None:
         """Start a stream.
 
         Args:
             response: The HTTP response, for metadata and error messages.
             writer: Creates the items to yield.
-            stall_after: Seconds without an event after which the stream has stalled.
             options: How to read the reply.
-            limit: Largest size of the stream in bytes.
         """
         self.done = False
-        self._limit = limit
-        self._size = 0
-        self.stall_after = stall_after
+        self.progress = 0  # changes with each event; keep-alives are none
         self._decoder = SSEDecoder()
         self._reply = _start(response, options)
         self._response = response
@@ -205,18 +175,11 @@ class StreamReader(Generic[T]):
         self._start = b""  # the beginning of the body, until its kind is known
         self._whole: list[bytes] | None = None  # the pieces of a body that is not events
         self._has_kind = False
-        self._idle = 0.0  # seconds spent waiting for an event, without the consumer's own
-        self._waiting_since = monotonic()
 
     @property
     def is_ending(self) -> bool:
         """Whether the model has finished, so that at most usage is still to come."""
         return self._reply.finish_reason is not None
-
-    @property
-    def grace(self) -> float:
-        """Seconds to wait for usage after the model has finished."""
-        return _GRACE
 
     def feed(self, data: bytes) -> Iterator[T]:
         """Take the next bytes; yield the items that they complete.
@@ -226,25 +189,15 @@ class StreamReader(Generic[T]):
                 something that can't be part of a reply. Everything before it has been
                 yielded and is in `partial`.
         """
-        self._size += len(data)
-        if self._limit is not None and self._size > self._limit:
-            raise oversized_response(self._response, self._limit, self.partial())
         if not self._has_kind:
             data = self._detect(data)
         if self._whole is not None:
             self._whole.append(data)
+            self.progress += 1
             return
-        events = self._decoder.feed(data) if data else []
-        if events:
-            self._idle = 0.0
+        if data and (events := self._decoder.feed(data)):
+            self.progress += 1
             yield from self._read(events)
-        else:
-            self._idle += monotonic() - self._waiting_since
-            if self.is_ending and self._idle > _GRACE:
-                yield from self._finish()
-            elif self.stall_after and self._idle > self.stall_after and not self.done:
-                raise self._stalled(None)
-        self._waiting_since = monotonic()
 
     def _detect(self, data: bytes) -> bytes:
         """Decide by the first bytes whether the body consists of events."""
@@ -269,7 +222,6 @@ class StreamReader(Generic[T]):
             cause: The network fault that ended the stream, if any.
 
         Raises:
-            NscaleStalledStreamError: The fault was a timeout.
             NscaleInterruptedStreamError: The model had not finished.
         """
         if self.done:
@@ -285,8 +237,6 @@ class StreamReader(Generic[T]):
         if self.is_ending:
             yield from self._finish()
             return
-        if cause is not None and isinstance(cause, errors.NscaleTimeoutError):
-            raise self._stalled(cause)
         raise interrupted_stream(self._response, self.partial(), cause)
 
     def _read_body(self, body: bytes) -> Iterator[T]:
@@ -356,30 +306,22 @@ class StreamReader(Generic[T]):
         if not isinstance(completion, dict):
             return None
         if reports_error(completion):
-            reply = self._reply
-            with_choices = {**completion, "finish_reason": None}
-            reply.feed(with_choices)
+            with suppress(MalformedError):
+                self._reply.feed(completion)
             raise reported_error(completion, self._response, self.partial())
         return completion
-
-    def _stalled(self, cause: NscaleError | None) -> NscaleError:
-        return stalled_stream(self._response, self.stall_after, self.partial(), cause)
 
     def _malformed(self, problem: str, event: bytes) -> NscaleError:
         return malformed_response(problem, self._response, event, self.partial())
 
     def partial(self) -> AIMessage | None:
         """Return the message received so far, or `None` before the first token."""
-        self._release()
-        return self._writer.partial(self._reply)
+        return self._reply.partial()
 
     def _finish(self) -> Sequence[T]:
         self.done = True
-        return [*self._release(), *self._writer.finish(self._reply)]
-
-    def _release(self) -> Sequence[T]:
-        """Write what the reply has held back."""
-        return self._writer.write(self._reply, self._reply.flush())
+        reply = self._reply
+        return [*self._writer.write(reply, reply.flush()), *self._writer.finish(reply)]
 
 
 def _is_json(line: bytes) -> bool:

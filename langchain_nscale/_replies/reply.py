@@ -6,19 +6,39 @@ replies and streams alike: a reply that is not streamed is a stream of one objec
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages.tool import tool_call_chunk
 
-from langchain_nscale._json import has_surrogates, join_surrogates, without_surrogates
+from langchain_nscale._json import without_surrogates
 from langchain_nscale._provider import PROVIDER
+from langchain_nscale._replies.leniency import (
+    Halves,
+    MalformedError,
+    content_parts,
+    text_of,
+)
 from langchain_nscale._replies.think_tags import ThinkSplitter, ThinkTags
-from langchain_nscale._replies.tool_calls import ToolCallReader
+from langchain_nscale._replies.tool_calls import (
+    STOPPED,
+    TRUNCATED,
+    ToolCallReader,
+    has_parameters,
+)
 from langchain_nscale._replies.usage import usage_metadata
-from langchain_nscale._replies.whole import Delta, extend
+from langchain_nscale._replies.whole import (
+    Delta,
+    Kind,
+    build_message,
+    extend,
+    join_tool_calls,
+)
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage, ToolCallChunk
+    from langchain_core.messages.ai import UsageMetadata
 
 # Fields handled explicitly; all others are kept in `response_metadata`.
 _KNOWN_TOP = {"choices", "id", "model", "object", "usage"}
@@ -48,10 +68,6 @@ ABANDONED = {
 }
 
 
-class MalformedError(ValueError):
-    """A JSON object that is not a chat completion; the message says why."""
-
-
 @dataclass(eq=False, repr=False)  # not frozen: created for each call
 class ReplyOptions:
     """How to read a reply.
@@ -60,9 +76,10 @@ class ReplyOptions:
         retries: Number of retries, reported in the metadata if there were any.
         with_headers: Whether `response_metadata` includes the response headers.
         think_tags: Whether the text begins with reasoning between tags.
-        max_tokens: The request's limit of generated tokens, if any.
-        context_length: The model's limit of all tokens, if known.
-        tool_names: The names of the request's tools, by the names that the API knows.
+        max_tokens: The request's limit of generated tokens for each answer, if any.
+        n: The number of answers, which share their usage.
+        tools: The request's tools.
+        tool_names: Their names as the user knows them, by the names that the API knows.
         used_call_ids: The IDs of the conversation's earlier tool calls.
     """
 
@@ -70,7 +87,8 @@ class ReplyOptions:
     with_headers: bool = False
     think_tags: ThinkTags = "off"
     max_tokens: int | None = None
-    context_length: int | None = None
+    n: int = 1
+    tools: object = None
     tool_names: Mapping[str, str] = field(default_factory=dict)
     used_call_ids: Collection[str] = field(default=())
 
@@ -104,8 +122,8 @@ class Reply:
         self._after_reasoning = False  # whether only reasoning has been received
         self._has_text = False
         self._is_stream = False
-        self._has_content = False  # whether anything has been received
-        self._halves: dict[object, str] = {}  # first halves of emojis, by their place
+        self.deltas: list[Delta] = []  # everything received so far
+        self._halves = Halves()
 
     def feed(self, completion: Mapping[str, Any]) -> list[Delta]:
         """Take the next object; return what it adds. Events without choices add nothing.
@@ -135,6 +153,7 @@ class Reply:
                 raise MalformedError(what)
             self.has_begun = True
             self._read_choice(choice, deltas)
+        self.deltas += deltas
         return deltas
 
     def _read_choice(self, choice: Mapping[str, Any], deltas: list[Delta]) -> None:
@@ -144,7 +163,7 @@ class Reply:
             self._keep(choice, _KNOWN_CHOICE, join=(list,))
         # Some servers repeat the whole message next to the deltas.
         message = choice.get("delta")
-        whole = not message and not self._has_content
+        whole = not message and not self.deltas and not deltas
         if not whole:
             self._is_stream = True
         else:
@@ -156,120 +175,135 @@ class Reply:
             self._read_message(message, deltas, whole=whole)
         if logprobs := choice.get("logprobs"):
             _add_logprobs(deltas, logprobs)
-        self._has_content = self._has_content or bool(deltas)
 
     def _read_message(
         self, message: Mapping[str, Any], deltas: list[Delta], *, whole: bool
     ) -> None:
         if reasoning := message.get("reasoning_content") or message.get("reasoning"):
-            self._add_reasoning(deltas, _string(reasoning, "reasoning"))
+            self._add_reasoning(deltas, text_of(reasoning, "reasoning"))
         if content := message.get("content"):
             self._add_content(deltas, content)
         if refusal := message.get("refusal"):
-            text = self._joined("refusal", _string(refusal, "refusal"))
-            deltas += [Delta(refusal=text)] if text else []
+            text = self._halves.join("refusal", text_of(refusal, "refusal"))
+            deltas += [Delta("refusal", text)] if text else []
         if calls := message.get("tool_calls"):
-            reply_id = self._top.get("id")
-            try:
-                chunks = list(self._calls.feed(calls, reply_id, whole=whole))
-            except ValueError as problem:
-                raise MalformedError(str(problem)) from None
-            deltas += [Delta(tool_call=self._repaired(chunk)) for chunk in chunks]
+            chunks = self._calls.feed(calls, self._top.get("id"), whole=whole)
+            deltas += [self._call(chunk) for chunk in chunks]
         if not message.keys() <= _KNOWN_MESSAGE:
             self._keep(message, _KNOWN_MESSAGE, join=(list, str))
 
     def _add_content(self, deltas: list[Delta], content: object) -> None:
-        parts = _content(content)
-        for part in parts if self._thinking is None else self._split(parts):
-            if part.reasoning:
-                self._add_reasoning(deltas, part.reasoning)
+        for kind, text in content_parts(content):
+            if kind == "reasoning":
+                self._add_reasoning(deltas, text)
+            elif self._thinking is None:
+                self._add_text(deltas, text)
             else:
-                self._add_text(deltas, part.text)
+                reasoning, answer = self._thinking.feed(text)
+                self._add_reasoning(deltas, reasoning)
+                self._add_text(deltas, answer)
 
     def _add_text(self, deltas: list[Delta], text: str) -> None:
-        text = self._joined("text", text)
+        text = self._halves.join("text", text)
         if self._after_reasoning:
             # Chat templates put blank lines between reasoning and answer.
             text = text.lstrip("\r\n")
         if text:
             self._after_reasoning = False
             self._has_text = True
-            deltas.append(Delta(text))
+            deltas.append(Delta("text", text))
 
     def _add_reasoning(self, deltas: list[Delta], text: str) -> None:
-        text = self._joined("reasoning", text)
+        text = self._halves.join("reasoning", text)
         if text:
             self._after_reasoning = not self._has_text
-            deltas.append(Delta(reasoning=text))
+            deltas.append(Delta("reasoning", text))
 
-    def _joined(self, place: object, text: str) -> str:
-        """Join the halves of an emoji that was split across two events."""
-        if place in self._halves:
-            text = self._halves.pop(place) + text
-        elif not has_surrogates(text):
-            return text
-        if "\ud800" <= text[-1:] <= "\udbff":
-            self._halves[place] = text[-1]
-            text = text[:-1]
-        return join_surrogates(text)
-
-    def _repaired(self, chunk: Any) -> Any:
-        args = self._joined(chunk["index"], chunk["args"] or "")
-        name = chunk["name"] and without_surrogates(chunk["name"])
-        return {**chunk, "args": args, "name": name}
-
-    def _split(self, parts: Iterable[Delta]) -> Iterator[Delta]:
-        """Split text with think tags into reasoning and answer."""
-        for part in parts:
-            if self._thinking is None or not part.text:
-                yield part
-                continue
-            reasoning, text = self._thinking.feed(part.text)
-            if reasoning:
-                yield Delta(reasoning=reasoning)
-            if text:
-                yield Delta(text)
+    def _call(self, chunk: ToolCallChunk) -> Delta:
+        """Return a fragment of a call with valid Unicode."""
+        chunk["args"] = self._halves.join(chunk["index"], chunk["args"] or "")
+        if chunk["name"]:
+            chunk["name"] = without_surrogates(chunk["name"])
+        return Delta("tool_call", tool_call=chunk)
 
     def flush(self) -> list[Delta]:
         """Return what is still held back, after the last object."""
         deltas: list[Delta] = []
         reasoning, text = self._thinking.flush() if self._thinking else ("", "")
-        if reasoning:
-            self._add_reasoning(deltas, reasoning)
-        if text:
-            self._add_text(deltas, text)
-        deltas += [Delta(tool_call=chunk) for chunk in self._calls.flush()]
-        halves, self._halves = self._halves, {}
-        for place, half in halves.items():
-            text = join_surrogates(half)
-            if place == "text":
-                deltas.append(Delta(text))
-            elif place == "reasoning":
-                deltas.append(Delta(reasoning=text))
-            elif place == "refusal":
-                deltas.append(Delta(refusal=text))
-            elif isinstance(place, int):
+        self._add_reasoning(deltas, reasoning)
+        self._add_text(deltas, text)
+        deltas += map(self._call, self._calls.flush(self._top.get("id")))
+        for place, text in self._halves.flush():
+            if isinstance(place, str):
+                deltas.append(Delta(cast("Kind", place), text))
+            else:
                 call = tool_call_chunk(name=None, args=text, id=None, index=place)
-                deltas.append(Delta(tool_call=call))
+                deltas.append(Delta("tool_call", tool_call=call))
+        self.deltas += deltas
         return deltas
 
-    def last_call_is_untrusted(self, *, has_arguments: bool) -> bool:
-        """Return whether the last tool call may have been cut off by a token limit.
+    def message(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        usage: UsageMetadata | None = None,
+    ) -> AIMessage:
+        """Return what has been received as a message."""
+        return build_message(self.deltas, metadata, usage, self.problems())
 
-        vLLM completes truncated calls and reports finish reason `tool_calls`; then only
-        the number of generated tokens gives them away.
+    def partial(self) -> AIMessage | None:
+        """Return the message received so far, or `None` before the first token."""
+        self.flush()
+        return self.message() if self.deltas else None
+
+    def problems(self) -> dict[int | None, str]:
+        """Return why tool calls can't be executed whatever their arguments say.
+
+        They are given by index.
         """
+        problems = self._calls.problems()
+        calls = join_tool_calls(self.deltas)
+        if calls:
+            last = max(calls, key=lambda index: index or 0)
+            if problem := self._problem_of_last(calls[last]):
+                problems[last] = problem
+        return problems
+
+    def _problem_of_last(self, call: ToolCallChunk) -> str | None:
+        """Return why the last tool call may be incomplete, if it may.
+
+        vLLM completes calls that a limit or a stop string has cut off, and reports finish
+        reason `tool_calls` (0.32.0; tests/unit/wire has both). Then only the number of
+        generated tokens or the stop reason tells; an integer is the ID of a stop token.
+        """
+        has_arguments = bool((call["args"] or "").strip())
         if self.finish_reason == "length":
-            return True
+            return TRUNCATED
+        if stop := self._stop_string():
+            return STOPPED.format(stop)
         if self.finish_reason is None and self._is_stream and not has_arguments:
-            return True
-        limit, context = self._options.max_tokens, self._options.context_length
+            return TRUNCATED
+        options = self._options
+        if options.max_tokens is None:
+            return None
         usage = usage_metadata(self.usage)
         if usage is None:
-            return limit is not None and not has_arguments
-        if limit is not None and usage["output_tokens"] >= limit:
-            return True
-        return context is not None and usage["total_tokens"] >= context
+            names = {user: api for api, user in options.tool_names.items()}
+            name = names.get(call["name"] or "", call["name"])
+            is_cut = not has_arguments and has_parameters(options.tools, name)
+        else:
+            is_cut = usage["output_tokens"] >= options.max_tokens * options.n
+        return TRUNCATED if is_cut else None
+
+    def _stop_string(self) -> str | None:
+        """Return the stop string that ended the reply, if one did.
+
+        vLLM calls it `stop_reason`, SGLang `matched_stop`; LiteLLM keeps vLLM's in
+        `provider_specific_fields`.
+        """
+        kept = self._other.get("provider_specific_fields")
+        fields = {**(kept if isinstance(kept, dict) else {}), **self._other}
+        reasons = (fields.get("stop_reason"), fields.get("matched_stop"))
+        return next((text for text in reasons if isinstance(text, str)), None)
 
     def _keep(
         self, fields: Mapping[str, Any], known: set[str], *, join: tuple[type, ...]
@@ -321,33 +355,4 @@ def _add_logprobs(deltas: list[Delta], logprobs: object) -> None:
     if deltas and known:
         deltas[-1] = deltas[-1]._replace(logprobs=known)
     elif known:
-        deltas.append(Delta(logprobs=known))
-
-
-def _string(value: object, field_name: str) -> str:
-    if not isinstance(value, str):
-        what = f"`{field_name}` is not a string"
-        raise MalformedError(what)
-    return value
-
-
-def _content(content: object) -> Iterable[Delta]:
-    """Return the deltas of `content`: a string or, for some models, a list of parts."""
-    if isinstance(content, str):
-        return (Delta(content),)
-    if not isinstance(content, list):
-        what = "`content` is neither a string nor a list"
-        raise MalformedError(what)
-    return map(_content_part, content)
-
-
-def _content_part(part: object) -> Delta:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if isinstance(part, Mapping) and kind in ("thinking", "reasoning"):
-        inner = part.get(kind)
-        items = inner if isinstance(inner, list) else [{"text": inner}]
-        texts = [i.get("text") if isinstance(i, Mapping) else i for i in items]
-        return Delta(reasoning="".join(_string(text, "content") for text in texts))
-    if isinstance(part, Mapping) and kind == "text":
-        return Delta(_string(part.get("text"), "content"))
-    return Delta(part if isinstance(part, str) else json.dumps(part))
+        deltas.append(Delta("logprobs", logprobs=known))

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from typing import Any
-from uuid import uuid4
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from langchain_core.messages import InvalidToolCall, ToolCall, ToolCallChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.utils.json import parse_partial_json
 
 from langchain_nscale._json import has_surrogates
+from langchain_nscale._replies.leniency import (
+    Call,
+    CallFinder,
+    Fragment,
+    MalformedError,
+    fragment_of,
+    is_placeholder,
+    offered_name,
+)
 
 TRUNCATED = "The call was cut off before its arguments were complete."
+STOPPED = (
+    "The stop string {!r} may have cut off the call: after a complete call it looks the "
+    "same. Don't set `stop` in calls with tools."
+)
+NOT_OFFERED = (
+    "The model was not offered a tool of this name, and the call has no arguments."
+)
+SCATTERED = "The arguments of this call can't be told from those of other calls."
 # Appended to the arguments of a streamed call that must not be executed, so that
 # langchain-core's lenient parser rejects the call however the chunks are added up. It
 # follows one of `_BREAKERS`, which makes the text before it unparsable.
@@ -68,21 +85,20 @@ def _finite(text: str) -> float:
 
 
 def parse_tool_calls(
-    calls: Sequence[ToolCallChunk], untrusted: Collection[int] = ()
+    calls: Iterable[ToolCallChunk], problems: Mapping[int | None, str] | None = None
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
     """Separate calls that can be executed from those that can't.
 
     Args:
         calls: Calls with complete `args`.
-        untrusted: Positions of calls that may be truncated even if they are valid JSON.
+        problems: Why calls can't be executed even if they are valid JSON, by index.
     """
     valid = []
     invalid = []
-    for position, call in enumerate(calls):
+    for call in calls:
         raw = call["args"] or ""
         args, problem = parse_arguments(raw)
-        if position in untrusted:
-            problem = problem or TRUNCATED
+        problem = problem or (problems or {}).get(call["index"])
         if not call["name"] and problem is None:
             problem = "The call has no name."
         if problem is None:
@@ -124,55 +140,6 @@ def original_arguments(args: str) -> str:
 # --- fragments --------------------------------------------------------------------------
 
 
-class _Call:
-    """A call whose fragments are being received."""
-
-    def __init__(self, key: object, wire_id: str | None, name: str | None) -> None:
-        self.key = key  # the server's index
-        self.wire_id = wire_id
-        self.name = name
-        self.args: list[str] = []
-        self.is_blank = True  # whether the arguments are empty so far
-        self.held: list[str] | None = None  # arguments kept until they are complete
-        self.scanner: _Scanner | None = None
-
-    def is_complete(self) -> bool:
-        """Return whether the arguments are a complete JSON object, in linear time."""
-        self.scanner = self.scanner or _Scanner()
-        return self.scanner.is_complete(self.args)
-
-
-class _Scanner:
-    """Finds the end of a JSON object in fragments, looking at each character once."""
-
-    def __init__(self) -> None:
-        self._scanned = 0
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
-        self._opened = False
-
-    def is_complete(self, fragments: Sequence[str]) -> bool:
-        for fragment in fragments[self._scanned :]:
-            for char in fragment:
-                if self._in_string:
-                    if self._escaped:
-                        self._escaped = False
-                    elif char == "\\":
-                        self._escaped = True
-                    elif char == '"':
-                        self._in_string = False
-                elif char == '"':
-                    self._in_string = True
-                elif char in "{[":
-                    self._depth += 1
-                    self._opened = True
-                elif char in "}]":
-                    self._depth -= 1
-        self._scanned = len(fragments)
-        return self._opened and self._depth <= 0 and not self._in_string
-
-
 class ToolCallReader:
     """Assigns a stable index and ID to every tool call, however the server streams it."""
 
@@ -188,13 +155,13 @@ class ToolCallReader:
             used_ids: The IDs of the conversation's earlier calls. A server that uses one
                 again gets a new one, because results are matched to calls by ID.
         """
-        self._calls: list[_Call] = []
         self._tool_names = tool_names or {}
         self._ids = set(used_ids)
-        # The latest call with an ID, with a key, and with a key but no ID.
-        self._by_id: dict[str, int] = {}
-        self._by_key: dict[Hashable, int] = {}
-        self._by_key_alone: dict[Hashable, int] = {}
+        self._finder = CallFinder(self._tool_names)
+        self._shown: dict[Call, int] = {}  # the index of each call
+        self._waiting: Call | None = None  # the last call, until its name is known
+        self._held: dict[Call, list[str]] = {}  # arguments kept until they are complete
+        self._is_whole = False  # whether the calls came whole
 
     def feed(
         self, raw_calls: object, reply_id: object, *, whole: bool
@@ -202,141 +169,170 @@ class ToolCallReader:
         """Take the `tool_calls` of a message or delta; yield chunks for LangChain.
 
         Raises:
-            ValueError: They are not tool calls.
+            MalformedError: They are not tool calls.
         """
         if not isinstance(raw_calls, list):
-            msg = "`tool_calls` is not a list"
-            raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
+            what = "`tool_calls` is not a list"
+            raise MalformedError(what)
         for raw in raw_calls:
-            function = raw.get("function") if isinstance(raw, Mapping) else None
-            if whole and not isinstance(function, Mapping):
-                msg = "a tool call has no `function` object"
-                raise ValueError(msg)
-            if not isinstance(raw, Mapping):
-                msg = "a tool call is not an object"
-                raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
-            # In streams, some of vLLM's parsers send the function later than the ID.
-            function = function if isinstance(function, Mapping) else {}
-            args = function.get("arguments")
-            if args is not None and not isinstance(args, str):
-                args = json.dumps(args)  # some servers send the parsed object
-            wire_id, name = _text(raw.get("id")), _text(function.get("name"))
-            number = None if whole else self._find(raw.get("index"), wire_id, name)
-            if number is None:
-                call = _Call(raw.get("index"), wire_id, name)
-                yield self._begin(call, reply_id, args or "")
+            if raw is None:
+                continue
+            fragment = fragment_of(raw, whole=whole)
+            if whole:
+                self._is_whole = True
+                call, is_new = self._finder.begin(fragment), True
             else:
-                yield from self._extend(number, name, args)
+                found, is_new = self._finder.assign(fragment)
+                if found is None:
+                    continue
+                call = found
+            if is_new:
+                yield from self._show(reply_id)
+                self._waiting = call
+            yield from self._add(call, fragment, reply_id, is_new=is_new)
 
-    def _begin(self, call: _Call, reply_id: object, args: str) -> ToolCallChunk:
-        number = len(self._calls)
-        self._calls.append(call)
-        key = _hashable(call.key)
-        self._by_key[key] = number
-        if call.wire_id:
-            self._by_id[call.wire_id] = number
-        else:
-            self._by_key_alone[key] = number
-        call_id = call.wire_id or f"call_{reply_id or uuid4().hex}_{number}"
-        if call_id in self._ids:
-            call_id = f"{call_id}_{uuid4().hex[:8]}"
-        self._ids.add(call_id)
-        shown = self._add_arguments(call, args)
-        name = self._tool_names.get(call.name or "", call.name)
-        return tool_call_chunk(name=name, args=shown, id=call_id, index=number)
-
-    def _extend(
-        self, number: int, name: str | None, args: str | None
+    def _add(
+        self, call: Call, fragment: Fragment, reply_id: object, *, is_new: bool
     ) -> Iterator[ToolCallChunk]:
-        call = self._calls[number]
-        # Sent only once: langchain-core concatenates repeated names and IDs.
-        addition = None
-        if name and name != call.name:
-            known = call.name or ""
-            addition = name.removeprefix(known) if name.startswith(known) else name
-            call.name = known + addition
-            addition = self._tool_names.get(addition, addition) if not known else addition
-        shown = self._add_arguments(call, args or "")
-        if addition or shown:
-            yield tool_call_chunk(name=addition, args=shown, id=None, index=number)
+        addition = None if is_new else self._add_name(call, fragment.name)
+        shown = self._add_arguments(call, fragment.args)
+        if call is self._waiting:
+            if not call.is_blank or self._is_final(call.name):
+                yield from self._show(reply_id)
+        elif addition or shown:
+            # Sent only once: langchain-core concatenates repeated names and IDs.
+            index = self._shown[call]
+            yield tool_call_chunk(name=addition, args=shown, id=None, index=index)
 
-    @staticmethod
-    def _add_arguments(call: _Call, args: str) -> str:
+    def _add_name(self, call: Call, name: str | None) -> str | None:
+        """Extend a call's name; return the addition."""
+        if not name or name == call.name:
+            return None
+        known = call.name
+        if known is None:
+            call.name = name
+            return self._name_of(call)
+        addition = name.removeprefix(known)
+        call.name = known + addition
+        return addition
+
+    def _name_of(self, call: Call) -> str | None:
+        """Return the name of a call's tool as the user knows it."""
+        if call.name is None:
+            return None
+        name = offered_name(call.name, self._tool_names)
+        return self._tool_names.get(name, name)
+
+    def _is_final(self, name: str | None) -> bool:
+        """Return whether a name can be shown: nothing that follows would change it.
+
+        A name in pieces must be complete before it is changed back to the user's.
+        """
+        if name is None:
+            return False
+        names = self._tool_names
+        longer = (other for other in names if other != name and other.startswith(name))
+        return not names or (name in names and next(longer, None) is None)
+
+    def _show(self, reply_id: object) -> Iterator[ToolCallChunk]:
+        """Yield the first chunk of the call that waits, if any."""
+        call, self._waiting = self._waiting, None
+        if call is None:
+            return
+        number = len(self._shown)
+        self._shown[call] = number
+        yield tool_call_chunk(
+            name=self._name_of(call),
+            args="" if call in self._held else "".join(call.args),
+            id=self._id_for(call, reply_id, number),
+            index=number,
+        )
+
+    def _id_for(self, call: Call, reply_id: object, number: int) -> str:
+        """Return the server's ID of a call, or one like it.
+
+        It ends in nine letters and digits, because vLLM cuts the IDs for Mistral models
+        to their last nine characters, and mistral-common accepts nothing else (vllm#9019,
+        vllm#47734). The same reply always gets the same IDs.
+        """
+        call_id = call.wire_id
+        attempt = 0
+        while not call_id or call_id in self._ids:
+            seed = f"{reply_id}/{number}/{call.wire_id}/{attempt}" if reply_id else None
+            made = uuid4() if seed is None else uuid5(NAMESPACE_OID, seed)
+            call_id = f"call_{made.hex}"
+            attempt += 1
+        self._ids.add(call_id)
+        return call_id
+
+    def _add_arguments(self, call: Call, args: str) -> str:
         """Store a fragment of arguments; return the part to pass on now."""
-        if not args:
+        if not args or call.is_repeated_by(args):
             return ""
+        held = self._held.get(call)
+        if held is not None and args.lstrip()[:1] == "{" and is_placeholder(held):
+            held = None
+            del self._held[call]
+            call.restart()
         call.args.append(args)
         if call.is_blank and args.strip():
             call.is_blank = False
-            # Not an object: `null`, or an object that is encoded twice.
-            if args.lstrip()[0] in '"n':
-                call.held = []
-        if call.held is None:
+            # Not an object (`null`, or an object that is encoded twice), or perhaps a
+            # placeholder.
+            if args.lstrip()[0] in '"n' or args.strip() == "{}":
+                self._held[call] = held = []
+        if held is None:
             return args
-        call.held.append(args)
+        held.append(args)
         return ""
 
-    def flush(self) -> list[ToolCallChunk]:
-        """Return the arguments that were held back, in a form that everyone can parse."""
-        chunks = []
-        for number, call in enumerate(self._calls):
-            if call.held:
-                raw = "".join(call.held)
-                args, problem = parse_arguments(raw)
-                text = raw if problem else json.dumps(args, ensure_ascii=False)
-                chunk = tool_call_chunk(name=None, args=text, id=None, index=number)
-                chunks.append(chunk)
-                call.held = None
+    def flush(self, reply_id: object = None) -> list[ToolCallChunk]:
+        """Return what was held back, with arguments in a form that everyone can parse."""
+        chunks = list(self._show(reply_id))
+        for call, held in self._held.items():
+            raw = "".join(held)
+            args, problem = parse_arguments(raw)
+            text = raw if problem else json.dumps(args, ensure_ascii=False)
+            index = self._shown[call]
+            chunks.append(tool_call_chunk(name=None, args=text, id=None, index=index))
+        self._held.clear()
         return chunks
 
-    def _find(self, key: object, wire_id: str | None, name: str | None) -> int | None:
-        """Return the number of the call that a fragment belongs to, if any.
+    def problems(self) -> dict[int | None, str]:
+        """Return why calls can't be executed, by index, whatever their arguments say."""
+        problems: dict[int | None, str] = {}
+        for call, index in self._shown.items():
+            if call.is_blank and self._is_scattered(call):
+                problems[index] = SCATTERED
+            elif self._tool_names and not call.args and not self._is_offered(call):
+                problems[index] = NOT_OFFERED
+        return problems
 
-        It is the latest call with the fragment's ID, or with its key if either lacks an
-        ID. A fragment with neither belongs to the last call.
-        """
-        by_id = self._by_id.get(wire_id, -1) if wire_id else -1
-        if key is None:
-            number = by_id if wire_id else len(self._calls) - 1
-        elif wire_id:
-            number = max(by_id, self._by_key_alone.get(_hashable(key), -1))
-        else:
-            number = self._by_key.get(_hashable(key), -1)
-        if number < 0:
-            return None
-        if number != by_id and name:
-            call = self._calls[number]
-            if self._starts_next(call, name, has_key=key is not None):
-                return None
-        return number
+    def _is_scattered(self, call: Call) -> bool:
+        """Return whether arguments of a call may be those of another call."""
+        return any(
+            other.name is None or (call.wire_id and other.wire_id == call.wire_id)
+            for other in self._shown
+            if other is not call and not self._is_whole
+        )
 
-    def _starts_next(self, call: _Call, name: str, *, has_key: bool) -> bool:
-        """Return whether a fragment with a name but no ID begins another call."""
-        if call.name is None:
-            return False
-        if name == call.name or not has_key:
-            return name != call.name or call.is_complete()
-        if call.is_complete():
-            return True
-        # The same index and another name: the rest of the name, or another call.
-        joined = call.name + name
-        if joined in self._tool_names or name.startswith(call.name):
-            return False
-        return name in self._tool_names or bool(call.args)
+    def _is_offered(self, call: Call) -> bool:
+        return offered_name(call.name or "", self._tool_names) in self._tool_names
 
 
-def _hashable(key: object) -> Hashable:
-    return key if isinstance(key, (int, float, str)) else repr(key)
+def has_parameters(tools: object, name: str | None) -> bool:
+    """Return whether a tool of the request may have arguments.
 
-
-def _text(value: object) -> str | None:
-    # Some servers write "null" or "" for a missing ID or name.
-    if value in (None, "", "null"):
-        return None
-    if not isinstance(value, str):
-        msg = "an ID or name in `tool_calls` is not a string"
-        raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
-    return value
+    Args:
+        tools: The tools, in the API's form or, from `extra_body`, any other.
+        name: The tool's name, as the API knows it.
+    """
+    for tool in tools if isinstance(tools, list) else ():
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        if isinstance(function, Mapping) and function.get("name") == name:
+            parameters = function.get("parameters")
+            return bool(isinstance(parameters, Mapping) and parameters.get("properties"))
+    return True
 
 
 def call_ids(messages: Sequence[Mapping[str, Any]]) -> set[str]:

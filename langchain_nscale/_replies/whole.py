@@ -1,9 +1,9 @@
-"""Builds LangChain messages, tool calls and usage from what a reply contains."""
+"""Builds LangChain messages from the additions that a reply consists of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from langchain_core.messages import AIMessage, ToolCallChunk
 from langchain_core.messages.ai import UsageMetadata
@@ -12,13 +12,24 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.tool_calls import parse_tool_calls
 
+Kind = Literal["text", "reasoning", "refusal", "tool_call", "logprobs"]
+
+# Where a message keeps each kind of text.
+EXTRA_KEYS = {"reasoning": "reasoning_content", "refusal": "refusal"}
+
 
 class Delta(NamedTuple):
-    """One addition to a reply: exactly one kind of content, plus its logprobs."""
+    """One addition to a reply.
 
+    Attributes:
+        kind: What is added; `"logprobs"` if there is nothing but log probabilities.
+        text: The added text of a text, reasoning or refusal.
+        tool_call: The added fragment of a tool call.
+        logprobs: The log probabilities of the added tokens.
+    """
+
+    kind: Kind
     text: str = ""
-    reasoning: str = ""
-    refusal: str = ""
     tool_call: ToolCallChunk | None = None
     logprobs: dict[str, Any] | None = None
 
@@ -27,21 +38,27 @@ def build_message(
     deltas: Sequence[Delta],
     metadata: Mapping[str, Any] | None = None,
     usage: UsageMetadata | None = None,
-    *,
-    last_call_is_untrusted: bool = False,
+    problems: Mapping[int | None, str] | None = None,
 ) -> AIMessage:
-    """Build the message that a complete sequence of deltas adds up to."""
-    calls = list(join_tool_calls(deltas).values())
-    untrusted = {len(calls) - 1} if last_call_is_untrusted else set()
-    valid, invalid = parse_tool_calls(calls, untrusted)
-    extra = {
-        "reasoning_content": "".join(delta.reasoning for delta in deltas),
-        "refusal": "".join(delta.refusal for delta in deltas),
-    }
+    """Build the message that a sequence of deltas adds up to.
+
+    Args:
+        deltas: The deltas.
+        metadata: The `response_metadata`, without log probabilities.
+        usage: The usage.
+        problems: Why tool calls can't be executed, by their indices.
+    """
+    texts: dict[str, list[str]] = {"text": [], "reasoning": [], "refusal": []}
+    for delta in deltas:
+        if delta.text:
+            texts[delta.kind].append(delta.text)
+    valid, invalid = parse_tool_calls(join_tool_calls(deltas).values(), problems)
     logprobs = join_logprobs(delta.logprobs for delta in deltas)
     return AIMessage(
-        content="".join(delta.text for delta in deltas),
-        additional_kwargs={key: value for key, value in extra.items() if value},
+        content="".join(texts["text"]),
+        additional_kwargs={
+            key: "".join(texts[kind]) for kind, key in EXTRA_KEYS.items() if texts[kind]
+        },
         response_metadata={
             **(metadata or {"model_provider": PROVIDER}),
             **({"logprobs": logprobs} if logprobs else {}),
@@ -52,7 +69,7 @@ def build_message(
     )
 
 
-def join_tool_calls(deltas: Sequence[Delta]) -> dict[int | None, ToolCallChunk]:
+def join_tool_calls(deltas: Iterable[Delta]) -> dict[int | None, ToolCallChunk]:
     """Join the fragments of each tool call; return the calls by index."""
     fragments: dict[int | None, list[ToolCallChunk]] = {}
     for delta in deltas:
@@ -60,7 +77,7 @@ def join_tool_calls(deltas: Sequence[Delta]) -> dict[int | None, ToolCallChunk]:
             fragments.setdefault(call["index"], []).append(call)
     return {
         index: tool_call_chunk(
-            name=next((part["name"] for part in parts if part["name"]), None),
+            name="".join(part["name"] or "" for part in parts) or None,
             args="".join(part["args"] or "" for part in parts),
             id=parts[0]["id"],
             index=index,

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AIMessage
-
     from langchain_nscale._replies.reply import Reply
     from langchain_nscale._replies.whole import Delta
 
@@ -23,10 +21,6 @@ class Writer(Protocol[T_co]):
 
     def finish(self, reply: Reply) -> Sequence[T_co]:
         """Return the items that end the reply."""
-        ...
-
-    def partial(self, reply: Reply) -> AIMessage | None:
-        """Return the message written so far, or `None` before the first delta."""
         ...
 
 

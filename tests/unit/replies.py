@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import httpx2
@@ -49,11 +51,9 @@ FINISH = chunk(finish_reason="stop")
 DONE = b"data: [DONE]\n\n"
 
 
-def reader(
-    stall_after: float | None = None, *, v1: bool = False
-) -> StreamReader[ChatGenerationChunk]:
+def reader(*, v1: bool = False) -> StreamReader[ChatGenerationChunk]:
     got = response(b"", content_type="text/event-stream", status=200)
-    return StreamReader(got, ChunkWriter(v1=v1), stall_after)
+    return StreamReader(got, ChunkWriter(v1=v1))
 
 
 def read(pieces: Iterable[bytes], *, v1: bool = False) -> list[AIMessageChunk]:
@@ -69,7 +69,7 @@ def events(
 ) -> list[dict[str, Any]]:
     """The protocol events of a streamed reply."""
     got = response(b"", content_type="text/event-stream", status=200)
-    stream = StreamReader(got, EventWriter(), None, options or ReplyOptions())
+    stream = StreamReader(got, EventWriter(), options or ReplyOptions())
     return [
         *(event for piece in pieces for event in stream.feed(piece)),
         *stream.flush(),
@@ -104,6 +104,25 @@ def comparable(message: AIMessage) -> dict[str, Any]:
         for call in fields.pop("invalid_tool_calls")
     ]
     return {**fields, "tool_calls": (fields["tool_calls"], calls)}
+
+
+def every_way(
+    pieces: Sequence[bytes], options: ReplyOptions | None = None
+) -> dict[str, AIMessage]:
+    """The message of a stream, by the way in which it is read and added up."""
+    got = response(b"", content_type="text/event-stream", status=200)
+    options = options or ReplyOptions()
+    stream = StreamReader(got, ChunkWriter(), options)
+    chunks = [c for piece in pieces for c in stream.feed(piece)]
+    messages: Any = [c.message for c in [*chunks, *stream.flush()]]
+    whole = chat_result(response(b"".join(pieces)), options).generations[0].message
+    assert isinstance(whole, AIMessage)
+    return {
+        "one by one": message_chunk_to_message(reduce(add, messages)),  # type: ignore[dict-item]
+        "as a list": merge(messages),
+        "events": assembled(pieces, options),
+        "invoke": whole,
+    }
 
 
 def streamed(*pieces: bytes) -> AIMessage:

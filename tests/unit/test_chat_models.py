@@ -59,7 +59,7 @@ def body_of(chat: ChatNscale, **kwargs: Any) -> dict[str, Any]:
         ({"timeout": (1, 2, 3)}, "`timeout`"),
         ({"http_client": 3}, "`http_client`"),
         ({"temprature": 1}, "Did you mean `temperature`.*`extra_body`"),
-        ({"top_k": 1}, "no setting `top_k`.*`model_kwargs`"),
+        ({"top_k": 1}, "no setting `top_k`: pass it in `extra_body`"),
         ({"use_responses_api": True}, "no setting `use_responses_api`.*Chat Completions"),
         ({"openai_api_key": "x"}, "use `service_token`"),
         ({"openai_api_base": "x"}, "use `base_url`"),
@@ -156,7 +156,7 @@ def test_it_is_a_chat_model_that_names_itself() -> None:
     ],
 )
 def test_timeouts(timeout: Any, seconds: Any) -> None:
-    assert make(timeout=timeout)._transport().timeout == seconds
+    assert make(timeout=timeout)._transport().limits[:4] == seconds
 
 
 def test_every_parameter_reaches_the_body() -> None:

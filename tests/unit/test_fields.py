@@ -21,7 +21,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
-from langchain_nscale import ChatNscale, _settings, catalog
+from langchain_nscale import ChatNscale, TemplateRules, _settings, catalog
 from langchain_nscale._setting_names import setting_names
 from langchain_nscale.embeddings import NscaleEmbeddings
 
@@ -189,14 +189,14 @@ EFFECTS: dict[str, Callable[[], None]] = {
     "reasoning_history": body_differs(
         "reasoning_history", "always", REASONED, "messages"
     ),
-    "merge_system_messages": body_differs(
-        "merge_system_messages", True, SYSTEM, "messages"
+    "template_rules": body_differs(
+        "template_rules", TemplateRules(system="first"), SYSTEM, "messages"
     ),
     "stream_usage": of_streams("stream_usage", False, "stream_options"),
     "base_url": check_transport("base_url", "https://x/v1", "base_url"),
-    "request_timeout": check_transport("timeout", 3, "timeout"),
+    "request_timeout": check_transport("timeout", 3, "limits"),
     "max_retries": check_transport("max_retries", 7, "max_retries"),
-    "total_timeout": check_transport("total_timeout", 9.0, "total_timeout"),
+    "total_timeout": check_transport("total_timeout", 9.0, "limits"),
     "max_response_bytes": check_transport("max_response_bytes", 9, "max_response_bytes"),
     "default_headers": check_transport("default_headers", {"X": "1"}, "headers"),
     "default_query": check_transport("default_query", {"q": 1}, "query"),

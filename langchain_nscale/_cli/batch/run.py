@@ -17,7 +17,7 @@ import click
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration
 
-from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler
+from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler, errors
 from langchain_nscale._cli.answer import error_object
 from langchain_nscale._cli.batch.lines import read_line, result_record
 from langchain_nscale._cli.batch.outage import Outage, Verdict
@@ -26,7 +26,6 @@ from langchain_nscale._cli.batch.store import Store, output_paths
 from langchain_nscale._cli.exits import API_ERROR, INTERRUPTED
 from langchain_nscale._cli.inputs import BatchOptions, read_schema
 from langchain_nscale._cli.terminal import echo
-from langchain_nscale._lazy import errors
 from langchain_nscale._usage.ledger import Call
 from langchain_nscale.models import NscaleModel, Price
 
