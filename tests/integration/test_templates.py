@@ -67,7 +67,7 @@ def test_each_model_continues_what_others_began(
             ]
             server.add(ServerReply(text=f"M-{number}-beside", tool_calls=calls))
             server.add(ServerReply(text=f"M-{number}-answer"))
-            agent = create_agent(chat, [look])
+            agent: Any = create_agent(chat, [look])
             history = agent.invoke({"messages": history})["messages"]
             assert history[-1].text == f"M-{number}-answer"
         # Not one request more: none was rejected and repeated.
