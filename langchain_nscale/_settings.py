@@ -42,27 +42,13 @@ from langchain_nscale._requests.body import dict_argument
 from langchain_nscale.models import NscaleModel
 
 if TYPE_CHECKING:
-    from typing import TypedDict
+    import httpx
+    import httpx2
 
-if TYPE_CHECKING:  # saves compiling each annotation at import
-
-    class SettingsArguments(TypedDict, total=False):
-        """The constructor's arguments as type checkers see them, aliases included."""
-
-        service_token: Token | None
-        api_key: Token | None
-        base_url: str | None
-        allow_insecure_http: bool
-        timeout: Any
-        request_timeout: Any
-        max_retries: int | None
-        total_timeout: float | None
-        max_response_bytes: int | None
-        default_headers: Mapping[str, str] | None
-        default_query: Mapping[str, object] | None
-        http_client: Any
-        http_async_client: Any
-
+    # For the constructors of the subclasses.
+    Timeout = float | tuple[float, float] | httpx2.Timeout | httpx.Timeout | None
+    Client = httpx2.Client | httpx.Client | None
+    AsyncClient = httpx2.AsyncClient | httpx.AsyncClient | None
 
 _ADVISOR = _model_list.SimilarModels()
 
