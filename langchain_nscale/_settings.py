@@ -182,9 +182,21 @@ class NscaleSettings(BaseModel):
         return {**state, "__dict__": {**state["__dict__"], **omitted}}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Restore from a pickle."""
-        super().__setstate__(state)
+        """Restore from a pickle, perhaps of an earlier version with other fields."""
+        fields = type(self).model_fields
+        defaults = {
+            name: field.get_default(call_default_factory=True)
+            for name, field in fields.items()
+        }
+        values = self._converted(state["__dict__"])
+        known = {name: value for name, value in values.items() if name in fields}
+        super().__setstate__({**state, "__dict__": {**defaults, **known}})
         self.service_token = token_from_environment()
+
+    @classmethod
+    def _converted(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Convert settings of earlier versions, which pickles and dumps can have."""
+        return values
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Copy deeply, but share HTTP clients, which can't be copied."""

@@ -445,7 +445,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Reject unknown settings, which pydantic would ignore."""
         if not isinstance(values, dict):
             return values
-        return _without_derived_profile(check_names(cls, values))
+        return _without_derived_profile(check_names(cls, cls._converted(values)))
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
@@ -503,6 +503,19 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         fields: dict[str, Any] = state["__dict__"]
         fields.pop("_serialized", None)
         return state
+
+    @classmethod
+    def _converted(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Convert `merge_system_messages`, which became one of the template's rules."""
+        if "merge_system_messages" not in values:
+            return values
+        merge = values["merge_system_messages"]
+        values = {k: v for k, v in values.items() if k != "merge_system_messages"}
+        if merge is not None:
+            model = values.get("model_name") or values.get("model") or ""
+            merged = replace(TemplateRules.for_model(str(model)), system="first")
+            values["template_rules"] = merged if merge else "as_is"
+        return values
 
     def __copy__(self) -> Self:
         """Copy without the cached description, which `model_copy(update=)` outdates."""
