@@ -101,11 +101,16 @@ class NscaleSettings(BaseModel):
     """Largest size of a response in bytes, decompressed; a larger one is an error.
     `None` for no limit."""
 
-    default_headers: Mapping[str, str] | None = Field(default=None, repr=False)
-    """Headers to send with every request."""
+    # Values can be secret, so they are in no `repr`, trace or dump; see docs/saving.md.
+    default_headers: Mapping[str, str] | None = Field(
+        default=None, repr=False, exclude=True
+    )
+    """Headers to send with every request. Dumps and traces leave them out."""
 
-    default_query: Mapping[str, object] | None = Field(default=None, repr=False)
-    """Query parameters to add to every request."""
+    default_query: Mapping[str, object] | None = Field(
+        default=None, repr=False, exclude=True
+    )
+    """Query parameters to add to every request. Dumps and traces leave them out."""
 
     http_client: Any = Field(default=None, exclude=True)
     """Your own `httpx2.Client` or `httpx.Client`, instead of the shared one."""

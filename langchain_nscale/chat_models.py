@@ -40,6 +40,7 @@ from langchain_protocol.protocol import MessagesData
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
+from langchain_nscale._http.headers import digest, hide_in_dumps, hide_in_traces
 from langchain_nscale._http.inner import Inner
 from langchain_nscale._model_facts import (
     facts,
@@ -355,8 +356,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
                     each phase of each attempt.
                 max_response_bytes: Largest size of a response in bytes, decompressed;
                     a larger one is an error. `None` for no limit.
-                default_headers: Headers to send with every request.
-                default_query: Query parameters to add to every request.
+                default_headers: Headers to send with every request. Dumps and traces
+                    leave them out.
+                default_query: Query parameters to add to every request. Dumps and
+                    traces leave them out.
                 http_client: Your own `httpx2.Client` or `httpx.Client`, instead of
                     the shared one.
                 http_async_client: Your own `httpx2.AsyncClient` or
@@ -485,7 +488,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     @property
     def _llm_type(self) -> str:
-        return "nscale-chat"
+        # Sentry and ddtrace take it for the name of the provider, so it is that name.
+        return PROVIDER
 
     @property
     def lc_secrets(self) -> dict[str, str]:
@@ -540,6 +544,12 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             update.setdefault("profile", find_profile(update["model_name"]))
         return super().model_copy(update=update, deep=deep)
 
+    if not TYPE_CHECKING:  # the type is that of langchain-core, which has changed
+
+        def bind(self, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+            """Bind arguments of calls; dumps leave out values of headers and queries."""
+            return super().bind(**hide_in_dumps(kwargs))
+
     def configurable_fields(
         self, **kwargs: AnyConfigurableField
     ) -> RunnableSerializable[LanguageModelInput, AIMessage]:
@@ -580,9 +590,17 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     def _get_invocation_params(
         self, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        params = {**self._default_params, **kwargs, "_type": self._llm_type}
+        call = hide_in_traces(kwargs)
+        params = {**self._default_params, **call, "_type": self._llm_type}
         params["stop"] = merge_stop(self.stop, stop)
         return {"model_name": params["model"], **params}
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """Return the key of caches, where answers for other headers have another key."""
+        key = super()._get_llm_string(stop, **hide_in_traces(kwargs))
+        call = (kwargs.get("extra_headers"), kwargs.get("extra_query"))
+        secrets = digest(self.default_headers, self.default_query, *call)
+        return f"{key}---{secrets}" if secrets else key
 
     def _get_ls_params(
         self, stop: list[str] | None = None, **kwargs: Any

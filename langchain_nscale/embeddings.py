@@ -184,8 +184,10 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
                     each phase of each attempt.
                 max_response_bytes: Largest size of a response in bytes, decompressed;
                     a larger one is an error. `None` for no limit.
-                default_headers: Headers to send with every request.
-                default_query: Query parameters to add to every request.
+                default_headers: Headers to send with every request. Dumps and traces
+                    leave them out.
+                default_query: Query parameters to add to every request. Dumps and
+                    traces leave them out.
                 http_client: Your own `httpx2.Client` or `httpx.Client`, instead of
                     the shared one.
                 http_async_client: Your own `httpx2.AsyncClient` or
