@@ -203,6 +203,10 @@ def test_either_name_of_the_token_limit() -> None:
     body = body_of(make(max_tokens=5), max_completion_tokens=7)
     assert "max_tokens" not in body
     assert body["max_completion_tokens"] == 7
+    body = body_of(make(max_tokens=5), extra_body={"max_completion_tokens": 7})
+    assert (body.get("max_tokens"), body["max_completion_tokens"]) == (None, 7)
+    body = body_of(make(), max_completion_tokens=7, extra_body={"max_tokens": 5})
+    assert (body["max_tokens"], body.get("max_completion_tokens")) == (5, None)
 
 
 def test_extra_bodies_are_merged_at_the_top_level() -> None:
