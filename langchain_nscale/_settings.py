@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -188,14 +189,22 @@ class NscaleSettings(BaseModel):
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         """Restore from a pickle, perhaps of an earlier version with other fields."""
-        fields = type(self).model_fields
-        defaults = {
-            name: field.get_default(call_default_factory=True)
-            for name, field in fields.items()
-        }
+        fields, private = type(self).model_fields, type(self).__private_attributes__
         values = self._converted(state["__dict__"])
         known = {name: value for name, value in values.items() if name in fields}
-        super().__setstate__({**state, "__dict__": {**defaults, **known}})
+        kept = state.get("__pydantic_private__") or {}
+        state = {
+            **state,
+            "__dict__": {
+                name: known.get(name, field.get_default(call_default_factory=True))
+                for name, field in fields.items()
+            },
+            "__pydantic_private__": {
+                name: kept[name] if name in kept else _initial(attribute)
+                for name, attribute in private.items()
+            },
+        }
+        super().__setstate__(state)
         self.service_token = token_from_environment()
 
     @classmethod
@@ -292,6 +301,12 @@ class NscaleSettings(BaseModel):
     async def alist_models(self, *, refresh: bool = False) -> list[NscaleModel]:
         """Async version of `list_models`; `service_token` can be an async callable."""
         return await _model_list.afetch_models(self._transport(), refresh=refresh)
+
+
+def _initial(attribute: Any) -> Any:
+    """Return a private attribute's first value; pydantic's own method has changed."""
+    factory = attribute.default_factory
+    return copy.deepcopy(attribute.default) if factory is None else factory()
 
 
 def _check_retries(limit: object) -> int:
