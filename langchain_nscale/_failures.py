@@ -28,6 +28,7 @@ from langchain_nscale._error_bodies import (
     is_overflow,
     retry_after,
 )
+from langchain_nscale.templates import violated_rule
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -48,6 +49,10 @@ _PROXY_ADVICE = (
     "The proxy requires authentication: add a user and password to HTTPS_PROXY "
     "(http://user:password@host:port), or pass your own `http_client` and "
     "`http_async_client`."
+)
+_TEMPLATE_ADVICE = (
+    "The model's chat template can't carry this conversation: pass `template_rules`, "
+    "which says what it carries"
 )
 _PAGE_ADVICE = (
     "The answer is a web page, and the service sends none: look for a proxy, firewall or "
@@ -222,6 +227,10 @@ def _advice_for(cls: type[NscaleError], status: int, message: str, url: str) -> 
         for pattern, advice in _ADVICE_BY_MESSAGE.items():
             if re.search(pattern, message):
                 return advice
+        rule = violated_rule(message)
+        if rule is not None:
+            example = f", for example TemplateRules({rule})" if rule else ""
+            return f"{_TEMPLATE_ADVICE}{example}."
     return cls.advice
 
 
