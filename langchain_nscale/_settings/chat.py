@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.language_models import LanguageModelInput, ModelProfile
@@ -24,7 +25,7 @@ from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._settings.connection import NscaleSettings
 from langchain_nscale._settings.names import check_names, to_fields
 from langchain_nscale._version import PROVIDER, __version__
-from langchain_nscale.templates import TemplateRules
+from langchain_nscale.templates import STRICT, TemplateRules
 
 # Settings sent under their own names.
 _PARAMETERS = (
@@ -181,6 +182,14 @@ class ChatSettings(NscaleSettings, BaseChatModel):
         """Settings left out when serialized, with the variables that replace them."""
         return {"service_token": "NSCALE_SERVICE_TOKEN"}
 
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """Settings that are serialized in a form of their own."""
+        rules = self.template_rules
+        if isinstance(rules, TemplateRules):
+            return {"template_rules": asdict(rules)}
+        return {}
+
     @classmethod
     def is_lc_serializable(cls) -> bool:
         """`dumpd` works; `load` needs `valid_namespaces=["langchain_nscale"]`."""
@@ -190,7 +199,8 @@ class ChatSettings(NscaleSettings, BaseChatModel):
         """Return the state to pickle, without the token; see `NscaleSettings`."""
         state: dict[Any, Any] = super().__getstate__()
         fields: dict[str, Any] = state["__dict__"]
-        fields.pop("_serialized", None)
+        for cached in ("_serialized", "_strict_models"):
+            fields.pop(cached, None)
         return state
 
     @classmethod
@@ -328,10 +338,17 @@ class ChatSettings(NscaleSettings, BaseChatModel):
     def _accepts_images(self, model: str) -> bool:
         return self._profile_of(model).get("image_inputs") is not False
 
+    @cached_property
+    def _strict_models(self) -> set[str]:
+        """The models whose chat templates have rejected a conversation as it was."""
+        return set()
+
     def _rules_of(self, model: str) -> TemplateRules | None:
         """Return what the template of this model or of a single call's carries."""
         if self.template_rules is not None:
             return None if self.template_rules == "as_is" else self.template_rules
+        if model in self._strict_models:
+            return STRICT
         rules = TemplateRules.for_model(model)
         if not rules.tools and self._profile_of(model).get("tool_calling"):
             return replace(rules, tools=True)
