@@ -81,6 +81,7 @@ class ReplyOptions:
         tools: The request's tools.
         tool_names: Their names as the user knows them, by the names that the API knows.
         used_call_ids: The IDs of the conversation's earlier tool calls.
+        demands_call: Whether the request's tool choice demands a tool call.
     """
 
     retries: int = 0
@@ -91,6 +92,7 @@ class ReplyOptions:
     tools: object = None
     tool_names: Mapping[str, str] = field(default_factory=dict)
     used_call_ids: Collection[str] = field(default=())
+    demands_call: bool = False
 
 
 class Reply:
@@ -249,6 +251,15 @@ class Reply:
     ) -> AIMessage:
         """Return what has been received as a message."""
         return build_message(self.deltas, metadata, usage, self.problems())
+
+    def without_demanded_call(self) -> AIMessage | None:
+        """Return the complete message if it lacks the tool call that was demanded."""
+        if not self._options.demands_call:
+            return None
+        message = self.message(self.metadata(), usage_metadata(self.usage))
+        is_refusal = "refusal" in message.additional_kwargs
+        has_call = message.tool_calls or message.invalid_tool_calls or is_refusal
+        return None if has_call else message
 
     def partial(self) -> AIMessage | None:
         """Return the message received so far, or `None` before the first token."""
