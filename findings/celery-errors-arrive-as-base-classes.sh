@@ -3,8 +3,8 @@
 # nearest base class for which that works. The OpenAI SDK's RateLimitError arrives as OpenAIError,
 # without status, headers and body. An exception with a plain constructor keeps its class.
 #
-# Guess: the exception arrives as it was raised, or wrapped with its name.
-# Why it matters: `except openai.RateLimitError` around `task.get()` is never reached, and what
+# Guess: `except openai.RateLimitError` works around `task.get()`.
+# Why it matters: that clause is never reached, and what
 # tells a 429 from a wrong key is gone.
 # Celery runs with its file system broker: no server is needed.
 set -euo pipefail

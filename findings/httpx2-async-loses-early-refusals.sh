@@ -3,7 +3,7 @@
 # connection while the body is still being sent: httpx2's `Client` returns the refusal, and its
 # `AsyncClient` raises a ReadError without a word about it. aiohttp returns it, too.
 #
-# Guess: the two clients of one library see the same reply.
+# Guess: every client reports the refusal.
 # Why it matters: sync code says "too large"; async code looks like a network failure, so it is
 # repeated, and every repetition uploads the pictures again.
 set -euo pipefail

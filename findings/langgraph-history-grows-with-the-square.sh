@@ -3,8 +3,8 @@
 # alike: each step writes the whole list of messages again, two or three times a turn. 200 turns of
 # 1 kB take more than 50 MB in SQLite; at 10,000 turns that is hundreds of gigabytes.
 #
-# Guess: a turn adds what it said; Postgres, which keeps values in a table of their own, shares
-# what did not change.
+# Guess: linear in the turns, since what did not change need not be written again; or quadratic,
+# but then one would have heard of it.
 # Why it matters: a chat that runs for weeks fills the disk, and long before that each turn is
 # slow, since it writes megabytes.
 # Starts a Postgres of its own, on a socket in a temporary folder (77: not installed).

@@ -3,7 +3,7 @@
 # that were put first, whatever was changed since; SQLite and Postgres keep those that were changed
 # last.
 #
-# Guess: a search without a query gives the newest, or at least the same ones everywhere.
+# Guess: the newest ones, in every store.
 # Why it matters: "recall what we know of the user" is tested with the store in memory and a few
 # facts; from the eleventh fact on, new ones are never recalled there, and old ones never
 # with a database.
