@@ -21,6 +21,7 @@ DEEPSEEK = [
 ]
 FIRST, BEGIN, SEPARATOR, END, LAST = DEEPSEEK
 ESCAPED = "<start_function_call>", "<end_function_call>", "<escape>"
+GEMMA = "call:weather{city:<escape>Paris<escape>,days:3}"
 OLMO = '<function_calls>\nweather(city="Paris")\n</function_calls>'
 # For each case: parser, text, special tokens, and the expected content and calls of the
 # whole text ("whole") and of a stream with so many tokens a delta.
@@ -72,8 +73,7 @@ CASES: dict[str, tuple[str, str, list[str], dict[str, Any]]] = {
     ),
     "functiongemma drops numbers": (
         "functiongemma",
-        "<start_function_call>"
-        "call:weather{city:<escape>Paris<escape>,days:3}<end_function_call>",
+        f"{ESCAPED[0]}{GEMMA}{ESCAPED[1]}",
         list(ESCAPED),
         {"whole": ["", [PARIS]], "1": ["", [PARIS]]},
     ),
