@@ -237,7 +237,10 @@ def _call_problems(call: Any) -> Iterator[str]:
 def default_reply(body: Mapping[str, Any]) -> ServerReply:
     """Return the reply to a chat request, or an error if a schema in it is not valid."""
     try:
-        return _plausible_reply(body)
+        reply = _plausible_reply(body)
+        # gpt-oss always reasons: its template has no way to turn it off.
+        thoughts = "The question is clear." if "gpt-oss" in body["model"] else None
+        return _replace(reply, reasoning=thoughts)
     except (
         AttributeError,
         LookupError,
