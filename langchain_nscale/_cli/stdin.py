@@ -48,7 +48,7 @@ def piped_text(*, is_needed: bool) -> str:
 
 def read_text() -> str:
     """Read standard input to its end."""
-    with _note_after(_NOTE_AFTER):
+    with waiting_noted(" (--no-stdin leaves it out)"):
         try:
             if not isinstance(sys.stdin, io.TextIOWrapper):
                 return sys.stdin.read()
@@ -72,9 +72,10 @@ def decoded(data: bytes, encoding: str = "utf-8") -> str:
 
 
 @contextmanager
-def _note_after(seconds: float) -> Iterator[None]:
-    text = "Reading standard input until it ends (--no-stdin leaves it out)."
-    note = Timer(seconds, echo, [text], {"err": True})
+def waiting_noted(hint: str = "") -> Iterator[None]:
+    """Say after a second that standard input is being read."""
+    text = f"Reading standard input until it ends{hint}."
+    note = Timer(_NOTE_AFTER, echo, [text], {"err": True})
     note.daemon = True
     note.start()
     try:

@@ -25,6 +25,7 @@ from langchain_nscale._cli.batch.progress import progress
 from langchain_nscale._cli.batch.store import Store, output_paths
 from langchain_nscale._cli.exits import API_ERROR, INTERRUPTED
 from langchain_nscale._cli.inputs import BatchOptions, read_schema
+from langchain_nscale._cli.stdin import waiting_noted
 from langchain_nscale._cli.terminal import echo
 from langchain_nscale._usage.ledger import Call
 from langchain_nscale.models import NscaleModel, Price
@@ -46,7 +47,7 @@ def main(options: BatchOptions) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "input.jsonl"
-        with source.open("wb") as file:
+        with source.open("wb") as file, waiting_noted():
             shutil.copyfileobj(sys.stdin.buffer, file)
         return _run(replace(options, source=source))
 
