@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import timezone
@@ -12,21 +11,28 @@ from typing import Any
 
 import jiter
 
+from langchain_nscale._json import to_json_text
+
 _EXCERPT = 500  # characters of a body that a message shows
+_READ = 50_000  # characters of a message that are searched
 
 # Patterns are compiled when they are first used: most programs never need them, and
-# compiling all of the package's would take 3 ms of its import.
+# compiling all of the package's would take 3 ms of its import. The one exception is that
+# of every error, whose compilation would make the first one block its event loop.
 
-# An entry of a validation error, as Python or JSON: its location and its message.
+# An entry of a validation error, as Python or JSON: its location and its message. All
+# repetitions are bounded, so that a hostile text costs linear time.
 _PROBLEM = (
-    r"""['"]loc['"]:\s*[(\['"](.*?)[)\]'"],\s*"""
-    r"""['"]msg['"]:\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")"""
+    r"""['"]loc['"]:\s{0,9}[(\['"](.{0,2000}?)[)\]'"],\s{0,9}"""
+    r"""['"]msg['"]:\s{0,9}"""
+    r"""(?:'((?:[^'\\]|\\.){0,2000})'|"((?:[^"\\]|\\.){0,2000})")"""
 )
-_TRACEBACK = r'(?s)\s*File "[^"]*", line \d+, in .*'
+_TRACEBACK = r'(?s)File "[^"\n]*", line \d{1,9}, in .*'
 
 # Phrases with which vLLM, SGLang, TGI, llama.cpp, TensorRT, LM Studio, Ollama and common
 # proxies report an overlong prompt.
-_OVERFLOW = r"""(?ix)
+_OVERFLOW = re.compile(
+    r"""(?ix)
     maximum\ (context|model|input)\ length
     | context_length_exceeded | exceed_context_size
     | max_model_len
@@ -39,6 +45,7 @@ _OVERFLOW = r"""(?ix)
     | (prompt|input)\ exceeds | context\ (size|window|length)\ (is\ )?exceeded
     | (exceeds|exceeded|overflows?)\ (the\ )?(\w+\ )?context\ (window|size|length)
     | greater\ than\ the\ context\ length | context\ the\ overflows"""
+)
 
 
 MAX_TOKENS_TOO_HIGH = r"parameter=max_tokens\b|max_tokens=\d+ cannot be greater than"
@@ -84,7 +91,8 @@ def error_message(error: Mapping[str, Any]) -> str | None:
     message = error.get("message")
     if message is None:
         return None
-    text = message if isinstance(message, str) else json.dumps(message, default=str)
+    text = message if isinstance(message, str) else to_json_text(message)
+    text = text[:_READ]
     problems = []
     for found in re.finditer(_PROBLEM, text):
         location = ".".join(part.strip(" '\"") for part in (found[1] or "").split(","))
@@ -134,7 +142,7 @@ def is_overflow(error: Mapping[str, Any], message: str) -> bool:
     """
     if error.get("param") == "max_tokens" or re.search(MAX_TOKENS_TOO_HIGH, message):
         return False
-    found = re.search(_OVERFLOW, message)
+    found = _OVERFLOW.search(message)
     return found is not None or "CONTEXT_LENGTH_EXCEEDED" in error_kinds(error)
 
 

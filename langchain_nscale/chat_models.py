@@ -12,9 +12,8 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import closing
+from contextlib import closing, suppress
 from contextvars import ContextVar
-from dataclasses import replace
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
@@ -27,27 +26,24 @@ from langchain_core.callbacks import (
     LLMManagerMixin,
 )
 from langchain_core.language_models import LanguageModelInput, ModelProfile
-from langchain_core.language_models.base import LangSmithParams
-from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.messages.utils import count_tokens_approximately
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    convert_to_messages,
+)
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableSerializable
-from langchain_core.runnables.utils import AnyConfigurableField
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_core.utils.utils import LC_ID_PREFIX
 from langchain_protocol.protocol import MessagesData
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
-from typing_extensions import Self, Unpack
+from pydantic import BaseModel, ConfigDict
 
 from langchain_nscale._http.inner import Inner
 from langchain_nscale._model_facts import (
     facts,
-    find_profile,
-    is_known_profile,
-    known_profile,
 )
-from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.chunks import ChunkWriter
 from langchain_nscale._replies.events import ChunkAndEventWriter, EventWriter
 from langchain_nscale._replies.reader import StreamReader, chat_result
@@ -57,25 +53,27 @@ from langchain_nscale._replies.tool_calls import call_ids
 from langchain_nscale._replies.writer import Writer
 from langchain_nscale._requests import tokens
 from langchain_nscale._requests.body import (
-    ONE_STREAM,
     BodySettings,
-    merge_stop,
+    converted,
+    fitted,
     request_body,
 )
 from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._requests.schemas import response_format as to_response_format
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
+from langchain_nscale._requests.strict import StrictForm
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
+    ParsedChoice,
     api_name,
     check_tool_choice,
     convert_tool_choice,
+    demands_call,
     names_in,
     tool_names,
 )
 from langchain_nscale._response import Sent
-from langchain_nscale._setting_names import check_names, to_fields
-from langchain_nscale._settings import NscaleSettings
+from langchain_nscale._settings.chat import ChatSettings
 from langchain_nscale._structured import (
     Method,
     ParsedStream,
@@ -85,7 +83,6 @@ from langchain_nscale._structured import (
     parser_for,
     pipeline,
 )
-from langchain_nscale._version import __version__
 from langchain_nscale.templates import TemplateRules
 
 if TYPE_CHECKING:
@@ -94,7 +91,9 @@ if TYPE_CHECKING:
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.tools import BaseTool
 
-    from langchain_nscale._settings import SettingsArguments
+    from langchain_nscale._http.token import Token
+    from langchain_nscale._http.transport import Transport
+    from langchain_nscale._settings.connection import AsyncClient, Client, Timeout
 
     Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
@@ -113,67 +112,8 @@ M = TypeVar("M", bound=BaseModel)
 
 _PATH = "/chat/completions"
 
-# Settings sent under their own names.
-_PARAMETERS = (
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "max_tokens",
-    "n",
-    "presence_penalty",
-    "reasoning_effort",
-    "seed",
-    "temperature",
-    "top_logprobs",
-    "top_p",
-)
 
-
-if TYPE_CHECKING:  # saves compiling each annotation at import
-
-    class ChatArguments(SettingsArguments, total=False):
-        """The constructor's arguments as type checkers see them, aliases included."""
-
-        model: str
-        model_name: str
-        temperature: float | None
-        max_tokens: int | None
-        max_completion_tokens: int | None
-        top_p: float | None
-        stop: str | list[str] | None
-        stop_sequences: str | list[str] | None
-        seed: int | None
-        n: int | None
-        presence_penalty: float | None
-        frequency_penalty: float | None
-        logit_bias: dict[int, int] | None
-        logprobs: bool | None
-        top_logprobs: int | None
-        reasoning_effort: str | None
-        streaming: bool | None
-        stream_usage: bool | None
-        stream_chunk_timeout: float | None
-        reasoning_history: ReasoningHistory
-        template_rules: TemplateRules | Literal["as_is"] | None
-        think_tags: ThinkTags | None
-        tokenizer: Any
-        include_response_headers: bool
-        model_kwargs: dict[str, Any] | None
-        extra_body: Mapping[str, Any] | None
-        name: str | None
-        cache: BaseCache | bool | None
-        verbose: bool
-        callbacks: Callbacks
-        tags: list[str] | None
-        metadata: dict[str, Any] | None
-        custom_get_token_ids: Callable[[str], list[int]] | None
-        rate_limiter: BaseRateLimiter | None
-        disable_streaming: bool | Literal["tool_calling"]
-        output_version: str | None
-        profile: ModelProfile | None
-
-
-class ChatNscale(NscaleSettings, BaseChatModel):
+class ChatNscale(ChatSettings):
     """Chat models on Nscale's serverless inference API.
 
     Examples:
@@ -186,263 +126,219 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         NscaleError: A call failed; `langchain_nscale.errors` has a class for each cause.
     """
 
-    model_name: str = Field(default="", alias="model")
-    """ID of the model, as listed by `GET /v1/models` (case-sensitive). Required."""
+    model_config = ConfigDict(defer_build=False)
 
-    temperature: float | None = None
-    """Sampling temperature, from 0 to 2."""
-
-    max_tokens: int | None = Field(
-        default=None, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
-    )
-    """Maximum number of tokens to generate; `max_completion_tokens` is accepted too."""
-
-    top_p: float | None = None
-    """Nucleus sampling: sample only from the most likely tokens with this total
-    probability."""
-
-    stop: str | list[str] | None = Field(default=None, alias="stop_sequences")
-    """Stop sequences: texts at which the answer ends."""
-
-    seed: int | None = None
-    """Seed for best-effort reproducible sampling."""
-
-    n: int | None = None
-    """Number of answers; only for `invoke`."""
-
-    presence_penalty: float | None = None
-    """Penalizes tokens that have already appeared, from -2 to 2."""
-
-    frequency_penalty: float | None = None
-    """Penalizes tokens in proportion to their frequency so far, from -2 to 2."""
-
-    logit_bias: dict[int, int] | None = None
-    """Values to add to the logits of token IDs, from -100 to 100."""
-
-    logprobs: bool | None = None
-    """Whether to return log probabilities."""
-
-    top_logprobs: int | None = None
-    """Number of alternatives with log probabilities for each token."""
-
-    reasoning_effort: str | None = None
-    """Reasoning effort: `'low'`, `'medium'`, `'high'`, and `'none'` for some models."""
-
-    streaming: bool = False
-    """Whether `invoke` requests a stream too."""
-
-    stream_usage: bool = True
-    """Whether to request usage at the end of streams."""
-
-    stream_chunk_timeout: float | None = Field(default=120.0, exclude=True)
-    """Seconds without a new event after which a stream has stalled; keep-alives do not
-    count as events. `None` or 0 leaves `timeout` as the only limit."""
-
-    reasoning_history: ReasoningHistory = "never"
-    """Which earlier assistant turns are sent with their reasoning: none, those with tool
-    calls, or all."""
-
-    template_rules: TemplateRules | Literal["as_is"] | None = None
-    """What the model's chat template can carry, as `TemplateRules`; messages are sent in
-    a form that arrives whole. Defaults to what is known about the model; `"as_is"` sends
-    them unchanged."""
-
-    think_tags: ThinkTags | None = None
-    """Whether the model writes its reasoning into the text: `"both"` if between `<think>`
-    and `</think>`, `"closing"` if the opening tag is missing, `"off"` if not at all.
-    Defaults to what is known about the model."""
-
-    tokenizer: Any = Field(default=None, exclude=True, repr=False)
-    """For exact token counts: the path of the model's `tokenizer.json`, or a tokenizer
-    of the packages tokenizers or transformers."""
-
-    include_response_headers: bool = False
-    """Whether `response_metadata` includes the response headers."""
-
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Extra request fields; arguments of a call take precedence."""
-
-    extra_body: Mapping[str, Any] | None = None
-    """Extra request fields, such as vLLM's `top_k`; they take precedence over
-    everything else."""
-
-    model_config = ConfigDict(
-        populate_by_name=True, hide_input_in_errors=True, defer_build=False
-    )
+    # --- constructor for editors: `python -m scripts.constructors`
 
     if TYPE_CHECKING:
 
-        def __init__(self, **kwargs: Unpack[ChatArguments]) -> None: ...
+        @overload
+        def __init__(
+            self,
+            *,
+            model: str,
+            temperature: float | None = None,
+            max_tokens: int | None = None,
+            max_completion_tokens: int | None = None,
+            top_p: float | None = None,
+            stop: str | list[str] | None = None,
+            stop_sequences: str | list[str] | None = None,
+            seed: int | None = None,
+            n: int | None = None,
+            presence_penalty: float | None = None,
+            frequency_penalty: float | None = None,
+            logit_bias: dict[int, int] | None = None,
+            logprobs: bool | None = None,
+            top_logprobs: int | None = None,
+            reasoning_effort: str | None = None,
+            streaming: bool | None = False,
+            stream_usage: bool | None = True,
+            stream_chunk_timeout: float | None = 120.0,
+            reasoning_history: ReasoningHistory | None = "never",
+            template_rules: TemplateRules | Literal["as_is"] | None = None,
+            think_tags: ThinkTags | None = None,
+            tokenizer: Any = None,
+            include_response_headers: bool | None = False,
+            model_kwargs: dict[str, Any] | None = None,
+            extra_body: Mapping[str, Any] | None = None,
+            service_token: Token | None = None,
+            api_key: Token | None = None,
+            base_url: str | None = None,
+            allow_insecure_http: bool | None = False,
+            timeout: Timeout = None,
+            request_timeout: Timeout = None,
+            max_retries: int | None = 2,
+            total_timeout: float | None = None,
+            max_response_bytes: int | None = 268435456,
+            default_headers: Mapping[str, str] | None = None,
+            default_query: Mapping[str, object] | None = None,
+            http_client: Client = None,
+            http_async_client: AsyncClient = None,
+            cache: BaseCache | bool | None = None,
+            callbacks: Callbacks | None = None,
+            custom_get_token_ids: Callable[[str], list[int]] | None = None,
+            disable_streaming: bool | Literal["tool_calling"] | None = False,
+            metadata: dict[str, Any] | None = None,
+            name: str | None = None,
+            output_version: str | None = None,
+            profile: ModelProfile | None = None,
+            rate_limiter: BaseRateLimiter | None = None,
+            tags: list[str] | None = None,
+            verbose: bool | None = None,
+        ) -> None:
+            """Create the model.
 
-    # --- settings -------------------------------------------------------------------
+            Args:
+                model: ID of the model, as listed by `GET /v1/models`
+                    (case-sensitive). Required.
+                model_name: The same as `model`.
+                temperature: Sampling temperature, from 0 to 2.
+                max_tokens: Maximum number of tokens to generate;
+                    `max_completion_tokens` is accepted too.
+                max_completion_tokens: The same as `max_tokens`.
+                top_p: Nucleus sampling: sample only from the most likely tokens with
+                    this total probability.
+                stop: Stop sequences: texts at which the answer ends.
+                stop_sequences: The same as `stop`.
+                seed: Seed for best-effort reproducible sampling.
+                n: Number of answers; only for `invoke`.
+                presence_penalty: Penalizes tokens that have already appeared, from -2
+                    to 2.
+                frequency_penalty: Penalizes tokens in proportion to their frequency
+                    so far, from -2 to 2.
+                logit_bias: Values to add to the logits of token IDs, from -100 to
+                    100.
+                logprobs: Whether to return log probabilities.
+                top_logprobs: Number of alternatives with log probabilities for each
+                    token.
+                reasoning_effort: Reasoning effort: `'low'`, `'medium'`, `'high'`, and
+                    `'none'` for some models.
+                streaming: Whether `invoke` requests a stream too.
+                stream_usage: Whether to request usage at the end of streams.
+                stream_chunk_timeout: Seconds without a new event after which a stream
+                    has stalled; keep-alives do not count as events. `None` or 0
+                    leaves `timeout` as the only limit.
+                reasoning_history: Which earlier assistant turns are sent with their
+                    reasoning: none, those with tool calls, or all.
+                template_rules: What the model's chat template can carry, as
+                    `TemplateRules`; messages are sent in a form that arrives whole.
+                    Defaults to what is known about the model; `"as_is"` sends them
+                    unchanged.
+                think_tags: Whether the model writes its reasoning into the text:
+                    `"both"` if between `<think>` and `</think>`, `"closing"` if the
+                    opening tag is missing, `"off"` if not at all. Defaults to what is
+                    known about the model.
+                tokenizer: For exact token counts: the path of the model's
+                    `tokenizer.json`, or a tokenizer of the packages tokenizers,
+                    tiktoken or transformers.
+                include_response_headers: Whether `response_metadata` includes the
+                    response headers.
+                model_kwargs: Extra request fields; arguments of a call take
+                    precedence.
+                extra_body: Extra request fields, such as vLLM's `top_k`; they take
+                    precedence over everything else.
+                service_token: Nscale service token; `api_key` is accepted too. A
+                    string, or a sync or async callable that returns one and is called
+                    for each request. Defaults to `NSCALE_SERVICE_TOKEN`, then
+                    `NSCALE_API_KEY`.
+                api_key: The same as `service_token`.
+                base_url: Address of the API. Defaults to `NSCALE_BASE_URL`, then
+                    `NSCALE_API_BASE`, then `https://inference.api.nscale.com/v1`.
+                allow_insecure_http: Whether `base_url` may be an `http://` address on
+                    another machine, which would send the token in clear text.
+                timeout: Timeout in seconds: a number (applies to every phase), a
+                    `(connect, read)` pair, an `httpx` or `httpx2` Timeout, or `None`
+                    for 10 s to connect and 600 s to read.
+                request_timeout: The same as `timeout`.
+                max_retries: Maximum number of retries after a transient failure.
+                total_timeout: Limit in seconds for a whole call: retries, waits and
+                    the stream included. The default is no limit; `timeout` limits
+                    each phase of each attempt.
+                max_response_bytes: Largest size of a response in bytes, decompressed;
+                    a larger one is an error. `None` for no limit.
+                default_headers: Headers to send with every request. Dumps and traces
+                    leave them out.
+                default_query: Query parameters to add to every request. Dumps and
+                    traces leave them out.
+                http_client: Your own `httpx2.Client` or `httpx.Client`, instead of
+                    the shared one.
+                http_async_client: Your own `httpx2.AsyncClient` or
+                    `httpx.AsyncClient`, instead of the shared one.
+                cache: Whether to use LangChain's global cache, or a cache for this
+                    model.
+                callbacks: Callbacks for every call of this model.
+                custom_get_token_ids: A function that returns the token IDs of a text.
+                disable_streaming: Whether `stream` makes a single call;
+                    `'tool_calling'`: only with tools.
+                metadata: Metadata to add to traces.
+                name: Name of the model in traces.
+                output_version: `'v1'` for content as a list of LangChain's content
+                    blocks.
+                profile: The model's capabilities. Defaults to what is known about the
+                    model.
+                rate_limiter: LangChain's rate limiter for requests.
+                tags: Tags to add to traces.
+                verbose: Whether to print every call.
+            """
 
-    @model_validator(mode="before")
-    @classmethod
-    def _check_names(cls, values: Any) -> Any:
-        """Reject unknown settings, which pydantic would ignore."""
-        if not isinstance(values, dict):
-            return values
-        return _without_derived_profile(check_names(cls, values))
+        @overload
+        def __init__(
+            self,
+            *,
+            model_name: str,
+            temperature: float | None = None,
+            max_tokens: int | None = None,
+            max_completion_tokens: int | None = None,
+            top_p: float | None = None,
+            stop: str | list[str] | None = None,
+            stop_sequences: str | list[str] | None = None,
+            seed: int | None = None,
+            n: int | None = None,
+            presence_penalty: float | None = None,
+            frequency_penalty: float | None = None,
+            logit_bias: dict[int, int] | None = None,
+            logprobs: bool | None = None,
+            top_logprobs: int | None = None,
+            reasoning_effort: str | None = None,
+            streaming: bool | None = False,
+            stream_usage: bool | None = True,
+            stream_chunk_timeout: float | None = 120.0,
+            reasoning_history: ReasoningHistory | None = "never",
+            template_rules: TemplateRules | Literal["as_is"] | None = None,
+            think_tags: ThinkTags | None = None,
+            tokenizer: Any = None,
+            include_response_headers: bool | None = False,
+            model_kwargs: dict[str, Any] | None = None,
+            extra_body: Mapping[str, Any] | None = None,
+            service_token: Token | None = None,
+            api_key: Token | None = None,
+            base_url: str | None = None,
+            allow_insecure_http: bool | None = False,
+            timeout: Timeout = None,
+            request_timeout: Timeout = None,
+            max_retries: int | None = 2,
+            total_timeout: float | None = None,
+            max_response_bytes: int | None = 268435456,
+            default_headers: Mapping[str, str] | None = None,
+            default_query: Mapping[str, object] | None = None,
+            http_client: Client = None,
+            http_async_client: AsyncClient = None,
+            cache: BaseCache | bool | None = None,
+            callbacks: Callbacks | None = None,
+            custom_get_token_ids: Callable[[str], list[int]] | None = None,
+            disable_streaming: bool | Literal["tool_calling"] | None = False,
+            metadata: dict[str, Any] | None = None,
+            name: str | None = None,
+            output_version: str | None = None,
+            profile: ModelProfile | None = None,
+            rate_limiter: BaseRateLimiter | None = None,
+            tags: list[str] | None = None,
+            verbose: bool | None = None,
+        ) -> None: ...
 
-    @model_validator(mode="after")
-    def _check_settings(self) -> Self:
-        if not self.model_name:
-            msg = (
-                "`model` is missing: pass the ID of a model, for example "
-                'ChatNscale(model="meta-llama/Llama-3.1-8B-Instruct").'
-            )
-            raise ValueError(msg)
-        if self.n is not None and self.n < 1:
-            msg = f"`n` is {self.n}: it must be at least 1."
-            raise ValueError(msg)
-        if self.n is not None and self.n > 1 and self.streaming:
-            raise ValueError(ONE_STREAM)
-        if self.tokenizer is not None:
-            tokens.encoder(self.tokenizer)
-        self._add_version("langchain-nscale", __version__)
-        return self
+        def __init__(self, **_: Any) -> None: ...
 
-    def _resolve_model_profile(self) -> ModelProfile | None:
-        return find_profile(self.model_name)
-
-    # --- identity -------------------------------------------------------------------
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Yield the settings that differ from what the model's ID implies."""
-        for name, value in super().__repr_args__():
-            is_known = name == "profile" and value == find_profile(self.model_name)
-            is_version = name == "metadata" and set(value or ()) <= {"lc_versions"}
-            if not is_known and not is_version:
-                yield name, value
-
-    @property
-    def model(self) -> str:
-        """ID of the model: the same as `model_name`."""
-        return self.model_name
-
-    @property
-    def _llm_type(self) -> str:
-        return "nscale-chat"
-
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """Settings left out when serialized, with the variables that replace them."""
-        return {"service_token": "NSCALE_SERVICE_TOKEN"}
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """`dumpd` works; `load` needs `valid_namespaces=["langchain_nscale"]`."""
-        return True
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Return the state to pickle, without the token; see `NscaleSettings`."""
-        state: dict[Any, Any] = super().__getstate__()
-        fields: dict[str, Any] = state["__dict__"]
-        fields.pop("_serialized", None)
-        return state
-
-    def __copy__(self) -> Self:
-        """Copy without the cached description, which `model_copy(update=)` outdates."""
-        copied = super().__copy__()
-        vars(copied).pop("_serialized", None)
-        return copied
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set a field, and discard the cached description used in caches and traces."""
-        vars(self).pop("_serialized", None)
-        follows = name == "model_name" and self._has_derived_profile()
-        super().__setattr__(name, value)
-        if follows:
-            self.profile = find_profile(value)
-
-    def model_copy(
-        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
-    ) -> Self:
-        """Copy the model; a profile that was not set follows the model's ID."""
-        update = to_fields(type(self), update or {})
-        if "model_name" in update and self._has_derived_profile():
-            update.setdefault("profile", find_profile(update["model_name"]))
-        return super().model_copy(update=update, deep=deep)
-
-    def configurable_fields(
-        self, **kwargs: AnyConfigurableField
-    ) -> RunnableSerializable[LanguageModelInput, AIMessage]:
-        """Make settings configurable in each call, by either of their names.
-
-        Raises:
-            ValueError: A name is unknown; the error suggests a similar one.
-        """
-        # langchain-core knows the names of fields only, and passes all of them.
-        return super().configurable_fields(**to_fields(type(self), kwargs))
-
-    def _has_derived_profile(self) -> bool:
-        """Return whether the profile is what is known about the model, not a setting."""
-        name = self.__dict__.get("model_name", "")
-        return (self.__dict__.get("profile") or {}) == known_profile(name)
-
-    @property
-    def _parameters(self) -> dict[str, Any]:
-        """The request fields set on this model, `model` included."""
-        values = {name: getattr(self, name) for name in _PARAMETERS}
-        parameters = {name: value for name, value in values.items() if value is not None}
-        return {"model": self.model_name, **parameters}
-
-    @property
-    def _default_params(self) -> dict[str, Any]:
-        """Everything that the settings contribute to a request, for caches and traces."""
-        parameters = self._parameters
-        if self.stop:
-            parameters["stop"] = merge_stop(self.stop)
-        if self.extra_body:
-            parameters["extra_body"] = self.extra_body
-        return {**parameters, **self.model_kwargs}
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"model_name": self.model_name, **self._default_params}
-
-    def _get_invocation_params(
-        self, stop: list[str] | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        params = {**self._default_params, **kwargs, "_type": self._llm_type}
-        params["stop"] = merge_stop(self.stop, stop)
-        return {"model_name": params["model"], **params}
-
-    def _get_ls_params(
-        self, stop: list[str] | None = None, **kwargs: Any
-    ) -> LangSmithParams:
-        params = LangSmithParams(
-            ls_provider=PROVIDER,
-            ls_model_name=kwargs.get("model", self.model_name),
-            ls_model_type="chat",
-        )
-        temperature = kwargs.get("temperature", self.temperature)
-        if temperature is not None:
-            params["ls_temperature"] = temperature
-        limit = (
-            kwargs.get("max_tokens")
-            or kwargs.get("max_completion_tokens")
-            or self.max_tokens
-        )
-        if limit:
-            params["ls_max_tokens"] = limit
-        if stops := merge_stop(self.stop, stop):
-            params["ls_stop"] = stops
-        return params
-
-    def _combine_llm_outputs(
-        self, llm_outputs: list[dict[str, Any] | None]
-    ) -> dict[str, Any]:
-        """Combine the `llm_output` of several prompts: token counts are added up."""
-        usage: dict[str, Any] = {}
-        combined: dict[str, Any] = {"token_usage": usage, "model_name": self.model_name}
-        for output in llm_outputs:
-            for key, value in ((output or {}).get("token_usage") or {}).items():
-                usage[key] = _add_counts(usage.get(key), value)
-            fingerprint = (output or {}).get("system_fingerprint")
-            if fingerprint:
-                combined.setdefault("system_fingerprint", fingerprint)
-        return combined
+    # --- end of the constructor
 
     # --- calls ----------------------------------------------------------------------
 
@@ -487,8 +383,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        read = partial(self._result, body, kwargs)
-        return self._transport(kwargs).call(_PATH, body, read)
+        read = partial(self._result, body, kwargs, call_ids(messages))
+        return self._sender(kwargs).call(_PATH, body, read)
 
     async def _agenerate(
         self,
@@ -498,14 +394,19 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        read = partial(self._result, body, kwargs)
-        return await self._transport(kwargs).acall(_PATH, body, read)
+        read = partial(self._result, body, kwargs, call_ids(messages))
+        return await self._sender(kwargs).acall(_PATH, body, read)
 
     def _result(
-        self, body: Mapping[str, Any], call: Mapping[str, Any], sent: Sent
+        self,
+        body: Mapping[str, Any],
+        call: Mapping[str, Any],
+        used_ids: set[str],
+        sent: Sent,
     ) -> ChatResult:
         """Read a reply that was not streamed."""
-        result = chat_result(sent.response, self._reply_options(sent, body, call))
+        options = self._reply_options(sent, body, call, used_ids)
+        result = chat_result(sent.response, options)
         schema: Any = call.get("response_format")
         if _is_parsed(schema):
             for generation in result.generations:
@@ -604,8 +505,9 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> Generator[T, None, None]:
         """Request a stream; yield what a writer makes of it."""
         body = self._body(messages, stop, kwargs, stream=True)
-        new_reader = partial(self._reader, new_writer, body, kwargs)
-        transport = self._transport(kwargs, stall=self.stream_chunk_timeout)
+        used = call_ids(messages)
+        new_reader = partial(self._reader, new_writer, body, kwargs, used)
+        transport = self._sender(kwargs, stall=self.stream_chunk_timeout)
         return transport.stream(_PATH, body, new_reader)
 
     def _areceive(
@@ -617,22 +519,41 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> Inner[T]:
         """Async version of `_receive`, as a context manager."""
         body = self._body(messages, stop, kwargs, stream=True)
-        new_reader = partial(self._reader, new_writer, body, kwargs)
-        transport = self._transport(kwargs, stall=self.stream_chunk_timeout)
+        used = call_ids(messages)
+        new_reader = partial(self._reader, new_writer, body, kwargs, used)
+        transport = self._sender(kwargs, stall=self.stream_chunk_timeout)
         return Inner(transport.astream(_PATH, body, new_reader))
+
+    def _sender(
+        self, call: Mapping[str, Any], *, stall: float | None = None
+    ) -> Transport:
+        """Return a transport that repeats what a chat template has rejected."""
+        transport = self._transport(call, stall=stall)
+        is_own = any(
+            "messages" in (source or {})
+            for source in (self.extra_body, self.model_kwargs, call.get("extra_body"))
+        )
+        if self.template_rules is None and not is_own:
+            transport.reviser = StrictForm(self._strict_models)
+        return transport
 
     def _reader(
         self,
         new_writer: Callable[[], Writer[T]],
         body: Mapping[str, Any],
         call: Mapping[str, Any],
+        used_ids: set[str],
         sent: Sent,
     ) -> StreamReader[T]:
-        options = self._reply_options(sent, body, call)
+        options = self._reply_options(sent, body, call, used_ids)
         return StreamReader(sent.response, new_writer(), options)
 
     def _reply_options(
-        self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]
+        self,
+        sent: Sent,
+        body: Mapping[str, Any],
+        call: Mapping[str, Any],
+        used_ids: set[str],
     ) -> ReplyOptions:
         """Tell the reader what it has to know about the request."""
         default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
@@ -647,7 +568,9 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             n=n if isinstance(n, int) else 1,
             tools=body.get("tools"),
             tool_names={api_name(name): name for name in names},
-            used_call_ids=call_ids(body["messages"]),
+            used_call_ids=used_ids,
+            demands_call=demands_call(body.get("tool_choice"))
+            and not isinstance(call.get("tool_choice"), ParsedChoice),
         )
 
     def _body(
@@ -659,7 +582,11 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         stream: bool = False,
     ) -> dict[str, Any]:
         """Build the request body; see `request_body` for the order of precedence."""
-        settings = BodySettings(
+        settings = self._body_settings()
+        return request_body(settings, messages, call, stop=stop, stream=stream)
+
+    def _body_settings(self) -> BodySettings:
+        return BodySettings(
             parameters=self._parameters,
             model_kwargs=self.model_kwargs,
             extra_body=self.extra_body,
@@ -669,7 +596,35 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             template_rules=self._rules_of,
             accepts_images=self._accepts_images,
         )
-        return request_body(settings, messages, call, stop=stop, stream=stream)
+
+    def request_body(
+        self,
+        input: LanguageModelInput,  # noqa: A002  # LangChain's name
+        *,
+        stop: list[str] | None = None,
+        stream: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Return the body of the request that a call would send; nothing is sent.
+
+        Its messages have the form that the model's chat template carries.
+
+        Args:
+            input: The input of the call.
+            stop: Stop sequences of the call.
+            stream: Whether the reply would be streamed.
+            kwargs: Further arguments of the call. A bound model has its own in `kwargs`:
+                `model.request_body(input, **bound.kwargs)`.
+
+        Raises:
+            ValueError: The call would not be sent, because something in it is invalid.
+        """
+        if isinstance(input, str):
+            input = [HumanMessage(input)]  # noqa: A001
+        if isinstance(input, PromptValue):
+            input = input.to_messages()  # noqa: A001
+        messages = convert_to_messages(input)
+        return self._body(messages, stop, kwargs, stream=stream)
 
     # --- tools and structured output --------------------------------------------------
 
@@ -689,8 +644,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             tools: Functions, Pydantic classes, TypedDicts, tools, or their schemas.
             tool_choice: The name of a tool, `"auto"`, `"none"`, `"any"` or `"required"`,
                 `True` for any, or a dict that names a tool. `None` and `False` leave the
-                choice to the model. Nscale only documents auto and none; whether a model
-                can be forced depends on the service.
+                choice to the model. Nscale only documents auto and none; a reply without
+                the demanded call is a `NscaleMissingToolCallError`.
             strict: Whether the arguments must match the schema exactly.
             parallel_tool_calls: Whether the model may make several calls at once; sent
                 only if set.
@@ -788,7 +743,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             (tool,) = format_tools([target], strict=strict)
             tool["function"] = {"strict": True, **tool["function"]}
             kwargs.setdefault("tool_choice", tool["function"]["name"])
-            model = self.bind_tools([tool, *(tools or [])], strict=strict, **kwargs)
+            bound: Any = self.bind_tools([tool, *(tools or [])], strict=strict, **kwargs)
+            choice = bound.kwargs["tool_choice"]
+            is_demand = isinstance(choice, dict)
+            model = bound.bind(tool_choice=ParsedChoice(choice)) if is_demand else bound
         elif method == "prompt":
             ask = RunnableLambda(partial(add_instructions, schema), name="instruct")
             model = ask | self.bind_tools(tools or [], **kwargs)
@@ -806,24 +764,6 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         profile = self._profile_of(model or self.model_name)
         unsupported = profile.get("structured_output") is False
         return "prompt" if unsupported and schema is not None else "json_schema"
-
-    def _accepts_images(self, model: str) -> bool:
-        return self._profile_of(model).get("image_inputs") is not False
-
-    def _rules_of(self, model: str) -> TemplateRules | None:
-        """Return what the template of this model or of a single call's carries."""
-        if self.template_rules is not None:
-            return None if self.template_rules == "as_is" else self.template_rules
-        rules = TemplateRules.for_model(model)
-        if not rules.tools and self._profile_of(model).get("tool_calling"):
-            return replace(rules, tools=True)
-        return rules
-
-    def _profile_of(self, model: str) -> ModelProfile:
-        """Return the profile of this model, or of the model of a single call."""
-        if model == self.model_name:
-            return self.profile or {}
-        return known_profile(model)
 
     # --- token counts -----------------------------------------------------------------
 
@@ -847,10 +787,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         raise NotImplementedError(msg)
 
     def get_num_tokens(self, text: str) -> int:
-        """Count the tokens of a text: exact with a tokenizer, else 4 characters each."""
+        """Count the tokens of a text: exact with a tokenizer, else estimated.
+
+        The estimate is 4 characters per token for Latin letters, 2 for Greek, Cyrillic,
+        Hebrew and Arabic, 1 for other scripts, and 2 tokens for an emoji.
+        """
         if token_ids := self._token_ids():
             return len(token_ids(text))
-        return -(-len(text) // tokens.CHARACTERS_PER_TOKEN)
+        return tokens.estimate(text)
 
     def get_num_tokens_from_messages(
         self, messages: Sequence[BaseMessage], tools: Tools | None = None, **_: Any
@@ -858,15 +802,35 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Count the tokens of messages and tools.
 
         With a tokenizer, texts are counted exactly, plus 4 tokens per message and 85 per
-        image. Without one, langchain-core's `count_tokens_approximately` estimates.
+        image. Without one, the result is that of langchain-core's
+        `count_tokens_approximately`, and more for other scripts than Latin. What counts
+        is what is sent, in the form that the model's chat template carries.
         """
         token_ids = self._token_ids()
         if token_ids is None:
-            return count_tokens_approximately(messages, tools=cast("list[Any]", tools))
+            messages = self._messages_as_sent(messages, tools)
+            return tokens.estimate_messages(messages, cast("list[Any]", tools))
         formatted = format_tools(tools or ())
+        settings = self._body_settings()
+        body = {"model": self.model_name, "tools": formatted}
+        plain = converted(settings, messages, self.model_name) if messages else []
         return tokens.count_messages(
-            messages, formatted, lambda text: len(token_ids(text))
+            fitted(settings, plain, body) if plain else [],
+            formatted,
+            lambda text: len(token_ids(text)),
         )
+
+    def _messages_as_sent(
+        self, messages: Sequence[BaseMessage], tools: Tools | None
+    ) -> Sequence[BaseMessage]:
+        """Return the messages of a request, rewritten if they don't fit the template."""
+        settings = self._body_settings()
+        with suppress(ValueError):  # no messages, or something that can't be sent
+            plain = converted(settings, messages, self.model_name)
+            sent = fitted(settings, plain, {"model": self.model_name, "tools": tools})
+            if sent is not plain:
+                return convert_to_messages(sent)
+        return messages
 
 
 for _method in (ChatNscale._generate, ChatNscale._agenerate):  # noqa: SLF001  # our own
@@ -896,29 +860,6 @@ def _tool_names(tools: Sequence[Any] | None, body: Mapping[str, Any]) -> list[st
 
 def _is_formatted(tool: object) -> bool:
     return isinstance(tool, dict) and isinstance(tool.get("function"), dict)
-
-
-def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:
-    """Drop the profile of another model, so that the model gets its own.
-
-    langchain-core passes all settings of the first model when `configurable_fields`
-    changes its ID, including a profile that was derived from the ID.
-    """
-    profile: Any = values.get("profile")
-    if not isinstance(profile, dict) or not is_known_profile(profile):
-        return values
-    if known_profile(str(values.get("model_name"))) == profile:
-        return values
-    return {key: value for key, value in values.items() if key != "profile"}
-
-
-def _add_counts(total: Any, value: Any) -> Any:
-    """Add the figures of two `token_usage` objects, nested ones included."""
-    if isinstance(total, dict) and isinstance(value, dict):
-        return {k: _add_counts(total.get(k), value.get(k)) for k in {**total, **value}}
-    if isinstance(total, (int, float)) and isinstance(value, (int, float)):
-        return total + value
-    return total if value is None else value
 
 
 # Default implementations: a handler that still has these ignores tokens or events.

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from langchain_nscale._failures import network_error, unusable_client
+from langchain_nscale._http.address import proxy_for
 from langchain_nscale._http.client import UsersClient
 from langchain_nscale._http.limits import OVERDUE, CallTime, Clock, Limits
 
@@ -52,6 +53,7 @@ class Attempts:
         client: Sends the requests.
         stage: How far the current attempt got.
         retries: Number of retries before the current attempt.
+        rejection: The error of the request before it was revised.
         time: The time of the call.
     """
 
@@ -76,6 +78,7 @@ class Attempts:
         """
         self.stage = Stage.SENT
         self.retries = 0
+        self.rejection: NscaleError | None = None
         self.time = CallTime(limits, clock)
         self.client = client
         self._max_retries = max_retries
@@ -95,7 +98,9 @@ class Attempts:
         if isinstance(fault, self.client.faults):
             if getattr(fault, "is_unseen", False):
                 self.stage = Stage.UNSEEN
-            return network_error(fault, request)
+            is_users = isinstance(self.client, UsersClient)
+            proxy = None if is_users else proxy_for(str(request.url))
+            return network_error(fault, request, proxy)
         if isinstance(fault, RuntimeError):  # a client that is closed, or of another loop
             return unusable_client(fault, isinstance(self.client, UsersClient))
         return fault
@@ -126,6 +131,21 @@ class Attempts:
             type(error).__name__,
         )
         return seconds
+
+    def may_revise(self, error: NscaleError) -> bool:
+        """Return whether a request may be changed and sent again; only once in a call.
+
+        A second error gets the first one as its context.
+        """
+        if self.rejection is not None:
+            error.__context__ = self.rejection
+            return False
+        return self.stage is Stage.SENT and not self.time.is_over()
+
+    def begin_revision(self, error: NscaleError) -> None:
+        """Count the attempt with the revised request as a retry."""
+        self.rejection = error
+        self.retries += 1
 
     def _is_free(self, error: NscaleError) -> bool:
         """Return whether a repetition costs nothing; true once for each reason."""

@@ -6,7 +6,7 @@ JSON, a whole reply where a stream was requested, and the reverse are all unders
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -18,6 +18,7 @@ from langchain_nscale._failures import (
     abandoned_reply,
     interrupted_stream,
     malformed_response,
+    missing_tool_call,
     public_headers,
     reported_error,
 )
@@ -59,8 +60,10 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
         raise malformed_response(problem, response, content)
     completion = _completion(response, options)
     generations = []
+    lacking = []
     for number, choice in enumerate(completion["choices"]):
         reply = _read_whole(response, {**completion, "choices": [choice]}, options)
+        lacking.append(reply.without_demanded_call())
         metadata = reply.metadata()
         # Usage covers the whole request, so only one message has it.
         if number:
@@ -69,6 +72,8 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
         message = reply.message(metadata, usage)
         info = generation_info(message.response_metadata)
         generations.append(ChatGeneration(message=message, generation_info=info))
+    if lacking[0] is not None and all(lacking):
+        raise missing_tool_call(response, lacking[0])
     first = generations[0].message.response_metadata
     output = ("id", "model_name", "model_provider", "system_fingerprint", "token_usage")
     return ChatResult(
@@ -318,10 +323,13 @@ class StreamReader(Generic[T]):
         """Return the message received so far, or `None` before the first token."""
         return self._reply.partial()
 
-    def _finish(self) -> Sequence[T]:
+    def _finish(self) -> Iterator[T]:
         self.done = True
         reply = self._reply
-        return [*self._writer.write(reply, reply.flush()), *self._writer.finish(reply)]
+        yield from self._writer.write(reply, reply.flush())
+        if message := reply.without_demanded_call():
+            raise missing_tool_call(self._response, message)
+        yield from self._writer.finish(reply)
 
 
 def _is_json(line: bytes) -> bool:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_nscale._json import without_surrogates
-from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.leniency import (
     Halves,
     MalformedError,
@@ -35,6 +34,7 @@ from langchain_nscale._replies.whole import (
     extend,
     join_tool_calls,
 )
+from langchain_nscale._version import PROVIDER
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, ToolCallChunk
@@ -81,6 +81,7 @@ class ReplyOptions:
         tools: The request's tools.
         tool_names: Their names as the user knows them, by the names that the API knows.
         used_call_ids: The IDs of the conversation's earlier tool calls.
+        demands_call: Whether the request's tool choice demands a tool call.
     """
 
     retries: int = 0
@@ -91,6 +92,7 @@ class ReplyOptions:
     tools: object = None
     tool_names: Mapping[str, str] = field(default_factory=dict)
     used_call_ids: Collection[str] = field(default=())
+    demands_call: bool = False
 
 
 class Reply:
@@ -249,6 +251,15 @@ class Reply:
     ) -> AIMessage:
         """Return what has been received as a message."""
         return build_message(self.deltas, metadata, usage, self.problems())
+
+    def without_demanded_call(self) -> AIMessage | None:
+        """Return the complete message if it lacks the tool call that was demanded."""
+        if not self._options.demands_call:
+            return None
+        message = self.message(self.metadata(), usage_metadata(self.usage))
+        is_refusal = "refusal" in message.additional_kwargs
+        has_call = message.tool_calls or message.invalid_tool_calls or is_refusal
+        return None if has_call else message
 
     def partial(self) -> AIMessage | None:
         """Return the message received so far, or `None` before the first token."""

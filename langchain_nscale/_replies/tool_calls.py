@@ -8,7 +8,14 @@ from math import isfinite
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from langchain_core.messages import InvalidToolCall, ToolCall, ToolCallChunk
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    InvalidToolCall,
+    ToolCall,
+    ToolCallChunk,
+    ToolMessage,
+)
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.utils.json import parse_partial_json
 
@@ -33,10 +40,14 @@ NOT_OFFERED = (
 )
 SCATTERED = "The arguments of this call can't be told from those of other calls."
 # Appended to the arguments of a streamed call that must not be executed, so that
-# langchain-core's lenient parser rejects the call however the chunks are added up. It
-# follows one of `_BREAKERS`, which makes the text before it unparsable.
-_MARK = " [not executable]"
-_BREAKERS = ("]", "}", '"]', '"}', '\\"]', '\\"}')
+# langchain-core's lenient parser rejects the call however the chunks are added up. Each
+# begins with what makes the text before it unparsable, and the number of spaces tells how
+# long that is: `{"` with `"}` would otherwise look like `{""` with `}`.
+_BREAKERS = tuple(
+    f"{quotes}{bracket}{' ' * (1 + len(quotes))}[not executable]"
+    for quotes in ("", '"', '\\"')
+    for bracket in "]}"
+)
 
 
 # --- arguments --------------------------------------------------------------------------
@@ -115,9 +126,9 @@ def parse_tool_calls(
 def breaker(raw: str) -> str:
     """Return a text that makes arguments invalid for langchain-core's lenient parser."""
     for candidate in _BREAKERS:
-        if not _is_accepted(raw + candidate + _MARK):
-            return candidate + _MARK
-    return _BREAKERS[0] + _MARK  # pragma: no cover  # one of them always works
+        if not _is_accepted(raw + candidate):
+            return candidate
+    return _BREAKERS[0]  # pragma: no cover  # one of them always works
 
 
 def _is_accepted(args: str) -> bool:
@@ -130,11 +141,9 @@ def _is_accepted(args: str) -> bool:
 
 def original_arguments(args: str) -> str:
     """Return the arguments of an invalid call as the model wrote them."""
-    for candidate in sorted(_BREAKERS, key=len, reverse=True):
-        raw = args.removesuffix(candidate + _MARK)
-        if raw != args and breaker(raw) == candidate + _MARK:
-            return raw
-    return args
+    candidate = next(filter(args.endswith, _BREAKERS), None)
+    raw = args.removesuffix(candidate or "")
+    return raw if candidate and breaker(raw) == candidate else args
 
 
 # --- fragments --------------------------------------------------------------------------
@@ -335,13 +344,16 @@ def has_parameters(tools: object, name: str | None) -> bool:
     return True
 
 
-def call_ids(messages: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the IDs of all tool calls in the messages of a request."""
-    ids = set()
+def call_ids(messages: Sequence[BaseMessage]) -> set[str]:
+    """Return the IDs of all tool calls in a conversation.
+
+    Not those of the request, where some are replaced for Mistral's models.
+    """
+    ids: set[str | None] = set()
     for message in messages:
-        calls = message.get("tool_calls")
-        # `extra_body` may have messages of any form.
-        for call in calls if isinstance(calls, list) else ():
-            if isinstance(call, Mapping) and isinstance(call.get("id"), str):
-                ids.add(call["id"])
-    return ids
+        if isinstance(message, AIMessage):
+            ids.update(call["id"] for call in message.tool_calls)
+            ids.update(call["id"] for call in message.invalid_tool_calls)
+        elif isinstance(message, ToolMessage):
+            ids.add(message.tool_call_id)
+    return {call_id for call_id in ids if call_id}

@@ -11,6 +11,9 @@ from langchain_nscale._requests.schemas import (
     INVALID_IN_NAME,
     MAX_NAME,
 )
+from langchain_nscale._requests.tool_formats import (
+    FormattedTool as FormattedTool,  # noqa: PLC0414  # pickles of 0.1.0 have it here
+)
 
 
 def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -83,6 +86,18 @@ def convert_tool_choice(
         )
         raise ValueError(msg)
     return {"type": "function", "function": {"name": name}}
+
+
+class ParsedChoice(dict[str, Any]):
+    """A tool choice whose reply goes to a parser, which reports a missing call itself."""
+
+
+def demands_call(choice: object) -> bool:
+    """Return whether a reply to this choice must have a tool call."""
+    is_demand = choice is True or choice in ("any", "required")
+    return is_demand or (
+        isinstance(choice, dict) and choice.get("type") not in ("auto", "none")
+    )
 
 
 def check_tool_choice(choice: object, *, has_tools: bool) -> None:

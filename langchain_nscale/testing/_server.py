@@ -10,13 +10,17 @@ import struct
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from http import HTTPStatus
 from itertools import count
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 try:
     import uvicorn
     from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response, StreamingResponse
     from starlette.routing import Route
@@ -26,11 +30,19 @@ except ImportError as missing:
         'pip install "langchain-nscale[testing]"'
     )
     raise ImportError(_hint) from missing
+from langchain_core.messages import AIMessage
 from typing_extensions import Self
 
 from langchain_nscale._model_facts import is_known_model
-from langchain_nscale.testing import _rules
-from langchain_nscale.testing._script import RecordedRequest, ServerReply, summary
+from langchain_nscale.testing import _requests_model, _rules
+from langchain_nscale.testing._script import (
+    RecordedRequest,
+    ServerReply,
+    as_reply,
+    summary,
+)
+
+_LOCAL_HOSTS = ["127.0.0.1", "localhost", "*.localhost"]
 
 Responder = Callable[[Mapping[str, Any]], "ServerReply | None"]
 
@@ -118,20 +130,26 @@ class NscaleServer:
         """Keyword arguments that point a model to this server."""
         return {"base_url": self.base_url, "service_token": self.token}
 
-    def add(self, *replies: ServerReply | str) -> Self:
-        """Add scripted replies, to be sent in order; a string is the text of a reply.
+    def add(self, *replies: ServerReply | AIMessage | str, **fields: Any) -> Self:
+        """Add scripted replies, to be sent in order.
+
+        Args:
+            replies: Texts, messages as for LangChain's fake models, or `ServerReply`s.
+            fields: The fields of one more `ServerReply`. A `status` of an error without
+                a `body` gets one.
 
         Raises:
-            TypeError: A reply is neither; nothing is added.
+            TypeError: A reply or field is something else; nothing is added.
         """
-        for reply in replies:
-            if not isinstance(reply, (ServerReply, str)):
-                msg = f"A reply is a ServerReply or a text, not {type(reply).__name__}."
-                raise TypeError(msg)
-        self._script.extend(
-            ServerReply(text=reply) if isinstance(reply, str) else reply
-            for reply in replies
-        )
+        added = [as_reply(reply) for reply in replies]
+        if fields:
+            reply = ServerReply(**fields)
+            if reply.status and reply.status >= HTTPStatus.BAD_REQUEST:
+                text = reply.text or HTTPStatus(reply.status).phrase
+                error = ServerReply.error(reply.status, text, headers=reply.headers)
+                reply = reply if reply.body is not None else error
+            added.append(reply)
+        self._script.extend(added)
         return self
 
     def reset(self) -> None:
@@ -165,7 +183,9 @@ class NscaleServer:
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
                 Route("/v1/embeddings", self._embed, methods=["POST"]),
                 Route("/v1/models", self._list_models),
-            ]
+            ],
+            # A page of another site must not reach it under a name of its own.
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL_HOSTS)],
         )
         config = uvicorn.Config(
             app,
@@ -217,6 +237,10 @@ class NscaleServer:
         self.requests.append(
             RecordedRequest(request.method, request.url.path, dict(request.headers), body)
         )
+        origin = request.headers.get("origin")
+        if origin and urlsplit(origin).hostname not in _LOCAL_HOSTS:
+            reply = ServerReply.error(403, f"Requests of {origin} are not answered.")
+            return JSONResponse(reply.body, status_code=403)
         if request.headers.get("authorization") == f"Bearer {self.token}":
             return None
         reply = ServerReply.error(
@@ -239,7 +263,7 @@ class NscaleServer:
             await asyncio.sleep(reply.delay)
             return await self._plain_response(reply)
         body = await _json_of(request)
-        if problem := _rules.problem_with_texts(body):
+        if problem := _requests_model.problem_with_texts(body):
             return JSONResponse(problem.body, status_code=400)
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         if too_long := self._too_long(body["model"], texts):
@@ -294,7 +318,7 @@ class NscaleServer:
         if rejection := await self._record(request):
             return rejection
         body = await _json_of(request)
-        reply = _rules.problem_with(body) or self._missing_model(body)
+        reply = _requests_model.problem_with(body) or self._missing_model(body)
         reply = reply or self._reply_to(body)
         await asyncio.sleep(reply.delay)
         if reply.body is not None:

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage
+from langchain_core.messages import HumanMessage
 
 from langchain_nscale.errors import NscaleInvalidRequestError, NscaleModelNotFoundError
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
@@ -334,8 +334,8 @@ def test_a_text_is_a_reply_and_anything_else_is_rejected_at_once(
 ) -> None:
     server.add("Hello", ServerReply(text="again"))
     assert [make().invoke("Hi").text for _ in range(2)] == ["Hello", "again"]
-    with pytest.raises(TypeError, match="not AIMessage"):
-        server.add("kept back", AIMessage("Hello"))  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="not HumanMessage"):
+        server.add("kept back", HumanMessage("Hello"))  # type: ignore[arg-type]  # the mistake
     assert make().invoke("Hi").text != "kept back"
 
 
@@ -477,3 +477,16 @@ def test_mistakes_in_a_script(tmp_path: Path, text: str, problem: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(problem)):
         read_script(path)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"}],
+)
+def test_pages_of_other_sites_are_rejected(headers: dict[str, str]) -> None:
+    with NscaleServer() as server:
+        headers = {"authorization": f"Bearer {server.token}", **headers}
+        response = httpx2.get(f"{server.base_url}/models", headers=headers)
+        assert response.status_code in (400, 403)
+        own = {**headers, "host": "localhost:1", "origin": "http://localhost:1"}
+        assert httpx2.get(f"{server.base_url}/models", headers=own).status_code == 200

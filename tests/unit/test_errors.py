@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import httpx2
@@ -13,8 +16,10 @@ import openai
 import pytest
 from langchain_core import exceptions as core
 from langchain_core.messages import AIMessage
+from langgraph.types import RetryPolicy
 
 import langchain_nscale.errors as ours
+from langchain_nscale import ChatNscale
 from langchain_nscale._error_bodies import retry_after
 from langchain_nscale._failures import status_error
 from langchain_nscale.errors import NscaleError
@@ -212,6 +217,12 @@ def test_errors_survive_pickling(kind: type[NscaleError]) -> None:
     assert copy.response.status_code == 429
 
 
+@pytest.mark.parametrize("kind", sorted({row[2] for row in TABLE}, key=str))
+def test_errors_can_be_made_from_their_text(kind: type[NscaleError]) -> None:
+    """Celery hands an error out as a base class where its class can't be made so."""
+    assert type(kind(*kind("text").args)) is kind
+
+
 def test_an_error_holds_no_token() -> None:
     request = httpx2.Request("POST", "https://x", headers={"authorization": "Bearer s3"})
     got = httpx2.Response(500, content=b"x", request=request)
@@ -234,10 +245,25 @@ def test_a_refused_field_names_the_way_out(status: int, said: str, way_out: str)
     assert way_out in str(status_error(response(body, status=status), body))
 
 
-def test_no_error_is_one_that_retry_policies_never_repeat() -> None:
-    # LangGraph's default policy gives up on these, and `except OSError` is for files.
-    for kind in (*subclasses(NscaleError), NscaleError):
-        assert not issubclass(kind, (OSError, ValueError, RuntimeError))
+def test_langgraphs_default_policy_repeats_what_may_pass() -> None:
+    # It repeats all but some built-in classes: 401, 400 and no credit three times each.
+    default = RetryPolicy().retry_on
+    assert callable(default)
+    for kind in subclasses(NscaleError):
+        error = kind("text")
+        assert default(error) == error.is_retryable, kind
+        assert not isinstance(error, (OSError, ValueError))  # for files, and settings
+
+
+def test_helpers_for_other_policies() -> None:
+    for kind in subclasses(NscaleError):
+        error = kind("text")
+        assert ours.should_retry(error) == error.is_retryable, kind
+        assert isinstance(error, ours.RETRYABLE_ERRORS) == error.is_retryable, kind
+    for may_pass in (ConnectionError(), TimeoutError(), core.ModelRateLimitError()):
+        assert ours.should_retry(may_pass)
+    for final in (ValueError(), KeyError(), OSError(), core.ModelAuthenticationError()):
+        assert not ours.should_retry(final)
 
 
 def subclasses(kind: type[NscaleError]) -> list[type[NscaleError]]:
@@ -265,3 +291,52 @@ def openai_class_for(status: int) -> type[Exception]:
     answer = httpx2.Response(status, request=httpx2.Request("POST", "https://x"))
     client = openai.OpenAI(api_key="k")
     return type(client._make_status_error("x", body=None, response=answer))
+
+
+HOSTILE_MESSAGES: dict[str, Callable[[int], str]] = {
+    "blanks": lambda n: "x" + " " * n + "y",
+    "locations": lambda n: "'loc':(" * (n // 7),
+    "locations and open quotes": lambda n: "'loc':(a),'msg':'" * (n // 17),
+    "blanks after a location": lambda n: "'loc':" + " " * n,
+    "files": lambda n: 'File "' * (n // 6),
+    "escapes": lambda n: "'loc':(a),'msg':'" + "\\" * n,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_MESSAGES)
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_a_hostile_message_costs_linear_time(kind: str, status: int) -> None:
+    """The search for the cause of an error is bounded, whatever the text."""
+
+    def seconds(size: int) -> float:
+        body = {"error": {"message": HOSTILE_MESSAGES[kind](size), "code": "X"}}
+        request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+        response = httpx2.Response(status, json=body, request=request)
+        start = process_time()
+        status_error(response, response.content)
+        return process_time() - start
+
+    small = min(seconds(250_000) for _ in range(3))
+    assert min(seconds(1_000_000) for _ in range(3)) < 8 * max(small, 0.005)
+
+
+@pytest.mark.parametrize("depth", [90, 150, 300, 1_000, 10_000, 60_000])
+@pytest.mark.parametrize("place", ['"message":', '"message":"m","x":', '"code":'])
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_deeply_nested_errors_are_typed(depth: int, place: str, opening: str) -> None:
+    end = {"[": "]", '{"a":': "}"}[opening]
+    inner = opening * depth + ("1" if end == "}" else "") + end * depth
+    body = f'{{"error":{{{place}{inner}}}}}'.encode()
+    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+    error = status_error(httpx2.Response(400, content=body, request=request), body)
+    assert isinstance(error, NscaleError)
+    pickle.dumps(copy.deepcopy(error))
+    wire = httpx2.Response(
+        200,
+        headers={"content-type": "text/event-stream"},
+        content=b"data: " + body + b"\n\n",
+    )
+    client = httpx2.Client(transport=httpx2.MockTransport(lambda _: wire))
+    model = ChatNscale(model="m", service_token="token-1", http_client=client)
+    with pytest.raises(NscaleError):
+        list(model.bind(max_retries=0).stream("Hi"))
