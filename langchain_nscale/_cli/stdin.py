@@ -1,7 +1,7 @@
 """Standard input: read where it is meant for this command, and never silently waited for.
 
-Programs that start others leave an input open that nobody writes to (pi#5571,
-codex#20919), and in a `while read` loop over a file the input belongs to the loop.
+Many programs start others with an open input and never write to it (pi#5571,
+codex#20919). In a `while read` loop over a file, the input belongs to the loop.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def piped_text(*, is_needed: bool) -> str:
     """Return what is piped in; a terminal or another device is not read.
 
     Args:
-        is_needed: Whether there is no prompt without it. Otherwise it is left alone if
-            another program is reading it, or if it was only left open.
+        is_needed: Whether the prompt can only come from there. Otherwise the input is
+            ignored if another program has begun to read it, or if it stays silent.
     """
     try:
         descriptor = sys.stdin.fileno()
