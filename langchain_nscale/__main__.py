@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-# The packages of the extra `cli`. Other packages install some of them, above all click, so
-# check for every one of them before a command begins and an answer is paid for.
+# The packages of the extra `cli`. Others install some of them (click above all), so check
+# for every one of them before a command begins and an answer is paid for.
 _EXTRA = ("click", "prompt_toolkit", "rich", "starlette", "uvicorn")
 
 
