@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -28,6 +29,7 @@ from langchain_nscale._cli.terminal import echo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+BEGAN = monotonic()  # before the imports that take most of the start
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 EMBEDDING_MODEL = "Qwen/Qwen3-Embedding-8B"
 _COMPLETION_VARIABLE = "_LANGCHAIN_NSCALE_COMPLETE"
@@ -199,8 +201,8 @@ class _Group(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Return the command, or raise a usage error.
 
-        Only what has white space in it is a question, so that a command with a typing
-        error never becomes a request that has to be paid for.
+        Only text that contains white space counts as a question: a mistyped command must
+        never become a paid request.
         """
         if len(args[0].split()) > 1:
             args = ["chat", *args]
