@@ -8,6 +8,7 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -16,7 +17,7 @@ from contextlib import closing
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from inspect import signature
+from inspect import isawaitable, signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from langchain_core.callbacks import (
@@ -28,6 +29,7 @@ from langchain_core.callbacks import (
 )
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_model_stream import ChatModelStream
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
@@ -39,6 +41,7 @@ from langchain_protocol.protocol import MessagesData
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
 
+from langchain_nscale._event_streams import EventStream, as_event_stream, until_ended
 from langchain_nscale._http.inner import Inner
 from langchain_nscale._model_facts import (
     facts,
@@ -93,6 +96,8 @@ if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
     from langchain_core.callbacks.base import Callbacks
     from langchain_core.rate_limiters import BaseRateLimiter
+    from langchain_core.runnables import RunnableConfig
+    from langchain_core.runnables.schema import StreamEvent
     from langchain_core.tools import BaseTool
 
     from langchain_nscale._settings import SettingsArguments
@@ -544,13 +549,49 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
         parsed = _parsed_stream(kwargs)
-        async with self._areceive(writer, messages, stop, kwargs) as chunks:
+        receiving = self._areceive(writer, messages, stop, kwargs)
+        if _started_runs.get(None):  # in `agenerate`, whose task reads all of it
+            receiving.until_task_ends()
+        async with receiving as chunks:
             async for chunk in chunks:
                 if parsed is not None:
                     parsed.add(chunk)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
+
+    @overload  # type: ignore[override]  # langchain-core overrides Runnable's likewise
+    def stream_events(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: Literal["v1", "v2"] = "v2",
+        **kwargs: Any,
+    ) -> Iterator[StreamEvent]: ...
+
+    @overload
+    def stream_events(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: Literal["v3"],
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> EventStream: ...
+
+    def stream_events(self, *args: Any, **kwargs: Any) -> Any:
+        """Stream events; with `version="v3"`, leaving the stream ends it."""
+        stream = super().stream_events(*args, **kwargs)
+        return EventStream(stream) if isinstance(stream, ChatModelStream) else stream
+
+    if not TYPE_CHECKING:  # type checkers see the overloads of langchain-core
+
+        def astream_events(self, *args: Any, **kwargs: Any) -> Any:
+            """Async version of `stream_events`."""
+            stream = super().astream_events(*args, **kwargs)
+            return as_event_stream(stream) if isawaitable(stream) else stream
 
     def _stream_chat_model_events(
         self,
@@ -564,14 +605,11 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         if run_manager is None or not _wants_chunks(run_manager):
             plain = partial(EventWriter, message_id)
             with closing(self._receive(plain, messages, stop, kwargs)) as events:
-                yield from cast("Iterator[MessagesData]", events)
+                yield from until_ended(message_id, cast("Iterator[MessagesData]", events))
             return
         writer = partial(ChunkAndEventWriter, message_id)
         with closing(self._receive(writer, messages, stop, kwargs)) as items:
-            for chunks, both_events in items:
-                for chunk in chunks:
-                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield from cast("list[MessagesData]", both_events)
+            yield from until_ended(message_id, _reported(items, run_manager))
 
     async def _astream_chat_model_events(
         self,
@@ -584,12 +622,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         message_id = _message_id(run_manager)
         if run_manager is None or not _wants_chunks(run_manager):
             plain = partial(EventWriter, message_id)
-            async with self._areceive(plain, messages, stop, kwargs) as events:
+            receiving = self._areceive(plain, messages, stop, kwargs)
+            async with receiving.until_task_ends() as events:
                 async for event in events:
                     yield cast("MessagesData", event)
             return
         writer = partial(ChunkAndEventWriter, message_id)
-        async with self._areceive(writer, messages, stop, kwargs) as items:
+        both = self._areceive(writer, messages, stop, kwargs)
+        async with both.until_task_ends() as items:
             async for chunks, both_events in items:
                 for chunk in chunks:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -941,6 +981,17 @@ _DEFAULT_EVENT_HOOKS = (
     LLMManagerMixin.on_stream_event,
     AsyncCallbackHandler.on_stream_event,
 )
+
+
+def _reported(
+    items: Iterable[tuple[Sequence[ChatGenerationChunk], Sequence[Any]]],
+    run_manager: CallbackManagerForLLMRun,
+) -> Iterator[MessagesData]:
+    """Report the chunks of each item to handlers of tokens; yield its events."""
+    for chunks, events in items:
+        for chunk in chunks:
+            run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+        yield from events
 
 
 def _message_id(run_manager: BaseRunManager | None) -> str:
