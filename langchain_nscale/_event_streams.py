@@ -1,10 +1,10 @@
-"""Streams of v3 events that end when nobody reads them any more.
+"""Streams of v3 events that end when their last reader has left.
 
-langchain-core's stream objects are parts of reference cycles, so that a stream that was
-left keeps its connection until the next garbage collection; and its async streams read on
-in a task of their own, to the end of an answer that nobody wants and that is billed. The
-objects here share the state of those streams, but nothing refers to them except their
-users: when the last user is gone, they close the connection and end the run.
+langchain-core's stream objects are part of reference cycles, so an abandoned stream keeps
+its connection until the next garbage collection. Its async streams are read by a
+background task, which receives the whole answer, and the service bills it. The objects
+here share the state of those streams, but only users hold references to them: once the
+last user has gone, they close the connection and end the run.
 """
 
 from __future__ import annotations
