@@ -247,8 +247,15 @@ class Transport:
         attempts.stage = Stage.STREAMING if stream else Stage.ANSWERED
         reader = new_reader(Sent(response, attempts.retries))
         silence = time.limit_silence(request.timeouts) if stream else None
-        most = self.max_response_bytes
-        return reader, ReadLimits(time, response, reader, max_bytes=most, silence=silence)
+        limits = ReadLimits(
+            time,
+            response,
+            reader,
+            max_bytes=self.max_response_bytes,
+            silence=silence,
+            address=self.base_url,
+        )
+        return reader, limits
 
     def _request(
         self,

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 class _Timer:
     """A function to call later, or `None` once it is canceled."""
 
-    def __init__(self, function: Callable[[], None]) -> None:
+    def __init__(self, function: Callable[[], None], lock: threading.Condition) -> None:
         self.function: Callable[[], None] | None = function
+        self._lock = lock
 
     def cancel(self) -> None:
-        """Do not call the function."""
-        self.function = None
+        """Do not call the function; if it is being called, wait for it."""
+        with self._lock:
+            self.function = None
 
 
 class _Watchdog:
@@ -44,7 +46,7 @@ class _Watchdog:
 
     def schedule(self, seconds: float, function: Callable[[], None]) -> _Timer:
         """Call a function after some seconds, unless its timer is canceled."""
-        timer = _Timer(function)
+        timer = _Timer(function, self._condition)
         with self._condition:
             number = next(self._numbers)
             heapq.heappush(self._queue, (time.monotonic() + seconds, number, timer))
@@ -69,9 +71,9 @@ class _Watchdog:
                     self._condition.wait(wait)
                     continue
                 heapq.heappop(self._queue)
-                function = timer.function
-            if function is not None:
-                function()
+                # Under the lock, so that a timer that was canceled has not begun either.
+                if timer.function is not None:
+                    timer.function()
 
 
 _watchdog = _Watchdog()
@@ -97,8 +99,10 @@ def end_reads_after(response: Response, seconds: float) -> Callable[[], None]:
         return lambda: None
 
     def shut_down() -> None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
+        # A response that is closed has given its connection to the next request.
+        if not getattr(response, "is_closed", False):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     if _is_async(response):
         with suppress(RuntimeError):  # an event loop that is not asyncio's
