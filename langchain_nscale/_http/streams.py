@@ -116,12 +116,14 @@ async def _close(response: Response, pieces: Inner[bytes]) -> None:
     A client of httpx may wait while it closes a connection. If that is interrupted, the
     request stays in its pool, with the token and the prompt.
     """
-    if not getattr(response, "is_closed", False):
-        task = asyncio.ensure_future(response.aclose())
-        _closing.add(task)  # the event loop itself does not keep it alive
-        task.add_done_callback(_closing.discard)
-        try:
+    try:
+        # Responses of the package's own clients have no such attribute, and never wait.
+        if getattr(response, "is_closed", True):
+            await response.aclose()
+        else:
+            task = asyncio.ensure_future(response.aclose())
+            _closing.add(task)  # the event loop itself does not keep it alive
+            task.add_done_callback(_closing.discard)
             await asyncio.shield(task)
-        finally:
-            await pieces.aclose()
-    await pieces.aclose()
+    finally:
+        await pieces.aclose()
