@@ -44,11 +44,6 @@ class Connection(Protocol):
         """Close it at once."""
         ...
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the end of the body has arrived."""
-        return self._connection is None or bool(self._connection.parser.is_done)
-
     def end_reads(self) -> None:
         """End all reads, as if the server had closed the connection."""
         ...
@@ -199,6 +194,11 @@ class Received:
         return httpx2.Request(
             sent.method, sent.url, params=sent.query, headers=sent.headers
         )
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the end of the body has arrived."""
+        return self._connection is None or bool(self._connection.parser.is_done)
 
     def end_reads(self) -> None:
         """End all reads, as if the server had closed the connection."""
