@@ -496,7 +496,7 @@ def public_headers(response: Response) -> dict[str, str]:
 def without_token(value: T, response: Response) -> T:
     """Return what a response contains without the service token.
 
-    Servers and proxies that echo a request's headers would put it into errors and logs.
+    A server or proxy that echoes request headers would leak it into errors and logs.
 
     Args:
         value: Text, bytes, or JSON of which to replace the text. Of JSON that is nested

@@ -277,7 +277,7 @@ class NscaleStreamError(NscaleError, ModelAPIError):
 
 
 class NscaleMalformedResponseError(NscaleError, ModelAPIError):
-    """The status is a success, but the body is not what was requested."""
+    """The response has a 2xx status, but its body is not a usable reply."""
 
     advice = "Check `base_url` and any proxy in between."
 

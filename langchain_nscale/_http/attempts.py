@@ -182,5 +182,5 @@ class Attempts:
     def _seconds(self, error: NscaleError) -> float:
         spread = min(_FIRST_DELAY * 2**self._counted, _MAX_DELAY)
         wait = error.retry_after or 0.0
-        # Callers who were told the same time must not all come back at once.
+        # Spread out callers that received the same `Retry-After`.
         return wait + random.uniform(0, spread + min(wait, _MAX_SPREAD))  # noqa: S311  # spreads load
