@@ -555,7 +555,7 @@ class ChatNscale(ChatSettings):
         call: Mapping[str, Any],
         used_ids: set[str],
     ) -> ReplyOptions:
-        """Tell the reader what it has to know about the request."""
+        """Collect what the reader needs to know about the request."""
         default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         n = body.get("n")
