@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from langchain_nscale._cli.display import Display
 from langchain_nscale._cli.exits import error_text, full_error_text
 from langchain_nscale._cli.inputs import ChatOptions
 from langchain_nscale._cli.terminal import echo
+from langchain_nscale._json import fenced_blocks
 from langchain_nscale._usage.ledger import ModelUsage
 
 
@@ -173,13 +173,9 @@ def print_answer(answer: Answer, model: ChatNscale, options: ChatOptions) -> Non
         echo(json.dumps(answer.stats(model)), err=True)
 
 
-_CODE = re.compile(r"(?ms)^[ \t]*(```|~~~)[^\n]*\n(.*?)^[ \t]*\1[ \t]*$")
-
-
 def first_code_block(text: str) -> str:
     """Return the content of the first code block, or the text if it has none."""
-    found = _CODE.search(text)
-    return (found[2] if found else text).removesuffix("\n")
+    return next(fenced_blocks(text), text).removesuffix("\n")
 
 
 def print_error(error: Exception, *, as_json: bool) -> None:

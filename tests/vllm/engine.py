@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,11 @@ def running(
     log = FOLDER / f"server-{port}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # our own
-            [*command, *options], env=environment, stdout=output, stderr=output
+            [*command, *options],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # so that its workers can be ended with it
         )
     try:
         _wait(port, process, log)
@@ -138,11 +142,10 @@ def _is_healthy(port: int) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+    with suppress(ProcessLookupError):  # a start that was given up leaves workers behind
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
