@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -241,6 +242,7 @@ def main() -> None:
     if options.instructions and not shutil.which("callgrind_control"):
         parser.error("--instructions needs valgrind.")
     wanted = re.compile(options.rows)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # removes the base's folder
     with checked_out(options.base) as base:
         trees = [base, ROOT]
         for tree in trees:  # as pip does
