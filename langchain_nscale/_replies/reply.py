@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.messages.tool import tool_call_chunk
 
 from langchain_nscale._json import without_surrogates
-from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.leniency import (
     Halves,
     MalformedError,
@@ -35,6 +34,7 @@ from langchain_nscale._replies.whole import (
     extend,
     join_tool_calls,
 )
+from langchain_nscale._version import PROVIDER
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, ToolCallChunk
