@@ -67,6 +67,7 @@ class NscaleError(ModelError):
         partial_embeddings: If only some texts could be embedded, the vectors of all
             texts in order, with `None` for each text that failed; otherwise `None`.
         retries: Number of retries before this error.
+        requests: Number of requests sent, retries included.
         request: The request without its headers, which contain the token.
         response: The response, or `None`.
         is_retryable: Whether the same request may succeed later.
@@ -113,6 +114,11 @@ class NscaleError(ModelError):
         self.retry_after = retry_after
         self.partial = partial
         self.retries = retries
+
+    @property
+    def requests(self) -> int:
+        """Number of requests sent, retries included."""
+        return self.retries + 1
 
     def add_to_message(self, text: str) -> None:
         """Append a sentence to the message."""
@@ -165,10 +171,7 @@ class NscaleContextOverflowError(NscaleInvalidRequestError, ContextOverflowError
     """The prompt is longer than the model's context window."""
 
     statuses = frozenset()
-    advice = (
-        "Shorten the messages (`trim_messages`, SummarizationMiddleware) or lower "
-        "`max_tokens`."
-    )
+    advice = "Shorten the messages (`trim_messages`) or lower `max_tokens`."
 
 
 class NscaleModelNotFoundError(NscaleError, ModelNotFoundError, RuntimeError):
@@ -271,7 +274,7 @@ class NscaleStreamError(NscaleError, ModelAPIError):
 
 
 class NscaleMalformedResponseError(NscaleError, ModelAPIError):
-    """The status is a success, but the body is not what was requested."""
+    """The response has a 2xx status, but its body is not a usable reply."""
 
     advice = "Check `base_url` and any proxy in between."
 
@@ -293,9 +296,10 @@ class NscaleMissingToolCallError(NscaleError, RuntimeError):
 def should_retry(error: BaseException) -> bool:
     """Return whether repeating what raised an error may help.
 
-    For the `retry_on` of LangGraph's `RetryPolicy` and LangChain's middleware. Errors of
-    all models that use langchain-core's classes say so themselves (`is_retryable`). Of
-    other exceptions only ConnectionError and TimeoutError are worth a repetition.
+    For `retry_on` of LangGraph's `RetryPolicy` and LangChain's middleware, and for
+    `with_retry(retry_if_exception_type=should_retry)`. Errors of all models that use
+    langchain-core's classes say so themselves (`is_retryable`). Of other exceptions only
+    ConnectionError and TimeoutError are worth a repetition.
 
     Examples:
         >>> from langchain_nscale import NscaleInsufficientCreditError, should_retry
@@ -305,15 +309,3 @@ def should_retry(error: BaseException) -> bool:
     if isinstance(error, ModelError):
         return bool(error.is_retryable)
     return isinstance(error, (ConnectionError, TimeoutError, asyncio.TimeoutError))
-
-
-RETRYABLE_ERRORS: tuple[type[NscaleError], ...] = (
-    NscaleConflictError,
-    NscaleConnectionError,
-    NscaleMalformedResponseError,
-    NscaleRateLimitError,
-    NscaleServerError,
-    NscaleStreamError,
-    NscaleTimeoutError,
-)
-"""The classes of errors that may pass, for `with_retry(retry_if_exception_type=…)`."""
