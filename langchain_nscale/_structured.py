@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
 from operator import itemgetter
@@ -30,7 +30,7 @@ from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
 )
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
+from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import (
     Runnable,
@@ -50,6 +50,12 @@ METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "
 
 _FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)\n[^\S\n]*```", re.DOTALL)
 _VALUE = re.compile(r"[{\[]")
+# The begin and end of thoughts in a text: DeepSeek's and Qwen's tags, Mistral's, Gemma's
+# channel, and gpt-oss's last one. The begin can be in the prompt.
+_THOUGHTS = re.compile(
+    r"(<think(?:ing)?>|\[THINK\]|<\|channel>)"
+    r"|</think(?:ing)?>|\[/THINK\]|<channel\|>|<\|channel\|>final<\|message\|>"
+)
 
 # The finish reasons of a truncated reply, and what the error says about them.
 _TRUNCATED: Mapping[str, str] = {
@@ -158,29 +164,94 @@ def check_complete(message: BaseMessage, *, has_answer: bool) -> None:
     raise OutputParserException(msg, llm_output=message.text)
 
 
-def complete_json(text: str) -> Any:
+def without_thoughts(text: str) -> str:
+    """Return a text without the thoughts in it; those without an end go to its end."""
+    kept = []
+    start, is_open = 0, False
+    for tag in _THOUGHTS.finditer(text):
+        if not tag[1]:
+            kept = kept if is_open else []
+            start, is_open = tag.end(), False
+        elif not is_open:
+            kept.append(text[start : tag.start()])
+            is_open = True
+    return "".join(kept if is_open else [*kept, text[start:]])
+
+
+def complete_json(text: str, fits: Callable[[Any], bool] = lambda _: True) -> Any:
     """Return the JSON value in a complete answer.
 
-    The answer can be in a Markdown fence, or between other text. Nothing is repaired:
-    an object that lacks its end is not an answer, whatever the finish reason says.
+    The answer can be in a Markdown fence, or between other text. Values in thoughts are
+    no answers, and of several values the answer is the one that fits. Nothing is
+    repaired: an object that lacks its end is not an answer, whatever the finish reason.
+
+    Args:
+        text: The answer.
+        fits: Returns whether a value has the requested form.
 
     Raises:
-        ValueError: The text has no complete JSON value.
+        ValueError: The text has no complete JSON value, or several that fit and differ.
     """
-    decoder = json.JSONDecoder(strict=False)
-    fences = (match[1] for match in _FENCE.finditer(text))
-    for candidate in (text, *fences):
-        with suppress(ValueError, RecursionError):
-            return json.loads(candidate.strip(), strict=False)
-    start = _VALUE.search(text)
-    if start is None:
+    with suppress(ValueError, RecursionError):
+        return json.loads(text.strip(), strict=False)
+    text = without_thoughts(text)
+    values = _values(text)
+    if not values:
+        fences = _FENCE.findall(text)
+        with suppress(ValueError):
+            return json.loads(fences[0] if len(fences) == 1 else text, strict=False)
         msg = "it contains no JSON"
         raise ValueError(msg)
-    try:
-        return decoder.raw_decode(text, start.start())[0]
-    except RecursionError:
-        msg = "it is nested too deeply"
-        raise ValueError(msg) from None
+    if len(values) > 1:
+        values = [value for value in values if fits(value)] or values[:2]
+        if any(value != values[0] for value in values):
+            msg = "it contains several JSON values, and more or less than one is meant"
+            raise ValueError(msg)
+    return values[0]
+
+
+def _values(text: str) -> list[Any]:
+    """Return the objects and arrays in a text, in linear time.
+
+    Raises:
+        ValueError: An object lacks its end, or is nested too deeply.
+    """
+    decoder = json.JSONDecoder(strict=False)
+    values = []
+    position, end = 0, len(text.rstrip())
+    while match := _VALUE.search(text, position):
+        try:
+            value, position = decoder.raw_decode(text, match.start())
+        except RecursionError:
+            msg = "it is nested too deeply"
+            raise ValueError(msg) from None
+        except json.JSONDecodeError as error:
+            is_cut = error.pos >= end or error.msg.startswith("Unterminated")
+            if is_cut and (match[0] == "{" or not values):
+                raise
+            # What came before is no value, and neither are the values inside of it.
+            position = max(error.pos, match.start() + 1)
+        else:
+            values.append(value)
+    return values
+
+
+def _fitting(schema: Any) -> Callable[[Any], bool]:
+    """Return a function that tells whether a value has the form of a schema."""
+
+    def fits(value: Any) -> bool:
+        if isinstance(schema, type) and (
+            is_basemodel_subclass(schema) or is_dataclass(schema)
+        ):
+            try:
+                TypeAdapter(schema).validate_python(value)
+            except ValueError:
+                return False
+            return True
+        required = set() if schema is None else json_schema(schema).get("required", ())
+        return isinstance(value, dict) and value.keys() >= set(required)
+
+    return fits
 
 
 class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
@@ -198,6 +269,9 @@ class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
     dataclass: Any = None
     """A dataclass to convert the answer to."""
 
+    fits: Any = None
+    """Returns whether a value has the requested form, if the answer is a text."""
+
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Parse a reply. The last chunk of a stream makes it complete."""
         generation = result[0]
@@ -209,9 +283,12 @@ class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
         if not partial and self.tool and message is not None:
             check_complete(message, has_answer=bool(calls))
         elif not partial and not self.tool:
-            text = json.dumps(_complete_value(generation, message))
+            text = json.dumps(_complete_value(generation, message, self.fits))
             result = [Generation(text=text)]
-        elif not self.tool and (text := close_json(generation.text)):
+        elif not self.tool:
+            text = close_json(without_thoughts(generation.text))
+            if not text:  # prose, in which JSON need not be the answer
+                return None
             result = [Generation(text=text)]
         value = self.parser.parse_result(result, partial=partial)
         if self.dataclass is None or value is None:
@@ -229,7 +306,11 @@ class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
         return self.parse_result([Generation(text=text)])
 
 
-def _complete_value(generation: Generation, message: BaseMessage | None) -> Any:
+def _complete_value(
+    generation: Generation,
+    message: BaseMessage | None,
+    fits: Callable[[Any], bool],
+) -> Any:
     """Return the value of a complete answer in JSON.
 
     Raises:
@@ -240,7 +321,7 @@ def _complete_value(generation: Generation, message: BaseMessage | None) -> Any:
     # The model filled the rest of `max_tokens` with white space.
     is_padded = text.rstrip() != text
     try:
-        value = complete_json(text)
+        value = complete_json(text, fits)
     except ValueError as error:
         if message is not None:
             check_complete(message, has_answer=True)
@@ -285,6 +366,7 @@ def parser_for(
         tool=tool,
         has_tools=has_tools,
         dataclass=schema if isinstance(schema, type) and is_dataclass(schema) else None,
+        fits=_fitting(schema),
     )
 
 
@@ -361,36 +443,16 @@ async def _areport_failures(
 # --- `response_format` in a call ------------------------------------------------------
 
 
-def add_parsed(message: BaseMessage, schema: type[BaseModel], total: Any = None) -> None:
-    """Add what a reply parses to, as `additional_kwargs["parsed"]`.
+def parsed(schema: type[BaseModel], message: AIMessage) -> dict[str, Any]:
+    """Return what a reply parses to, for `additional_kwargs`.
 
-    Args:
-        message: The message to add it to.
-        schema: The class of the call.
-        total: The message to parse, if it is another one.
+    A reply with tool calls or a refusal instead of an answer has nothing to parse.
 
     Raises:
         OutputParserException: The reply does not conform to the schema.
     """
-    total = message if total is None else total
-    calls = (*total.tool_calls, *total.invalid_tool_calls)
-    if not calls and "refusal" not in total.additional_kwargs:
-        parser = parser_for(schema, "json_schema")
-        parsed = parser.parse_result([ChatGeneration(message=total)])
-        message.additional_kwargs["parsed"] = parsed
-
-
-class ParsedStream:
-    """Adds what a stream parses to, to its last chunk."""
-
-    def __init__(self, schema: type[BaseModel]) -> None:
-        """Take the class of the call."""
-        self._schema = schema
-        self._total: Any = None
-
-    def add(self, chunk: ChatGenerationChunk) -> None:
-        """Take the next chunk."""
-        message: Any = chunk.message
-        self._total = message if self._total is None else self._total + message
-        if message.chunk_position == "last":
-            add_parsed(message, self._schema, self._total)
+    calls = (*message.tool_calls, *message.invalid_tool_calls)
+    if calls or "refusal" in message.additional_kwargs:
+        return {}
+    parser = parser_for(schema, "json_schema")
+    return {"parsed": parser.parse_result([ChatGeneration(message=message)])}

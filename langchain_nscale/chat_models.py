@@ -79,10 +79,9 @@ from langchain_nscale._setting_names import check_names
 from langchain_nscale._settings import NscaleSettings
 from langchain_nscale._structured import (
     Method,
-    ParsedStream,
     add_instructions,
-    add_parsed,
     check_arguments,
+    parsed,
     parser_for,
     pipeline,
 )
@@ -542,12 +541,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]
     ) -> ChatResult:
         """Read a reply that was not streamed."""
-        result = chat_result(sent.response, self._reply_options(sent, body, call))
-        schema: Any = call.get("response_format")
-        if _is_parsed(schema):
-            for generation in result.generations:
-                add_parsed(generation.message, schema)
-        return result
+        return chat_result(sent.response, self._reply_options(sent, body, call))
 
     def _stream(
         self,
@@ -557,17 +551,11 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
-        parsed = _parsed_stream(kwargs)
         with closing(self._receive(writer, messages, stop, kwargs)) as chunks:
-            if run_manager is None and parsed is None:
+            if run_manager is None:
                 yield from chunks  # langchain-core reports tokens itself
                 return
             for chunk in chunks:
-                if parsed is not None:
-                    parsed.add(chunk)
-                if run_manager is None:
-                    yield chunk
-                    continue
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
@@ -579,11 +567,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
-        parsed = _parsed_stream(kwargs)
         async with Inner(self._areceive(writer, messages, stop, kwargs)) as chunks:
             async for chunk in chunks:
-                if parsed is not None:
-                    parsed.add(chunk)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -607,7 +592,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             for chunks, both_events in items:
                 for chunk in chunks:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield from cast("list[MessagesData]", both_events)
+                yield from cast("Iterator[MessagesData]", both_events)
 
     async def _astream_chat_model_events(
         self,
@@ -723,12 +708,15 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         return ReplyOptions(
             retries=sent.retries,
             with_headers=self.include_response_headers,
+            model=body["model"],
             think_tags=self.think_tags or default,
+            expects_json=_expects_json(body),
             max_tokens=limit if isinstance(limit, int) else None,
             n=n if isinstance(n, int) else 1,
             tools=body.get("tools"),
             tool_names={api_name(name): name for name in names},
             used_call_ids=call_ids(body["messages"]),
+            parse=_parse(call.get("response_format")),
         )
 
     def _body(
@@ -951,11 +939,11 @@ def _is_parsed(schema: object) -> bool:
     return isinstance(schema, type) and is_basemodel_subclass(schema)
 
 
-def _parsed_stream(call: Mapping[str, Any]) -> ParsedStream | None:
-    schema: Any = call.get("response_format")
+def _parse(schema: Any) -> Callable[[AIMessage], dict[str, Any]] | None:
+    """Return what adds `parsed` to replies, if a call's `response_format` asks for it."""
     if not _is_parsed(schema):
         return None
-    return ParsedStream(schema)
+    return partial(parsed, schema)
 
 
 def _tool_names(tools: Sequence[Any] | None, body: Mapping[str, Any]) -> list[str]:
@@ -964,6 +952,12 @@ def _tool_names(tools: Sequence[Any] | None, body: Mapping[str, Any]) -> list[st
         return names_in(body.get("tools"))
     # Formatting 50 tools again would cost as much as the rest of the call.
     return tool_names([t if _is_formatted(t) else format_tools([t])[0] for t in tools])
+
+
+def _expects_json(body: Mapping[str, Any]) -> bool:
+    """Return whether a request constrains the answer to JSON."""
+    form = body.get("response_format")
+    return isinstance(form, dict) and form.get("type") in ("json_schema", "json_object")
 
 
 def _is_formatted(tool: object) -> bool:

@@ -114,6 +114,7 @@ class ChunkWriter:
         cls = EdgeChunk if broken else AIMessageChunk
         message = cls(
             content=[] if v1 else "",
+            additional_kwargs=reply.parsed(),
             response_metadata=metadata,
             usage_metadata=usage_metadata(reply.usage),
             tool_call_chunks=[

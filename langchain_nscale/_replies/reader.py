@@ -6,7 +6,7 @@ JSON, a whole reply where a stream was requested, and the reverse are all unders
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -27,7 +27,11 @@ from langchain_nscale._failures import (
 from langchain_nscale._json import decode
 from langchain_nscale._lazy import errors
 from langchain_nscale._replies.chunks import ChunkWriter, merge
-from langchain_nscale._replies.leniency import MalformedError
+from langchain_nscale._replies.leniency import (
+    MalformedError,
+    decode_loosely,
+    without_done,
+)
 from langchain_nscale._replies.reply import ABANDONED, Reply, ReplyOptions
 from langchain_nscale._replies.sse import ErrorEvent, SSEDecoder
 from langchain_nscale._replies.usage import usage_metadata
@@ -72,6 +76,7 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
             metadata.pop("token_usage", None)
         usage = None if number else usage_metadata(reply.usage)
         message = reply.message(metadata, usage)
+        message.additional_kwargs |= reply.parsed(message)
         info = generation_info(message.response_metadata)
         generations.append(ChatGeneration(message=message, generation_info=info))
     first = generations[0].message.response_metadata
@@ -101,7 +106,7 @@ def _completion(response: Response, options: ReplyOptions) -> dict[str, Any]:
     """Return the chat completion in a response's body, with at least one choice."""
     content = response.content
     try:
-        completion = decode(content.lstrip(_BLANK))
+        completion = decode(without_done(content.lstrip(_BLANK)))
     except ValueError:
         problem = "the body is not JSON"
         raise malformed_response(problem, response, content) from None
@@ -273,7 +278,7 @@ class StreamReader(Generic[T]):
     def _read_body(self, body: bytes) -> Iterator[T]:
         """Read a whole reply, or an error object, that was sent instead of events."""
         try:
-            completion = decode(body.lstrip(_BLANK))
+            completion = decode(without_done(body.lstrip(_BLANK)))
         except ValueError:
             problem = "the body is neither a stream of events nor JSON"
             raise malformed_response(problem, self._response, body) from None
@@ -319,12 +324,13 @@ class StreamReader(Generic[T]):
     def _parse(self, event: bytes) -> dict[str, Any] | None:
         """Decode an event; return `None` for events outside the reply."""
         is_error = isinstance(event, ErrorEvent)
+        is_reply = b'"choices"' in event
         try:
-            completion = decode(event)
+            completion = decode_loosely(event)
         except ValueError as error:
             if is_error:
                 completion = event.decode("utf-8", "replace")
-            elif event[:1] not in (b"{", b"[") and event.isascii():
+            elif event[:1] not in (b"{", b"[") and event.isascii() and not is_reply:
                 return None  # a ping or a note
             else:
                 problem = f"an event is not JSON ({error})"
@@ -352,10 +358,11 @@ class StreamReader(Generic[T]):
         """Return the message received so far, or `None` before the first token."""
         return self._reply.partial()
 
-    def _finish(self) -> Sequence[T]:
+    def _finish(self) -> Iterator[T]:
         self.done = True
         reply = self._reply
-        return [*self._writer.write(reply, reply.flush()), *self._writer.finish(reply)]
+        yield from self._writer.write(reply, reply.flush())
+        yield from self._writer.finish(reply)
 
 
 def _is_json(line: bytes) -> bool:

@@ -6,17 +6,20 @@ replies and streams alike: a reply that is not streamed is a stream of one objec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.version import VERSION
 
-from langchain_nscale._json import without_surrogates
+from langchain_nscale._json import storable
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.leniency import (
     Halves,
     MalformedError,
+    Pieces,
     content_parts,
     text_of,
 )
@@ -32,7 +35,6 @@ from langchain_nscale._replies.whole import (
     Delta,
     Kind,
     build_message,
-    extend,
     join_tool_calls,
 )
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 # Fields handled explicitly; all others are kept in `response_metadata`.
 _KNOWN_TOP = {"choices", "id", "model", "object", "usage"}
-_KNOWN_CHOICE = {"delta", "finish_reason", "index", "logprobs", "message"}
+_KNOWN_CHOICE = {"delta", "finish_reason", "index", "logprobs", "message", "text"}
 _KNOWN_MESSAGE = {
     "content",
     "reasoning",
@@ -51,6 +53,12 @@ _KNOWN_MESSAGE = {
     "role",
     "tool_calls",
 }
+# What langchain-core (1.8.4) reads of a finish reason, in the metadata that integrations
+# set and in v3's `message-finish`. It defines no values of `finish_state`, and of
+# `normalized_finish_reason` only these; older versions have neither.
+FINISH_KEYS = ("finish_reason", "normalized_finish_reason", "finish_state")
+_NORMALIZED = {"stop": "stop", "tool_calls": "tool_call"}
+_HAS_NORMALIZED = tuple(map(int, re.findall(r"\d+", VERSION)[:3])) >= (1, 8, 4)
 # Finish reasons of replies that the service gave up. vLLM ends every running request
 # with "abort" when it is shut down.
 ABANDONED = {
@@ -75,22 +83,28 @@ class ReplyOptions:
     Attributes:
         retries: Number of retries, reported in the metadata if there were any.
         with_headers: Whether `response_metadata` includes the response headers.
+        model: The ID of the model, for replies that do not name it.
         think_tags: Whether the text begins with reasoning between tags.
+        expects_json: Whether the answer is constrained to JSON.
         max_tokens: The request's limit of generated tokens for each answer, if any.
         n: The number of answers, which share their usage.
         tools: The request's tools.
         tool_names: Their names as the user knows them, by the names that the API knows.
         used_call_ids: The IDs of the conversation's earlier tool calls.
+        parse: Returns what a complete answer parses to, for `additional_kwargs`.
     """
 
     retries: int = 0
     with_headers: bool = False
+    model: str | None = None
     think_tags: ThinkTags = "off"
+    expects_json: bool = False
     max_tokens: int | None = None
     n: int = 1
     tools: object = None
     tool_names: Mapping[str, str] = field(default_factory=dict)
     used_call_ids: Collection[str] = field(default=())
+    parse: Callable[[AIMessage], dict[str, Any]] | None = None
 
 
 class Reply:
@@ -113,12 +127,16 @@ class Reply:
         self.has_begun = False  # whether a choice has been received
         self._index: object = None
         self._top: dict[str, Any] = {}  # the last value of each top-level field
-        self._other: dict[str, Any] = dict(extra or {})
+        self._extra = extra or {}
+        self._pieces = Pieces()  # fields without explicit handling
         self._calls = ToolCallReader(
             self._options.tool_names, self._options.used_call_ids
         )
-        tags = self._options.think_tags
-        self._thinking = None if tags == "off" else ThinkSplitter(tags)
+        self._thinking = None
+        if self._options.think_tags != "off":
+            self._thinking = ThinkSplitter(
+                self._options.think_tags, expects_json=self._options.expects_json
+            )
         self._after_reasoning = False  # whether only reasoning has been received
         self._has_text = False
         self._is_stream = False
@@ -160,7 +178,9 @@ class Reply:
         if reason := choice.get("finish_reason"):
             self.finish_reason = str(reason)
         if not choice.keys() <= _KNOWN_CHOICE:
-            self._keep(choice, _KNOWN_CHOICE, join=(list,))
+            self._keep_fields(choice, _KNOWN_CHOICE)
+            if isinstance(usage := choice.get("usage"), dict) and usage:
+                self.usage = usage  # Moonshot's API has it there
         # Some servers repeat the whole message next to the deltas.
         message = choice.get("delta")
         whole = not message and not self.deltas and not deltas
@@ -173,6 +193,8 @@ class Reply:
             raise MalformedError(what)
         if message:
             self._read_message(message, deltas, whole=whole)
+        elif text := choice.get("text"):  # as in the API for plain completions
+            self._add_content(deltas, text)
         if logprobs := choice.get("logprobs"):
             _add_logprobs(deltas, logprobs)
 
@@ -180,22 +202,27 @@ class Reply:
         self, message: Mapping[str, Any], deltas: list[Delta], *, whole: bool
     ) -> None:
         if reasoning := message.get("reasoning_content") or message.get("reasoning"):
+            if self._thinking is not None:
+                self._thinking.expect_tags()  # the service separates reasoning itself
             self._add_reasoning(deltas, text_of(reasoning, "reasoning"))
         if content := message.get("content"):
             self._add_content(deltas, content)
         if refusal := message.get("refusal"):
-            text = self._halves.join("refusal", text_of(refusal, "refusal"))
-            deltas += [Delta("refusal", text)] if text else []
+            self._add_refusal(deltas, text_of(refusal, "refusal"))
         if calls := message.get("tool_calls"):
             chunks = self._calls.feed(calls, self._top.get("id"), whole=whole)
             deltas += [self._call(chunk) for chunk in chunks]
         if not message.keys() <= _KNOWN_MESSAGE:
-            self._keep(message, _KNOWN_MESSAGE, join=(list, str))
+            self._keep_fields(message, _KNOWN_MESSAGE)
 
     def _add_content(self, deltas: list[Delta], content: object) -> None:
-        for kind, text in content_parts(content):
-            if kind == "reasoning":
+        for kind, text, part in content_parts(content):
+            if kind == "other":
+                self._pieces.add("content_parts", [part])
+            elif kind == "reasoning":
                 self._add_reasoning(deltas, text)
+            elif kind == "refusal":
+                self._add_refusal(deltas, text)
             elif self._thinking is None:
                 self._add_text(deltas, text)
             else:
@@ -219,11 +246,16 @@ class Reply:
             self._after_reasoning = not self._has_text
             deltas.append(Delta("reasoning", text))
 
+    def _add_refusal(self, deltas: list[Delta], text: str) -> None:
+        text = self._halves.join("refusal", text)
+        if text:
+            deltas.append(Delta("refusal", text))
+
     def _call(self, chunk: ToolCallChunk) -> Delta:
         """Return a fragment of a call with valid Unicode."""
         chunk["args"] = self._halves.join(chunk["index"], chunk["args"] or "")
         if chunk["name"]:
-            chunk["name"] = without_surrogates(chunk["name"])
+            chunk["name"] = storable(chunk["name"])
         return Delta("tool_call", tool_call=chunk)
 
     def flush(self) -> list[Delta]:
@@ -249,6 +281,18 @@ class Reply:
     ) -> AIMessage:
         """Return what has been received as a message."""
         return build_message(self.deltas, metadata, usage, self.problems())
+
+    def parsed(self, message: AIMessage | None = None) -> dict[str, Any]:
+        """Return what the complete answer parses to, for `additional_kwargs`.
+
+        Args:
+            message: The reply as a message; built if it is not given, and needed.
+
+        Raises:
+            OutputParserException: The answer does not fit the schema.
+        """
+        parse = self._options.parse
+        return parse(message or self.message(self.metadata())) if parse else {}
 
     def partial(self) -> AIMessage | None:
         """Return the message received so far, or `None` before the first token."""
@@ -300,33 +344,41 @@ class Reply:
         vLLM calls it `stop_reason`, SGLang `matched_stop`; LiteLLM keeps vLLM's in
         `provider_specific_fields`.
         """
-        kept = self._other.get("provider_specific_fields")
-        fields = {**(kept if isinstance(kept, dict) else {}), **self._other}
+        fields = self._pieces.joined()
+        kept = fields.get("provider_specific_fields")
+        fields = {**(kept if isinstance(kept, dict) else {}), **fields}
         reasons = (fields.get("stop_reason"), fields.get("matched_stop"))
         return next((text for text in reasons if isinstance(text, str)), None)
 
-    def _keep(
-        self, fields: Mapping[str, Any], known: set[str], *, join: tuple[type, ...]
-    ) -> None:
+    def _keep_fields(self, fields: Mapping[str, Any], known: set[str]) -> None:
         """Keep all fields without explicit handling."""
         for key, value in fields.items():
             if value is not None and key not in known:
-                old = self._other.get(key) if isinstance(value, join) else None
-                self._other[key] = extend(old, value)
+                self._pieces.add(key, value)
+
+    def _normalized_reason(self) -> str | None:
+        if not _HAS_NORMALIZED:
+            return None
+        if any(delta.kind == "refusal" for delta in self.deltas):
+            return "refusal"
+        return _NORMALIZED.get(self.finish_reason or "")
 
     def metadata(self) -> dict[str, Any]:
         """Return `response_metadata`, except for what the deltas contain."""
-        identity, model = self._top.get("id"), self._top.get("model")
+        identity = self._top.get("id")
+        model = self._top.get("model") or self._options.model
         known = {
             "id": str(identity) if identity else None,
             "model_name": str(model) if model else None,
             "model_provider": PROVIDER,
             "finish_reason": self.finish_reason,
+            "normalized_finish_reason": self._normalized_reason(),
             "token_usage": dict(self.usage) if self.usage else None,
         }
         metadata = {
             **{key: value for key, value in self._top.items() if key not in _KNOWN_TOP},
-            **self._other,
+            **self._extra,
+            **self._pieces.joined(),
             **{key: value for key, value in known.items() if value is not None},
         }
         return {
@@ -336,13 +388,13 @@ class Reply:
 
 
 def _is_plain(value: object) -> bool:
-    return (isinstance(value, str) and value.isascii()) or isinstance(value, (int, float))
+    return isinstance(value, str) and value.isascii()
 
 
 def _storable(value: Any) -> Any:
-    """Return a value that can be stored: valid Unicode, and not nested too deeply."""
+    """Return a value that can be stored, and is not nested too deeply."""
     try:
-        return without_surrogates(value)
+        return storable(value)
     except RecursionError:
         return "(nested too deeply)"
 
@@ -351,7 +403,7 @@ def _add_logprobs(deltas: list[Delta], logprobs: object) -> None:
     """Attach log probabilities to the last delta, whose tokens they describe."""
     if not isinstance(logprobs, dict):
         return
-    known = {key: value for key, value in logprobs.items() if value}
+    known = {key: _storable(value) for key, value in logprobs.items() if value}
     if deltas and known:
         deltas[-1] = deltas[-1]._replace(logprobs=known)
     elif known:
