@@ -58,6 +58,7 @@ if TYPE_CHECKING or not install_lazy_imports(__name__):
     )
     from langchain_nscale.factory import register as register
     from langchain_nscale.models import NscaleModel as NscaleModel
+    from langchain_nscale.templates import TemplateRules as TemplateRules
     from langchain_nscale.usage import (
         NscaleUsageCallbackHandler as NscaleUsageCallbackHandler,
     )

@@ -21,9 +21,6 @@ class ModelFacts:
     thinks_in_text: bool = False
     """Whether it writes its reasoning into the text, and ends it with `</think>`."""
 
-    system_first: bool = False
-    """Whether its template only accepts a system message that is the first message."""
-
     query_instruction: str = ""
     """The instruction that it expects with each query to embed."""
 
@@ -64,14 +61,6 @@ FAMILIES = (
         "closing one; Nscale serves the model without a reasoning parser.",
         source="https://huggingface.co/Qwen/Qwen3-4B-Thinking-2507",
         checked="2026-11-25",
-    ),
-    Family(
-        parts=("qwen3", "mistral", "mixtral", "devstral"),
-        facts=ModelFacts(system_first=True),
-        reason="Qwen3.5, Mistral Small 3.2 and Ministral 3 reject a system message that "
-        "is not the first message; Mistral Nemo leaves it out of the prompt.",
-        source="their templates in llama-cpp-python 0.3.36, rendered by vLLM 0.32.0",
-        checked="2026-11-29",
     ),
     Family(
         parts=("qwen3-embedding",),

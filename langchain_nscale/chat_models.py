@@ -16,6 +16,7 @@ from collections.abc import (
 )
 from contextlib import closing
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
@@ -86,6 +87,7 @@ from langchain_nscale._structured import (
     pipeline,
 )
 from langchain_nscale._version import __version__
+from langchain_nscale.templates import TemplateRules
 
 if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
@@ -134,6 +136,7 @@ _PARAMETERS = (
 _ALTERNATIVES = {
     "openai_api_base": "use `base_url`",
     "openai_api_key": "use `service_token`",
+    "merge_system_messages": "use `template_rules`",
     "openai_proxy": "set HTTPS_PROXY, or pass `http_client` and `http_async_client`",
     "organization": "Nscale has none",
     "reasoning": "use `reasoning_effort`",
@@ -168,7 +171,7 @@ if TYPE_CHECKING:  # saves compiling each annotation at import
         stream_usage: bool | None
         stream_chunk_timeout: float | None
         reasoning_history: ReasoningHistory
-        merge_system_messages: bool | None
+        template_rules: TemplateRules | Literal["as_is"] | None
         think_tags: ThinkTags | None
         tokenizer: Any
         include_response_headers: bool
@@ -256,9 +259,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     """Which earlier assistant turns are sent with their reasoning: none, those with tool
     calls, or all."""
 
-    merge_system_messages: bool | None = None
-    """Whether to send several or later system messages as one, at the beginning. Defaults
-    to true for models whose templates accept nothing else (Qwen3, Mistral)."""
+    template_rules: TemplateRules | Literal["as_is"] | None = None
+    """What the model's chat template can carry, as `TemplateRules`; messages are sent in
+    a form that arrives whole. Defaults to what is known about the model; `"as_is"` sends
+    them unchanged."""
 
     think_tags: ThinkTags | None = None
     """Whether the model writes its reasoning into the text: `"both"` if between `<think>`
@@ -735,7 +739,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             stop=self.stop,
             stream_usage=self.stream_usage,
             reasoning_history=self.reasoning_history,
-            merge_system_messages=self.merge_system_messages,
+            template_rules=self._rules_of,
             accepts_images=self._accepts_images,
         )
         return request_body(settings, messages, call, stop=stop, stream=stream)
@@ -878,6 +882,15 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     def _accepts_images(self, model: str) -> bool:
         return self._profile_of(model).get("image_inputs") is not False
+
+    def _rules_of(self, model: str) -> TemplateRules | None:
+        """Return what the template of this model or of a single call's carries."""
+        if self.template_rules is not None:
+            return None if self.template_rules == "as_is" else self.template_rules
+        rules = TemplateRules.for_model(model)
+        if not rules.tools and self._profile_of(model).get("tool_calling"):
+            return replace(rules, tools=True)
+        return rules
 
     def _profile_of(self, model: str) -> ModelProfile:
         """Return the profile of this model, or of the model of a single call."""

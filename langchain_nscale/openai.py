@@ -51,9 +51,9 @@ _SHARED = (
 )
 # Settings of `ChatNscale` alone, with the values that change nothing.
 _OURS = {
-    "merge_system_messages": (None, False),
     "reasoning_history": ("never",),
     "think_tags": (None, "off"),
+    "template_rules": (None, "as_is"),
     "tokenizer": (None,),
 }
 # Settings of `ChatOpenAI` derived from its other settings.

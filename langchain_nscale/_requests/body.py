@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import reprlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from langchain_nscale._model_facts import facts
+from langchain_nscale._model_facts import is_known_model
+from langchain_nscale._requests.fitting import fit
 from langchain_nscale._requests.messages import (
     ReasoningHistory,
     answer_every_call,
     convert_messages,
-    merge_system_messages,
 )
 from langchain_nscale._requests.schemas import response_format
 from langchain_nscale._requests.tool_formats import format_tools
@@ -26,6 +28,7 @@ from langchain_nscale._requests.tools import (
     tool_names,
     with_api_names,
 )
+from langchain_nscale.templates import TemplateRules
 
 ONE_STREAM = (
     "`n` must be 1 when streaming: LangChain merges a stream into one message. Use "
@@ -141,8 +144,8 @@ class BodySettings:
         stop: The model's own stop sequences.
         stream_usage: Whether to request usage at the end of streams.
         reasoning_history: Which assistant turns are sent with their reasoning.
-        merge_system_messages: Whether to send all system messages as one, at the
-            beginning; `None` to decide by the model.
+        template_rules: Returns what the chat template of a model carries; `None` to
+            send messages as they are.
         accepts_images: Returns whether a model accepts images.
     """
 
@@ -152,7 +155,7 @@ class BodySettings:
     stop: str | Sequence[str] | None = None
     stream_usage: bool = True
     reasoning_history: ReasoningHistory = "never"
-    merge_system_messages: bool | None = None
+    template_rules: Callable[[str], TemplateRules | None] = TemplateRules.for_model
     accepts_images: Callable[[str], bool] = lambda _: True
 
 
@@ -198,11 +201,9 @@ def request_body(
         fields.pop("max_tokens", None)
     if schema := fields.get("response_format"):
         fields["response_format"] = response_format(schema)
-    body = {
-        "messages": _messages(settings, messages, model),
-        **_with_tools(fields),
-        **extra,
-    }
+    body = {**_with_tools(fields), **extra}
+    if "messages" not in body:
+        body = {"messages": fit_messages(settings, messages, body), **body}
     _check_messages(body["messages"])
     options = _stream_options(settings, call, extra)
     for name in _NEVER_FIELDS & body.keys():
@@ -321,9 +322,20 @@ def _stream_options(
     return options
 
 
-def _messages(
-    settings: BodySettings, messages: Sequence[BaseMessage], model: str
+def fit_messages(
+    settings: BodySettings, messages: Sequence[BaseMessage], body: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
+    """Convert messages to the form that the model's chat template carries.
+
+    Args:
+        settings: The model's settings.
+        messages: The conversation.
+        body: The other fields of the request.
+
+    Raises:
+        ValueError: A message can't be sent, or the template is known to show no tools.
+    """
+    model = body["model"]
     converted = convert_messages(
         messages,
         reasoning_history=settings.reasoning_history,
@@ -331,10 +343,38 @@ def _messages(
         tool_name=api_name,
     )
     converted = answer_every_call(converted)
-    merge = settings.merge_system_messages
-    if facts(model).system_first if merge is None else merge:
-        converted = merge_system_messages(converted)
-    return converted
+    rules = settings.template_rules(model)
+    if rules is None:
+        return converted
+    has_tools = bool(body.get("tools"))
+    if has_tools and not rules.tools and body.get("tool_choice") != "none":
+        _report_tools(model)
+    continues = body.get("continue_final_message") is True
+    return fit(converted, rules, has_tools=has_tools, is_continued=continues)
+
+
+_NO_TOOLS = (
+    "{} can't call tools: its chat template leaves them out of the prompt. Use another "
+    "model or, for an answer in a schema, `with_structured_output` with "
+    "method='prompt'. If your service serves it with a template that shows tools, pass "
+    "`template_rules`, or a `profile` with tool_calling=True."
+)
+
+
+def _report_tools(model: str) -> None:
+    """Report that a model never sees the tools of the request.
+
+    Raises:
+        ValueError: It is a model of Nscale's, so there is no doubt about its template.
+    """
+    if is_known_model(model):
+        raise ValueError(_NO_TOOLS.format(model))
+    _warn_of_tools(model)
+
+
+@lru_cache(maxsize=256)  # once for each model
+def _warn_of_tools(model: str) -> None:
+    warnings.warn(_NO_TOOLS.format(model), stacklevel=2)
 
 
 def merge_stop(*sources: object) -> list[str] | None:

@@ -98,31 +98,6 @@ def convert_messages(
     return converted if tool_images else _images_after_tools(converted)
 
 
-def merge_system_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Merge all system messages into one, at the beginning.
-
-    Some models' chat templates accept nothing else (Qwen3, Mistral).
-    """
-    system = [message for message in messages if message["role"] == "system"]
-    if not system or (len(system) == 1 and messages[0] is system[0]):
-        return messages
-    contents = [message["content"] for message in system]
-    if all(isinstance(content, str) for content in contents):
-        merged: Any = "\n\n".join(contents)
-    else:
-        merged = [
-            block
-            for content in contents
-            for block in (
-                [{"type": "text", "text": content}]
-                if isinstance(content, str)
-                else content
-            )
-        ]
-    rest = [message for message in messages if message["role"] != "system"]
-    return [{"role": "system", "content": merged}, *rest]
-
-
 # --- users and system -------------------------------------------------------------------
 
 

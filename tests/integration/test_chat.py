@@ -41,6 +41,7 @@ from langchain_nscale import (
     NscaleStreamError,
     NscaleTimeoutError,
     NscaleUnavailableError,
+    TemplateRules,
     __version__,
 )
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
@@ -569,28 +570,31 @@ async def test_an_async_stream_that_is_cancelled(make: Any, server: NscaleServer
 
 
 @pytest.mark.parametrize(
-    ("model", "setting", "merged"),
+    ("model", "setting", "expected"),
     [
-        ("Qwen/Qwen3-8B", None, True),
-        ("mistralai/mixtral-8x22b-instruct-v0.1", None, True),
-        ("meta-llama/Llama-3.1-8B-Instruct", None, False),
-        ("meta-llama/Llama-3.1-8B-Instruct", True, True),
-        ("Qwen/Qwen3-8B", False, False),
+        ("Qwen/Qwen3-8B", None, "system user system"),
+        ("Qwen/Qwen3.5-4B", None, "system user user"),
+        ("Qwen/Qwen3.5-4B", "as_is", "system user system"),
+        ("mistralai/mixtral-8x22b-instruct-v0.1", None, "user"),
+        ("mistralai/Devstral-Small-2505", None, "system user"),
+        ("Qwen/Qwen3-8B", TemplateRules(system="first"), "system user user"),
+        ("Qwen/Qwen3-8B", {"system": "first"}, "system user user"),
     ],
 )
-def test_system_messages_are_merged_where_they_have_to_be(
-    make: Any, server: NscaleServer, model: str, setting: bool | None, merged: bool
+def test_system_messages_stand_where_the_template_shows_them(
+    make: Any, server: NscaleServer, model: str, setting: Any, expected: str
 ) -> None:
     messages = [("system", "a"), ("user", "Hi"), ("system", "b")]
-    make(model=model, merge_system_messages=setting).invoke(messages)
-    roles = [turn["role"] for turn in server.requests[-1].json["messages"]]
-    assert roles == (["system", "user"] if merged else ["system", "user", "system"])
+    make(model=model, template_rules=setting).invoke(messages)
+    sent = server.requests[-1].json["messages"]
+    assert " ".join(turn["role"] for turn in sent) == expected
+    assert all(text in str(sent) for text in ("'a", "Hi", "b'"))
 
 
 def test_the_model_of_a_call_decides(make: Any, server: NscaleServer) -> None:
     messages = [("user", "Hi"), ("system", "b")]
-    make().invoke(messages, model="Qwen/Qwen3-8B")
-    assert server.requests[-1].json["messages"][0]["role"] == "system"
+    make(model="Qwen/Qwen3-8B").invoke(messages, model="Qwen/Qwen3.5-4B")
+    assert server.requests[-1].json["messages"][1]["role"] == "user"
 
 
 @WAYS

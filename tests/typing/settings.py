@@ -58,7 +58,7 @@ ChatNscale(
     stream_usage=True,
     stream_chunk_timeout=None,
     reasoning_history="always",
-    merge_system_messages=None,
+    template_rules=None,
     think_tags="off",
     tokenizer=None,
     include_response_headers=True,

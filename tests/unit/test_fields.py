@@ -21,7 +21,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
-from langchain_nscale import ChatNscale, _settings, catalog
+from langchain_nscale import ChatNscale, TemplateRules, _settings, catalog
 from langchain_nscale._setting_names import setting_names
 from langchain_nscale.embeddings import NscaleEmbeddings
 
@@ -189,8 +189,8 @@ EFFECTS: dict[str, Callable[[], None]] = {
     "reasoning_history": body_differs(
         "reasoning_history", "always", REASONED, "messages"
     ),
-    "merge_system_messages": body_differs(
-        "merge_system_messages", True, SYSTEM, "messages"
+    "template_rules": body_differs(
+        "template_rules", TemplateRules(system="first"), SYSTEM, "messages"
     ),
     "stream_usage": of_streams("stream_usage", False, "stream_options"),
     "base_url": check_transport("base_url", "https://x/v1", "base_url"),

@@ -9,7 +9,7 @@ import pytest
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
-from langchain_nscale import ChatNscale
+from langchain_nscale import ChatNscale, TemplateRules
 from langchain_nscale.openai import as_openai, from_openai
 
 SETTINGS: dict[str, Any] = {
@@ -75,7 +75,7 @@ def test_no_variable_of_openai_changes_the_conversion(
     ("name", "value"),
     [
         ("reasoning_history", "always"),
-        ("merge_system_messages", True),
+        ("template_rules", TemplateRules()),
         ("think_tags", "both"),
         ("tokenizer", type("T", (), {"encode": lambda *_, **__: []})()),
     ],

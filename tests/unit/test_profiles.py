@@ -62,7 +62,6 @@ def test_models_that_think_in_their_text() -> None:
 
 def test_facts_of_all_families_add_up() -> None:
     known = facts("qwen/QWEN3-Embedding-8B")
-    assert known.system_first
     assert known.shortens_vectors
     assert known.makes_vectors
     assert facts("nobody/knows-it") == facts("") == ModelFacts()

@@ -22,7 +22,6 @@ from langchain_nscale._json import encode
 from langchain_nscale._requests.body import merge_stop
 from langchain_nscale._requests.messages import (
     convert_messages,
-    merge_system_messages,
 )
 from langchain_nscale._requests.schemas import response_format
 from langchain_nscale._requests.tool_formats import format_tools
@@ -399,39 +398,3 @@ def test_nothing_is_lost_on_the_way_to_the_wire(messages: list[BaseMessage]) -> 
             json.loads(call["function"]["arguments"])
             for call in sent.get("tool_calls", [])
         ] == [call["args"] for call in calls]
-
-
-class TestMergingSystemMessages:
-    @staticmethod
-    def merged(*messages: BaseMessage) -> list[dict[str, Any]]:
-        return merge_system_messages(convert_messages(messages))
-
-    def test_all_are_one_and_first(self) -> None:
-        found = self.merged(
-            SystemMessage("a"),
-            HumanMessage("h"),
-            SystemMessage("b"),
-            AIMessage("i"),
-            SystemMessage("c"),
-        )
-        assert found == [
-            {"role": "system", "content": "a\n\nb\n\nc"},
-            {"role": "user", "content": "h"},
-            {"role": "assistant", "content": "i"},
-        ]
-
-    def test_a_late_one_comes_first(self) -> None:
-        found = self.merged(HumanMessage("h"), SystemMessage("a"))
-        assert [message["role"] for message in found] == ["system", "user"]
-
-    def test_blocks_are_kept(self) -> None:
-        block = {"type": "image_url", "image_url": {"url": "https://x/y.png"}}
-        found = self.merged(SystemMessage("a"), SystemMessage([block]))
-        assert found == [
-            {"role": "system", "content": [{"type": "text", "text": "a"}, block]}
-        ]
-
-    def test_nothing_to_merge(self) -> None:
-        for messages in ([HumanMessage("h")], [SystemMessage("a"), HumanMessage("h")]):
-            converted = convert_messages(messages)
-            assert merge_system_messages(converted) is converted
