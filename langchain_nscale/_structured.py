@@ -44,12 +44,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from langchain_nscale._json import close_json
 from langchain_nscale._requests.schemas import is_response_format, json_schema
+from langchain_nscale._requests.typed_dicts import with_defaults
 
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
 
 _FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)\n[^\S\n]*```", re.DOTALL)
 _VALUE = re.compile(r"[{\[]")
+_DECODER = json.JSONDecoder(strict=False)
 # The begin and end of thoughts in a text: DeepSeek's and Qwen's tags, Mistral's, Gemma's
 # channel, and gpt-oss's last one. The begin can be in the prompt.
 _THOUGHTS = re.compile(
@@ -166,7 +168,7 @@ def check_complete(message: BaseMessage, *, has_answer: bool) -> None:
 
 def without_thoughts(text: str) -> str:
     """Return a text without the thoughts in it; those without an end go to its end."""
-    kept = []
+    kept: list[str] = []
     start, is_open = 0, False
     for tag in _THOUGHTS.finditer(text):
         if not tag[1]:
@@ -194,7 +196,7 @@ def complete_json(text: str, fits: Callable[[Any], bool] = lambda _: True) -> An
     """
     with suppress(ValueError, RecursionError):
         return json.loads(text.strip(), strict=False)
-    text = without_thoughts(text)
+    text = without_thoughts(text).rstrip()
     values = _values(text)
     if not values:
         fences = _FENCE.findall(text)
@@ -216,24 +218,38 @@ def _values(text: str) -> list[Any]:
     Raises:
         ValueError: An object lacks its end, or is nested too deeply.
     """
-    decoder = json.JSONDecoder(strict=False)
-    values = []
-    position, end = 0, len(text.rstrip())
+    values: list[Any] = []
+    position = 0
     while match := _VALUE.search(text, position):
-        try:
-            value, position = decoder.raw_decode(text, match.start())
-        except RecursionError:
-            msg = "it is nested too deeply"
-            raise ValueError(msg) from None
-        except json.JSONDecodeError as error:
-            is_cut = error.pos >= end or error.msg.startswith("Unterminated")
-            if is_cut and (match[0] == "{" or not values):
-                raise
-            # What came before is no value, and neither are the values inside of it.
-            position = max(error.pos, match.start() + 1)
-        else:
-            values.append(value)
+        start = match.start()
+        value, position = _value_at(text, start, may_end=match[0] == "[" and values)
+        values += value
     return values
+
+
+def _value_at(text: str, start: int, *, may_end: object) -> tuple[list[Any], int]:
+    """Return the value at a place of a text, if any, and where to go on.
+
+    Args:
+        text: The text.
+        start: The place.
+        may_end: Whether the text may end before the value does.
+
+    Raises:
+        ValueError: The text ends before, or the value is nested too deeply.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except RecursionError:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from None
+    except json.JSONDecodeError as error:
+        is_cut = not text[error.pos : error.pos + 1] or error.msg.startswith("Unterm")
+        if is_cut and not may_end:
+            raise
+        # What came before is no value, and neither are the values inside of it.
+        return [], max(error.pos, start + 1)
+    return [value], end
 
 
 def _fitting(schema: Any) -> Callable[[Any], bool]:
@@ -245,7 +261,7 @@ def _fitting(schema: Any) -> Callable[[Any], bool]:
         ):
             try:
                 TypeAdapter(schema).validate_python(value)
-            except ValueError:
+            except Exception:  # noqa: BLE001  # validators can raise anything
                 return False
             return True
         required = set() if schema is None else json_schema(schema).get("required", ())
@@ -350,17 +366,16 @@ def parser_for(
     """
     is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
     from_tool_call = method == "function_calling"
+    tool = _tool_name(schema) if from_tool_call else None
     parser: BaseOutputParser[Any]
     if from_tool_call and is_pydantic:
         parser = PydanticToolsParser(tools=[schema], first_tool_only=True)
-    elif from_tool_call:
-        name = convert_to_openai_tool(schema)["function"]["name"]
-        parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+    elif tool is not None:
+        parser = JsonOutputKeyToolsParser(key_name=tool, first_tool_only=True)
     elif is_pydantic:
         parser = PydanticOutputParser(pydantic_object=schema)
     else:
         parser = JsonOutputParser()
-    tool = convert_to_openai_tool(schema)["function"]["name"] if from_tool_call else None
     return StructuredOutputParser(
         parser=parser,
         tool=tool,
@@ -368,6 +383,12 @@ def parser_for(
         dataclass=schema if isinstance(schema, type) and is_dataclass(schema) else None,
         fits=_fitting(schema),
     )
+
+
+def _tool_name(schema: Any) -> str:
+    """Return the name of the tool that stands for a schema."""
+    name: str = convert_to_openai_tool(with_defaults(schema))["function"]["name"]
+    return name
 
 
 def pipeline(

@@ -167,7 +167,7 @@ def decode_loosely(data: bytes) -> object:
         value = decode(data)
     except ValueError:
         start, end = data.find(b"{"), data.rfind(b"}")
-        if start < 0 or _CHOICES not in data:
+        if not 0 <= start < data.find(_CHOICES):
             raise
         return decode(data[start : end + 1])
     if isinstance(value, str) and '"choices"' in value:
