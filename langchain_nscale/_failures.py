@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx2
 
+from langchain_nscale import errors
 from langchain_nscale._error_bodies import (
     MAX_TOKENS_TOO_HIGH,
     as_text,
@@ -27,7 +28,6 @@ from langchain_nscale._error_bodies import (
     is_overflow,
     retry_after,
 )
-from langchain_nscale._lazy import errors
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -75,13 +75,12 @@ _ADVICE_BY_MESSAGE = {
 # --- errors reported by the service ---------------------------------------------------
 
 
-def status_error(response: Response, content: bytes, retries: int = 0) -> NscaleError:
+def status_error(response: Response, content: bytes) -> NscaleError:
     """Return the error for a response whose status is not a success.
 
     Args:
         response: The HTTP response, whose body need not have been read through it.
         content: The bytes of the body.
-        retries: Number of retries before this response.
     """
     status = response.status_code
     content = without_token(content, response)
@@ -104,7 +103,6 @@ def status_error(response: Response, content: bytes, retries: int = 0) -> Nscale
     return cls(
         f"Nscale answered {label}: {message.rstrip('.')}. {advice}",
         response=public_response(response, content),
-        retries=retries,
         **_details(response.headers, body),
     )
 
@@ -289,11 +287,11 @@ def stalled_stream(
 # --- network faults -------------------------------------------------------------------
 
 
-def network_error(error: Exception, request: Any, retries: int = 0) -> NscaleError:
+def network_error(error: Exception, request: Any) -> NscaleError:
     """Return the typed error for a request that failed before it had a response."""
     _forget_token(error)
     detail = f"{type(error).__name__}: {error}".rstrip(": .")
-    host = request.url.host
+    host = httpx2.URL(str(request.url)).host
     cls: type[NscaleError]
     is_untrusted = "CERTIFICATE_VERIFY_FAILED" in detail
     if "Timeout" in type(error).__name__:
@@ -313,7 +311,7 @@ def network_error(error: Exception, request: Any, retries: int = 0) -> NscaleErr
     elif _out_of_files(error):
         message = f"This process has too many open files to connect to {host} ({detail})."
         advice = "Lower the concurrency, or raise the limit (`ulimit -n`)."
-    failure = cls(f"{message} {advice}", request=public_request(request), retries=retries)
+    failure = cls(f"{message} {advice}", request=public_request(request))
     if is_untrusted:
         failure.is_retryable = failure.is_retried = False
     failure.__cause__ = error
@@ -330,17 +328,13 @@ def _out_of_files(error: BaseException | None) -> bool:
 
 
 def overdue_call(
-    seconds: float | None,
-    request: Any,
-    partial: AIMessage | None = None,
-    retries: int = 0,
+    seconds: float | None, request: Any, partial: AIMessage | None = None
 ) -> NscaleError:
     """Return the error for a call that took longer than `total_timeout`."""
     return errors.NscaleTimeoutError(
         f"The call took longer than {seconds} s. Raise `total_timeout`, or try again.",
         request=public_request(request),
         partial=partial,
-        retries=retries,
     )
 
 
@@ -425,6 +419,3 @@ def _replaced(value: Any, token: str) -> Any:
     if isinstance(value, list):
         return [_replaced(item, token) for item in value]
     return value
-
-
-# --- HTTP libraries -------------------------------------------------------------------

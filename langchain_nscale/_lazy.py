@@ -1,7 +1,7 @@
-"""Imports deferred until a name is used.
+"""Imports of the public names, deferred until a name is used.
 
 `import langchain_nscale` stays cheap, so the pytest plugin and the command line start
-fast, and the OpenAI SDK (a third of a second of CPU) is imported only with `errors`.
+fast.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 # This module imports langchain-core's chat models, which takes half a second. `resolve`
 # imports them first: with few frames on the stack that takes 2 % less, because deeper
@@ -69,19 +69,3 @@ def _listed_imports(source: str) -> dict[str, str]:
         elif word == "as":
             homes[following] = home
     return homes
-
-
-class LazyModule:
-    """Imports a module on first access to one of its attributes."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> Any:
-        return getattr(import_module(self._name), attribute)
-
-
-if TYPE_CHECKING:
-    from langchain_nscale import errors as errors  # noqa: PLC0414  # an explicit export
-else:
-    errors = LazyModule("langchain_nscale.errors")

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jiter
 
+from langchain_nscale import errors
+from langchain_nscale._error_bodies import is_missing_path
 from langchain_nscale._failures import malformed_response
+from langchain_nscale._http.limits import Limits
 from langchain_nscale.models import NscaleModel, Price, parse_models, similar_ids
 
 if TYPE_CHECKING:
     from langchain_nscale._http.transport import Transport
-    from langchain_nscale._response import Response
-    from langchain_nscale.errors import NscaleModelNotFoundError
+    from langchain_nscale._response import Sent
+    from langchain_nscale.errors import NscaleError, NscaleModelNotFoundError
 
 CACHE_SECONDS = 300.0
 _PATH = "/models"
 _MAX_CACHED = 16  # number of cached lists, one per address and token
-_HINT_TIMEOUT = 5.0  # seconds; the list only enriches an error message
+_HINT_LIMITS = Limits.of(5.0)  # the list only enriches an error message
 
 
 class _Cache:
@@ -63,7 +68,7 @@ def fetch_models(transport: Transport, *, refresh: bool) -> list[NscaleModel]:
     key = _key(transport)
     models = None if refresh else cache.get(key)
     if models is None:
-        models = cache.put(key, _read(transport.send(_PATH, None).response))
+        models = cache.put(key, transport.call(_PATH, None, _read))
     return models
 
 
@@ -72,7 +77,7 @@ async def afetch_models(transport: Transport, *, refresh: bool) -> list[NscaleMo
     key = _key(transport)
     models = None if refresh else cache.get(key)
     if models is None:
-        models = cache.put(key, _read((await transport.asend(_PATH, None)).response))
+        models = cache.put(key, await transport.acall(_PATH, None, _read))
     return models
 
 
@@ -82,7 +87,8 @@ def _key(transport: Transport) -> Any:
     return (transport.base_url, transport.token, more)
 
 
-def _read(response: Response) -> list[NscaleModel]:
+def _read(sent: Sent) -> list[NscaleModel]:
+    response = sent.response
     try:
         body = jiter.from_json(response.content)
     except ValueError:
@@ -102,9 +108,39 @@ def known_price(model: str) -> Price | None:
     return None
 
 
-def for_hint(transport: Transport) -> Transport:
-    """Return a copy with a short timeout and no retries."""
-    return replace(transport, max_retries=0, timeout=(_HINT_TIMEOUT,) * 4)
+class SimilarModels:
+    """Suggests similar models in the error for an unknown one, if the list comes in time.
+
+    It advises transports; see `Advisor`.
+    """
+
+    def advise(
+        self, transport: Transport, body: Mapping[str, Any] | None, error: NscaleError
+    ) -> None:
+        """Complete the error of a sync call."""
+        if body and _is_unknown_model(error):
+            with suppress(errors.NscaleError):
+                models = fetch_models(_for_hint(transport), refresh=False)
+                add_suggestions(error, body["model"], models)
+
+    async def aadvise(
+        self, transport: Transport, body: Mapping[str, Any] | None, error: NscaleError
+    ) -> None:
+        """Complete the error of an async call."""
+        if body and _is_unknown_model(error):
+            with suppress(errors.NscaleError):
+                models = await afetch_models(_for_hint(transport), refresh=False)
+                # Comparing thousands of IDs takes too long for the event loop.
+                await asyncio.to_thread(add_suggestions, error, body["model"], models)
+
+
+def _is_unknown_model(error: NscaleError) -> TypeGuard[NscaleModelNotFoundError]:
+    is_not_found = isinstance(error, errors.NscaleModelNotFoundError)
+    return is_not_found and not is_missing_path(error.body)
+
+
+def _for_hint(transport: Transport) -> Transport:
+    return replace(transport, max_retries=0, limits=_HINT_LIMITS, advisor=None)
 
 
 def add_suggestions(

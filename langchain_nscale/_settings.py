@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import (
@@ -24,11 +22,11 @@ from pydantic.json_schema import (
 from pydantic_core import PydanticOmit
 from typing_extensions import Self
 
-from langchain_nscale._error_bodies import is_missing_path
+from langchain_nscale import _model_list
 from langchain_nscale._http.address import resolve_base_url
+from langchain_nscale._http.client import library
 from langchain_nscale._http.headers import check_headers, merge_headers
-from langchain_nscale._http.libraries import library
-from langchain_nscale._http.retries import Retries
+from langchain_nscale._http.limits import Limits
 from langchain_nscale._http.token import (
     Token,
     check_token,
@@ -38,22 +36,13 @@ from langchain_nscale._http.token import (
 from langchain_nscale._http.transport import (
     DEFAULT_MAX_RESPONSE_BYTES,
     DEFAULT_MAX_RETRIES,
-    DEFAULT_TIMEOUT,
     Transport,
 )
-from langchain_nscale._lazy import LazyModule, errors
 from langchain_nscale._requests.body import dict_argument
-from langchain_nscale._response import Sent
 from langchain_nscale.models import NscaleModel
 
 if TYPE_CHECKING:
     from typing import TypedDict
-
-    from langchain_nscale import _model_list
-
-else:
-    _model_list = LazyModule("langchain_nscale._model_list")
-
 
 if TYPE_CHECKING:  # saves compiling each annotation at import
 
@@ -73,6 +62,9 @@ if TYPE_CHECKING:  # saves compiling each annotation at import
         default_query: Mapping[str, object] | None
         http_client: Any
         http_async_client: Any
+
+
+_ADVISOR = _model_list.SimilarModels()
 
 
 class _JsonFieldsOnly(GenerateJsonSchema):
@@ -174,7 +166,7 @@ class NscaleSettings(BaseModel):
         self.base_url = url
         if query:
             self.default_query = {**query, **(self.default_query or {})}
-        _timeouts(self.request_timeout)
+        Limits.of(self.request_timeout)
         for name in ("total_timeout", "max_response_bytes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -239,8 +231,15 @@ class NscaleSettings(BaseModel):
             by_alias, ref_template, schema_generator, mode, union_format=union_format
         )
 
-    def _transport(self, call: Mapping[str, Any] | None = None) -> Transport:
-        """Return the transport of a call, whose own settings take precedence."""
+    def _transport(
+        self, call: Mapping[str, Any] | None = None, *, stall: float | None = None
+    ) -> Transport:
+        """Return the transport of a call, whose own settings take precedence.
+
+        Args:
+            call: The arguments of the call.
+            stall: Seconds between two events of a stream.
+        """
         if self.service_token is None:
             msg = (
                 f"This {type(self).__name__} was unpickled where NSCALE_SERVICE_TOKEN "
@@ -253,63 +252,20 @@ class NscaleSettings(BaseModel):
         check_headers(extra_headers, "extra_headers")
         headers = merge_headers(self.default_headers, extra_headers)
         query = {**(self.default_query or {}), **dict_argument(call, "extra_query")}
+        timeout = call.get("timeout", self.request_timeout)
         limit = call.get("max_retries")
         return Transport(
             base_url=self.base_url,
             token=self.service_token,
-            timeout=_timeouts(call.get("timeout", self.request_timeout)),
+            limits=Limits.of(timeout, self.total_timeout, stall),
             max_retries=self.max_retries if limit is None else _check_retries(limit),
-            total_timeout=self.total_timeout,
             max_response_bytes=self.max_response_bytes,
             headers=headers or None,
             query=query or None,
             client=self.http_client,
             async_client=self.http_async_client,
+            advisor=_ADVISOR,
         )
-
-    @staticmethod
-    def _send(
-        transport: Transport,
-        path: str,
-        body: Mapping[str, Any],
-        *,
-        stream: bool = False,
-        retries: Retries | None = None,
-    ) -> Sent:
-        """POST a body; if the model is unknown, the error suggests similar ones."""
-        try:
-            return transport.send(path, body, stream=stream, retries=retries)
-        except errors.NscaleModelNotFoundError as error:
-            if is_missing_path(error.body):
-                raise
-            with suppress(errors.NscaleError):
-                hint = _model_list.for_hint(transport)
-                models = _model_list.fetch_models(hint, refresh=False)
-                _model_list.add_suggestions(error, body["model"], models)
-            raise
-
-    @staticmethod
-    async def _asend(
-        transport: Transport,
-        path: str,
-        body: Mapping[str, Any],
-        *,
-        stream: bool = False,
-        retries: Retries | None = None,
-    ) -> Sent:
-        """Async version of `_send`."""
-        try:
-            return await transport.asend(path, body, stream=stream, retries=retries)
-        except errors.NscaleModelNotFoundError as error:
-            if is_missing_path(error.body):
-                raise
-            with suppress(errors.NscaleError):
-                hint = _model_list.for_hint(transport)
-                models = await _model_list.afetch_models(hint, refresh=False)
-                # Comparing thousands of IDs takes too long for the event loop.
-                suggest = _model_list.add_suggestions
-                await asyncio.to_thread(suggest, error, body["model"], models)
-            raise
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Yield the model, then every setting that differs from its default."""
@@ -367,25 +323,3 @@ def check_client(client: object, kind: str, setting: str) -> None:
             "create the client without it."
         )
         raise ValueError(msg)
-
-
-def _timeouts(value: Any) -> tuple[float | None, ...]:
-    """Convert `timeout` in any of its forms to seconds for connect, read, write, pool."""
-    if value is None:
-        return DEFAULT_TIMEOUT
-    if hasattr(value, "connect"):
-        return (value.connect, value.read, value.write, value.pool)
-    try:
-        if isinstance(value, (list, tuple)):
-            connect, read = (float(seconds) for seconds in value)
-        else:
-            connect = read = float(value)
-        if not (connect > 0 and read > 0):
-            raise ValueError  # noqa: TRY301  # one message for all invalid values
-    except (TypeError, ValueError):
-        msg = (
-            f"`timeout` is {value!r}: use a number of seconds above 0, a pair (connect, "
-            "read), an httpx Timeout, or None."
-        )
-        raise ValueError(msg) from None
-    return (connect, read, read, read)

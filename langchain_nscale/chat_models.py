@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
     Callable,
     Coroutine,
@@ -42,8 +40,6 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
 
 from langchain_nscale._http.inner import Inner
-from langchain_nscale._http.streams import aread_stream, read_stream
-from langchain_nscale._lazy import LazyModule, errors
 from langchain_nscale._model_facts import (
     facts,
     find_profile,
@@ -58,6 +54,7 @@ from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale._replies.think_tags import ThinkTags
 from langchain_nscale._replies.tool_calls import call_ids
 from langchain_nscale._replies.writer import Writer
+from langchain_nscale._requests import tokens
 from langchain_nscale._requests.body import (
     ONE_STREAM,
     BodySettings,
@@ -95,15 +92,11 @@ if TYPE_CHECKING:
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.tools import BaseTool
 
-    from langchain_nscale._http.retries import Retries
-    from langchain_nscale._requests import tokens
     from langchain_nscale._settings import SettingsArguments
-    from langchain_nscale.errors import NscaleError
 
     Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
 else:
-    tokens = LazyModule("langchain_nscale._requests.tokens")
     # The annotations of public methods exist at run time: langchain-core resolves them
     # to see which methods return a runnable (`RunnableWithFallbacks.__getattr__`).
     Tools = Sequence[Any]
@@ -502,14 +495,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        transport = self._transport(kwargs)
-        retries = transport.retries()
-        while True:
-            sent = self._send(transport, _PATH, body, retries=retries)
-            try:
-                return self._result(sent, body, kwargs)
-            except errors.NscaleError as error:
-                time.sleep(self._delay_of_reply(error, sent, retries))
+        read = partial(self._result, body, kwargs)
+        return self._transport(kwargs).call(_PATH, body, read)
 
     async def _agenerate(
         self,
@@ -519,30 +506,11 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         body = self._body(messages, stop, kwargs)
-        transport = self._transport(kwargs)
-        retries = transport.retries()
-        while True:
-            sent = await self._asend(transport, _PATH, body, retries=retries)
-            try:
-                return self._result(sent, body, kwargs)
-            except errors.NscaleError as error:
-                await asyncio.sleep(self._delay_of_reply(error, sent, retries))
-
-    @staticmethod
-    def _delay_of_reply(error: NscaleError, sent: Sent, retries: Retries) -> float:
-        """Return the wait before a reply that can't be used is requested once more.
-
-        Raises:
-            NscaleError: It is not: the error itself.
-        """
-        error.retries = sent.retries
-        delay = retries.delay(error, in_stream=True, is_paid=True)
-        if delay is None:
-            raise error
-        return delay
+        read = partial(self._result, body, kwargs)
+        return await self._transport(kwargs).acall(_PATH, body, read)
 
     def _result(
-        self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]
+        self, body: Mapping[str, Any], call: Mapping[str, Any], sent: Sent
     ) -> ChatResult:
         """Read a reply that was not streamed."""
         return chat_result(sent.response, self._reply_options(sent, body, call))
@@ -571,7 +539,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
-        async with Inner(self._areceive(writer, messages, stop, kwargs)) as chunks:
+        async with self._areceive(writer, messages, stop, kwargs) as chunks:
             async for chunk in chunks:
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -609,12 +577,12 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         message_id = _message_id(run_manager)
         if run_manager is None or not _wants_chunks(run_manager):
             plain = partial(EventWriter, message_id)
-            async with Inner(self._areceive(plain, messages, stop, kwargs)) as events:
+            async with self._areceive(plain, messages, stop, kwargs) as events:
                 async for event in events:
                     yield cast("MessagesData", event)
             return
         writer = partial(ChunkAndEventWriter, message_id)
-        async with Inner(self._areceive(writer, messages, stop, kwargs)) as items:
+        async with self._areceive(writer, messages, stop, kwargs) as items:
             async for chunks, both_events in items:
                 for chunk in chunks:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -628,78 +596,34 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
     ) -> Generator[T, None, None]:
-        """Request a stream; yield what a writer makes of it.
-
-        A stream that fails before its first item is requested again.
-        """
+        """Request a stream; yield what a writer makes of it."""
         body = self._body(messages, stop, kwargs, stream=True)
-        transport = self._transport(kwargs)
-        retries = transport.retries()
-        while True:
-            sent = self._send(transport, _PATH, body, stream=True, retries=retries)
-            reader = self._reader(sent, body, kwargs, new_writer())
-            has_begun = False
-            try:
-                for item in read_stream(sent.response, reader, retries):
-                    has_begun = True
-                    yield item
-            except GeneratorExit:  # perhaps at exit, when no module can be relied on
-                raise
-            except errors.NscaleError as error:
-                error.retries = sent.retries
-                delay = None if has_begun else retries.delay(error, in_stream=True)
-                if delay is None:
-                    raise
-            else:
-                return
-            time.sleep(delay)
+        new_reader = partial(self._reader, new_writer, body, kwargs)
+        transport = self._transport(kwargs, stall=self.stream_chunk_timeout)
+        return transport.stream(_PATH, body, new_reader)
 
-    async def _areceive(
+    def _areceive(
         self,
         new_writer: Callable[[], Writer[T]],
         messages: list[BaseMessage],
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
-    ) -> AsyncGenerator[T, None]:
-        """Async version of `_receive`."""
+    ) -> Inner[T]:
+        """Async version of `_receive`, as a context manager."""
         body = self._body(messages, stop, kwargs, stream=True)
-        transport = self._transport(kwargs)
-        retries = transport.retries()
-        while True:
-            sent = await self._asend(transport, _PATH, body, stream=True, retries=retries)
-            reader = self._reader(sent, body, kwargs, new_writer())
-            has_begun = False
-            try:
-                async with Inner(aread_stream(sent.response, reader, retries)) as items:
-                    async for item in items:
-                        has_begun = True
-                        yield item
-            except GeneratorExit:  # perhaps at exit, when no module can be relied on
-                raise
-            except errors.NscaleError as error:
-                error.retries = sent.retries
-                delay = None if has_begun else retries.delay(error, in_stream=True)
-                if delay is None:
-                    raise
-            else:
-                return
-            await asyncio.sleep(delay)
+        new_reader = partial(self._reader, new_writer, body, kwargs)
+        transport = self._transport(kwargs, stall=self.stream_chunk_timeout)
+        return Inner(transport.astream(_PATH, body, new_reader))
 
     def _reader(
         self,
-        sent: Sent,
+        new_writer: Callable[[], Writer[T]],
         body: Mapping[str, Any],
         call: Mapping[str, Any],
-        writer: Writer[T],
+        sent: Sent,
     ) -> StreamReader[T]:
         options = self._reply_options(sent, body, call)
-        return StreamReader(
-            sent.response,
-            writer,
-            self.stream_chunk_timeout,
-            options,
-            self.max_response_bytes,
-        )
+        return StreamReader(sent.response, new_writer(), options)
 
     def _reply_options(
         self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.embeddings import Embeddings
@@ -13,7 +14,7 @@ from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self, Unpack
 
-from langchain_nscale._lazy import errors
+from langchain_nscale import errors
 from langchain_nscale._model_facts import facts
 from langchain_nscale._replies.vectors import Vectors, read_vectors
 from langchain_nscale._requests.texts import (
@@ -217,26 +218,24 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
     def _embed(self, texts: list[str]) -> list[list[float]]:
         """Return the vectors of the texts of one request."""
         with self._counted() as call:
-            encoding = self._encoding()
-            transport = self._transport()
+            transport, read = self._transport(), partial(self._read, call, len(texts))
+            body = self._body(texts, self._encoding())
             try:
-                sent = self._send(transport, _PATH, self._body(texts, encoding))
+                return transport.call(_PATH, body, read)
             except errors.NscaleInvalidRequestError as error:
-                encoding = self._other_encoding(encoding, error)
-                sent = self._send(transport, _PATH, self._body(texts, encoding))
-            return call.end(self._read(sent, len(texts)), sent.retries)
+                body = self._body(texts, self._other_encoding(body, error))
+                return transport.call(_PATH, body, read)
 
     async def _aembed(self, texts: list[str]) -> list[list[float]]:
         """Async version of `_embed`."""
         with self._counted() as call:
-            encoding = self._encoding()
-            transport = self._transport()
+            transport, read = self._transport(), partial(self._read, call, len(texts))
+            body = self._body(texts, self._encoding())
             try:
-                sent = await self._asend(transport, _PATH, self._body(texts, encoding))
+                return await transport.acall(_PATH, body, read)
             except errors.NscaleInvalidRequestError as error:
-                encoding = self._other_encoding(encoding, error)
-                sent = await self._asend(transport, _PATH, self._body(texts, encoding))
-            return call.end(self._read(sent, len(texts)), sent.retries)
+                body = self._body(texts, self._other_encoding(body, error))
+                return await transport.acall(_PATH, body, read)
 
     def _body(self, texts: list[str], encoding: EncodingFormat) -> dict[str, Any]:
         fields: dict[str, Any] = {
@@ -252,22 +251,23 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
         return self.encoding_format or ("float" if self._base64_rejected else "base64")
 
     def _other_encoding(
-        self, encoding: EncodingFormat, error: NscaleInvalidRequestError
+        self, body: Mapping[str, Any], error: NscaleInvalidRequestError
     ) -> EncodingFormat:
         """Switch to floats permanently if the service rejected base64; else raise."""
         is_reason = "encoding_format" in f"{error.param} {error.message}"
-        if self.encoding_format or encoding == "float" or not is_reason:
+        if self.encoding_format or body["encoding_format"] == "float" or not is_reason:
             raise error
         self._base64_rejected = True
         return "float"
 
-    def _read(self, sent: Sent, count: int) -> Vectors:
-        return read_vectors(
+    def _read(self, call: _CountedCall, count: int, sent: Sent) -> list[list[float]]:
+        vectors = read_vectors(
             sent.response,
             count,
             self.dimensions,
             shorten=facts(self.model).shortens_vectors,
         )
+        return call.end(vectors, sent.retries)
 
     @contextmanager
     def _counted(self) -> Generator[_CountedCall, None, None]:

@@ -1,8 +1,8 @@
 """Exceptions raised for failures of the service or the network.
 
-Each class is also the OpenAI SDK's class for the same condition and langchain-core's, so
-`except openai.RateLimitError`, `except ModelRateLimitError`, `ModelRetryMiddleware` and
-`with_fallbacks` all work::
+Each class is also langchain-core's class for the same condition, so
+`except ModelRateLimitError`, `with_fallbacks`, `ModelRetryMiddleware` and LangGraph's
+`RetryPolicy` treat them like the errors of other providers::
 
     NscaleError
     ├── NscaleInvalidRequestError              400, 413 and other 4xx
@@ -29,7 +29,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import httpx2
-import openai
 from langchain_core.exceptions import (
     ContextOverflowError,
     ModelAPIError,
@@ -43,7 +42,6 @@ from langchain_core.exceptions import (
     ModelTimeoutError,
 )
 from langchain_core.messages import AIMessage
-from langchain_openai import StreamChunkTimeoutError
 
 
 class NscaleError(ModelError):
@@ -104,7 +102,6 @@ class NscaleError(ModelError):
         self.body = body
         self.code = code
         self.error_type = error_type
-        self.type = error_type  # the name in the OpenAI SDK
         self.param = param
         self.request_id = request_id
         self.retry_after = retry_after
@@ -128,9 +125,7 @@ class NscaleError(ModelError):
         return error
 
 
-class NscaleAuthenticationError(
-    NscaleError, openai.AuthenticationError, ModelAuthenticationError
-):
+class NscaleAuthenticationError(NscaleError, ModelAuthenticationError):
     """401: the service token is missing, wrong, expired or revoked."""
 
     statuses = frozenset({401})
@@ -140,27 +135,21 @@ class NscaleAuthenticationError(
     )
 
 
-class NscalePermissionDeniedError(
-    NscaleError, openai.PermissionDeniedError, ModelPermissionDeniedError
-):
+class NscalePermissionDeniedError(NscaleError, ModelPermissionDeniedError):
     """403: the service token does not have the required permission."""
 
     statuses = frozenset({403})
     advice = "Grant the service token the permission named in the message."
 
 
-class NscaleInvalidRequestError(
-    NscaleError, openai.BadRequestError, ModelInvalidRequestError
-):
+class NscaleInvalidRequestError(NscaleError, ModelInvalidRequestError):
     """400, or another 4xx without a specific class: the request was rejected."""
 
     statuses = frozenset({400, 413})
     advice = "Fix the request as described in the message."
 
 
-class NscaleUnprocessableError(
-    NscaleInvalidRequestError, openai.UnprocessableEntityError
-):
+class NscaleUnprocessableError(NscaleInvalidRequestError):
     """422: a field of the request has an invalid value."""
 
     statuses = frozenset({422})
@@ -176,7 +165,7 @@ class NscaleContextOverflowError(NscaleInvalidRequestError, ContextOverflowError
     )
 
 
-class NscaleModelNotFoundError(NscaleError, openai.NotFoundError, ModelNotFoundError):
+class NscaleModelNotFoundError(NscaleError, ModelNotFoundError):
     """404: the model does not exist or is currently unavailable.
 
     Attributes:
@@ -190,7 +179,7 @@ class NscaleModelNotFoundError(NscaleError, openai.NotFoundError, ModelNotFoundE
     suggestions: tuple[str, ...] = ()
 
 
-class NscaleConflictError(NscaleError, openai.ConflictError, ModelAPIError):
+class NscaleConflictError(NscaleError, ModelAPIError):
     """409: the request conflicts with the state of a resource and may succeed later."""
 
     statuses = frozenset({409})
@@ -198,7 +187,7 @@ class NscaleConflictError(NscaleError, openai.ConflictError, ModelAPIError):
     is_retried = True
 
 
-class NscaleRateLimitError(NscaleError, openai.RateLimitError, ModelRateLimitError):
+class NscaleRateLimitError(NscaleError, ModelRateLimitError):
     """429 for any reason but insufficient credit."""
 
     statuses = frozenset({429})
@@ -206,16 +195,14 @@ class NscaleRateLimitError(NscaleError, openai.RateLimitError, ModelRateLimitErr
     is_retried = True
 
 
-class NscaleInsufficientCreditError(
-    NscaleError, openai.RateLimitError, ModelRateLimitError
-):
+class NscaleInsufficientCreditError(NscaleError, ModelRateLimitError):
     """429 with `INSUFFICIENT_CREDIT`: retrying won't help."""
 
     advice = "Add credit in the Nscale console; retrying won't help."
     is_retryable = False
 
 
-class NscaleServerError(NscaleError, openai.InternalServerError, ModelAPIError):
+class NscaleServerError(NscaleError, ModelAPIError):
     """500, or another 5xx without a specific class."""
 
     statuses = frozenset({500})
@@ -230,14 +217,14 @@ class NscaleUnavailableError(NscaleServerError):
     advice = "Try again later."
 
 
-class NscaleConnectionError(NscaleError, openai.APIConnectionError, ModelConnectionError):
+class NscaleConnectionError(NscaleError, ModelConnectionError):
     """The service could not be reached, or the connection broke before a response."""
 
     advice = "Check `base_url`, the network and any proxy, or try again."
     is_retried = True
 
 
-class NscaleTimeoutError(NscaleError, openai.APITimeoutError, ModelTimeoutError):
+class NscaleTimeoutError(NscaleError, ModelTimeoutError):
     """408, or no response within `timeout`."""
 
     statuses = frozenset({408})
@@ -245,7 +232,7 @@ class NscaleTimeoutError(NscaleError, openai.APITimeoutError, ModelTimeoutError)
     is_retried = True
 
 
-class NscaleStalledStreamError(NscaleTimeoutError, StreamChunkTimeoutError):
+class NscaleStalledStreamError(NscaleTimeoutError):
     """A stream was silent for `stream_chunk_timeout` seconds.
 
     Attributes:
@@ -271,15 +258,13 @@ class NscaleInterruptedStreamError(NscaleConnectionError):
     is_retried = False
 
 
-class NscaleStreamError(NscaleError, openai.APIError, ModelAPIError):
+class NscaleStreamError(NscaleError, ModelAPIError):
     """The service reported an error mid-stream that has no more specific class."""
 
     advice = "Try again; everything received is in `partial`."
 
 
-class NscaleMalformedResponseError(
-    NscaleError, openai.APIResponseValidationError, ModelAPIError
-):
+class NscaleMalformedResponseError(NscaleError, ModelAPIError):
     """The status is a success, but the body is not what was requested."""
 
     advice = "Check `base_url` and any proxy in between."

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 import langchain_core.exceptions
-import langchain_openai
-import openai
 
 from langchain_nscale import NscaleError
 from tests.conditions import CONDITIONS
@@ -18,9 +16,10 @@ HEAD = """\
 
 <!-- Generated from the source by `python -m scripts.errors_page`; do not edit. -->
 
-Every failed call raises an `NscaleError`. Its class is also the OpenAI SDK's and
-langchain-core's class for the same condition, so existing handlers keep working:
-`ModelRetryMiddleware`, `with_fallbacks`, `except openai.RateLimitError`.
+Every failed call raises an `NscaleError`. Its class is also langchain-core's class for
+the same condition, as it is with other providers, so `except ModelRateLimitError`,
+`with_fallbacks` and `ModelRetryMiddleware` need no change. None is a class of the OpenAI
+SDK; see [migrating](migrating.md#errors).
 
 ```python
 from langchain_nscale import ChatNscale, NscaleAuthenticationError, NscaleError
@@ -63,26 +62,23 @@ it three times.
 
 
 def caught_as(kind: type[NscaleError]) -> list[str]:
-    """Return the SDK's and langchain-core's classes that catch an error too."""
-    names = []
-    for module in (openai, langchain_openai, langchain_core.exceptions):
-        bases = {
-            value: name
-            for name, value in list(vars(module).items())
-            if isinstance(value, type) and value in kind.__mro__ and "Error" in name
-        }
-        names += [
-            f"`{module.__name__.split('.')[0]}` {name}"
-            for base, name in bases.items()
-            if not any(other is not base and issubclass(other, base) for other in bases)
-        ]
-    return names
+    """Return langchain-core's classes that catch an error too."""
+    bases = {
+        value: name
+        for name, value in vars(langchain_core.exceptions).items()
+        if isinstance(value, type) and value in kind.__mro__ and "Error" in name
+    }
+    return [
+        f"`{name}`"
+        for base, name in bases.items()
+        if not any(other is not base and issubclass(other, base) for other in bases)
+    ]
 
 
 def page() -> str:
     """Return the whole page."""
     rows = [
-        "| What happens | Class | Also caught as | Retryable | Retried | What to do |",
+        "| What happens | Class | In langchain-core | Retryable | Retried | What to do |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in CONDITIONS:

@@ -10,10 +10,9 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler
+from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler, errors
 from langchain_nscale._cli.display import Display
 from langchain_nscale._cli.exits import error_text
-from langchain_nscale._lazy import errors
 from langchain_nscale._usage.ledger import ModelUsage
 
 

@@ -14,7 +14,7 @@ import click
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import BaseMessage, SystemMessage
 
-from langchain_nscale import ChatNscale
+from langchain_nscale import ChatNscale, errors
 from langchain_nscale._cli.answer import ask, error_object
 from langchain_nscale._cli.commands import DEFAULT_MODEL
 from langchain_nscale._cli.display import Silent, display_for
@@ -31,7 +31,6 @@ from langchain_nscale._cli.inputs import (
     user_message,
 )
 from langchain_nscale._cli.terminal import echo
-from langchain_nscale._lazy import errors
 
 
 def main(options: ChatOptions) -> int:

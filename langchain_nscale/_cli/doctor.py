@@ -11,13 +11,12 @@ from typing import Any
 
 import click
 
-from langchain_nscale import ChatNscale
+from langchain_nscale import ChatNscale, errors
 from langchain_nscale._cli.commands import DEFAULT_MODEL
 from langchain_nscale._cli.exits import API_ERROR, error_text
 from langchain_nscale._cli.inputs import DoctorOptions
 from langchain_nscale._cli.terminal import harmless
 from langchain_nscale._http.token import TOKEN_VARIABLES, missing_token
-from langchain_nscale._lazy import errors
 
 _PACKAGES = ("langchain-nscale", "langchain-core", "langchain-openai", "openai", "httpx2")
 _VISIBLE = 4  # characters of the token shown at either end

@@ -14,7 +14,7 @@ from langchain_core.messages import (
     SystemMessage,
 )
 
-from langchain_nscale import ChatNscale
+from langchain_nscale import ChatNscale, errors
 from langchain_nscale._cli.answer import Answer, ask
 from langchain_nscale._cli.display import display_for
 from langchain_nscale._cli.exits import error_text
@@ -26,7 +26,6 @@ from langchain_nscale._cli.files import (
 )
 from langchain_nscale._cli.inputs import ChatOptions, image_block, user_message
 from langchain_nscale._cli.terminal import echo
-from langchain_nscale._lazy import errors
 
 HELP = """\
 /model [ID]        show or change the model

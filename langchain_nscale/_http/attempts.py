@@ -1,86 +1,163 @@
-"""One attempt to send a request: its timeouts and its connection."""
+"""When a call is repeated: one policy for all calls, sync and async."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, TypeVar
+import logging
+import random
+from enum import Enum
+from time import monotonic
+from typing import TYPE_CHECKING
 
-T = TypeVar("T")
+from langchain_nscale._failures import network_error, unusable_client
+from langchain_nscale._http.client import UsersClient
+from langchain_nscale._http.limits import OVERDUE, CallTime, Clock, Limits
+
+if TYPE_CHECKING:
+    from langchain_nscale._http.client import AsyncClient, Client, Request
+    from langchain_nscale.errors import NscaleError
+
+logger = logging.getLogger(__name__)
+
+_FIRST_DELAY = 0.5  # seconds; doubled with each retry
+_MAX_DELAY = 8.0
+_MAX_SPREAD = 2.0  # seconds added to a wait that the service asks for
+_MAX_RETRY_AFTER = 60.0  # a longer wait is left to the caller
+_PERMANENT_STATUSES = {501, 505}  # server errors that no retry can fix
+_UNAUTHORIZED = 401
 
 
-class Attempt(dict[str, Any]):
-    """The timeouts of one attempt, in the form in which httpcore takes them.
+class Stage(Enum):
+    """How far an attempt got, which decides what it costs to repeat it.
 
-    httpcore looks up `"connect"` when it opens a connection and `"write"` when it sends,
-    which tells reused connections from new ones without the cost of its trace events.
+    | stage | is repeated |
+    | --- | --- |
+    | `UNSEEN` | at once and once only; this is not counted |
+    | `SENT` | if the error is one of those that may pass (`is_retried`) |
+    | `STREAMING` | if the error may not happen again (`is_retryable`) |
+    | `ANSWERED` | likewise, but only once: the reply was paid for |
+    | `DELIVERED` | never: the caller has a part of the reply |
+    """
+
+    UNSEEN = "the service has not seen the whole request"
+    SENT = "no successful response has begun"
+    STREAMING = "a stream has begun, but has had no item"
+    ANSWERED = "a complete reply has begun"
+    DELIVERED = "the caller has an item"
+
+
+class Attempts:
+    """The attempts of one call.
 
     Attributes:
-        is_answered: Whether a successful response has begun.
+        client: Sends the requests.
+        stage: How far the current attempt got.
+        retries: Number of retries before the current attempt.
+        time: The time of the call.
     """
 
-    def __init__(self, timeouts: tuple[float | None, ...], limit: float | None) -> None:
-        """Take the timeouts to connect, read, write and wait for a pool.
+    def __init__(
+        self,
+        client: Client | AsyncClient,
+        limits: Limits,
+        max_retries: int,
+        *,
+        renews_token: bool = False,
+        clock: Clock = monotonic,
+    ) -> None:
+        """Begin a call.
 
         Args:
-            timeouts: Seconds for each of the four phases.
-            limit: Upper limit of each.
+            client: Sends the requests.
+            limits: The time limits of the call.
+            max_retries: Maximum number of retries that are counted.
+            renews_token: Whether the token is asked for in each attempt, so that a
+                rejected one may have been replaced.
+            clock: Returns the time in seconds.
         """
-        if limit is not None:
-            timeouts = tuple(limit if t is None else min(t, limit) for t in timeouts)
-        super().__init__(zip(("connect", "read", "write", "pool"), timeouts, strict=True))
-        self.is_answered = False
-        self._used: set[str] = set()
+        self.stage = Stage.SENT
+        self.retries = 0
+        self.time = CallTime(limits, clock)
+        self.client = client
+        self._max_retries = max_retries
+        self._may_renew = renews_token
+        self._may_resend = True
+        self._may_pay = True
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return a timeout, and note that it was used."""
-        self._used.add(key)
-        return super().get(key, default)
+    def begin(self) -> dict[str, float | None]:
+        """Begin an attempt; return its time limits."""
+        self.stage = Stage.SENT
+        return self.time.timeouts()
 
-    def lost_on_reused_connection(self, fault: Exception) -> bool:
-        """Return whether a kept connection was closed before any of the response arrived.
+    def error_of(self, fault: Exception, request: Request) -> Exception:
+        """Return the error for what a client raised in place of a response."""
+        if isinstance(fault, OVERDUE) or self.time.is_over():
+            return self.time.overdue(request)
+        if isinstance(fault, self.client.faults):
+            if getattr(fault, "is_unseen", False):
+                self.stage = Stage.UNSEEN
+            return network_error(fault, request)
+        if isinstance(fault, RuntimeError):  # a client that is closed, or of another loop
+            return unusable_client(fault, isinstance(self.client, UsersClient))
+        return fault
 
-        The server closed it while it was idle, so it has not seen the request.
+    def delay(self, error: NscaleError) -> float | None:
+        """Return the seconds to wait before the next attempt; `None` for no other.
+
+        Args:
+            error: The error of the current attempt; gets the number of retries before it.
         """
-        if self.is_answered or "write" not in self._used or "connect" in self._used:
+        error.retries = self.retries
+        if self._is_free(error):
+            return 0.0
+        seconds = self._seconds(error)
+        if (
+            self.retries >= self._max_retries
+            or not self._may_repeat(error)
+            or (error.retry_after or 0) > _MAX_RETRY_AFTER
+            or self.time.is_over(seconds)
+        ):
+            return None
+        self.retries += 1
+        logger.info(
+            "Retry %d of %d in %.2f s after %s",
+            self.retries,
+            self._max_retries,
+            seconds,
+            type(error).__name__,
+        )
+        return seconds
+
+    def _is_free(self, error: NscaleError) -> bool:
+        """Return whether a repetition costs nothing; true once for each reason."""
+        if self.time.is_over():
             return False
-        kind = type(fault).__name__
-        if kind == "RemoteProtocolError":
-            return "without sending a response" in str(fault)
-        return kind in ("ReadError", "WriteError")
+        if self.stage is Stage.UNSEEN:
+            is_free, self._may_resend = self._may_resend, False
+            return is_free
+        if self.stage is Stage.SENT and error.status_code == _UNAUTHORIZED:
+            is_free, self._may_renew = self._may_renew, False
+            return is_free
+        return False
 
+    def _may_repeat(self, error: NscaleError) -> bool:
+        if self.stage is Stage.DELIVERED:
+            return False
+        if self.stage is Stage.ANSWERED:
+            may_pay, self._may_pay = self._may_pay, False
+            if not may_pay:
+                return False
+        # The OpenAI SDK obeys this header too.
+        headers = {} if error.response is None else error.response.headers
+        wish = headers.get("x-should-retry", "").lower()
+        if wish in ("true", "false"):
+            return bool(wish == "true")
+        if error.status_code in _PERMANENT_STATUSES:
+            return False
+        has_begun = self.stage in (Stage.STREAMING, Stage.ANSWERED)
+        return error.is_retryable if has_begun else error.is_retried
 
-def call_within(seconds: float | None, function: Callable[[], T]) -> T:
-    """Call a function that blocks, for at most some seconds.
-
-    If its time is limited, the function runs in a separate thread, because sockets only
-    limit the time of each read. The thread is abandoned when time is up.
-
-    Raises:
-        concurrent.futures.TimeoutError: The function did not return in time.
-    """
-    if seconds is None:
-        return function()
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            result = function()
-        except BaseException as fault:  # noqa: BLE001  # raised in the caller's thread
-            future.set_exception(fault)
-            return
-        future.set_result(result)
-
-    threading.Thread(target=run, name="nscale-call", daemon=True).start()
-    try:
-        return future.result(seconds)
-    except BaseException:
-        future.add_done_callback(_close_result)
-        raise
-
-
-def _close_result(future: Future[Any]) -> None:
-    """Close the result of a function whose caller has stopped waiting."""
-    if future.exception() is None:
-        getattr(future.result(), "close", lambda: None)()
+    def _seconds(self, error: NscaleError) -> float:
+        spread = min(_FIRST_DELAY * 2**self.retries, _MAX_DELAY)
+        wait = error.retry_after or 0.0
+        # Callers who were told the same time must not all come back at once.
+        return wait + random.uniform(0, spread + min(wait, _MAX_SPREAD))  # noqa: S311  # spreads load

@@ -1,70 +1,90 @@
-"""Reads the body of a response up to a limit: nothing incoming is unbounded."""
+"""Readers of bodies that are not streams: complete replies, and errors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from langchain_nscale._failures import oversized_response
+from langchain_nscale._failures import status_error
+from langchain_nscale._response import ReadResponse, Sent
 
 if TYPE_CHECKING:
     from langchain_nscale._response import Response
+    from langchain_nscale.errors import NscaleError
 
+R = TypeVar("R")
 _MAX_ERROR_BYTES = 1_000_000  # far more than any message needs
 
 
-class _Collector:
-    """Collects the pieces of a body.
+class _Body:
+    """Collects a body."""
 
-    The rest of a longer error body is dropped; any other body must not be longer.
-    """
+    is_ending = False
 
-    def __init__(self, response: Response, limit: int | None) -> None:
-        self._response = response
-        self._limit = limit if response.is_success else _MAX_ERROR_BYTES
+    def __init__(self) -> None:
+        self.done = False
+        self.progress = 0
         self._pieces: list[bytes] = []
-        self._size = 0
 
-    def is_full(self, piece: bytes) -> bool:
-        """Take the next piece; return whether the rest is to be dropped."""
-        self._pieces.append(piece)
-        self._size += len(piece)
-        if self._limit is None or self._size <= self._limit:
-            return False
-        if self._response.is_success:
-            raise oversized_response(self._response, self._limit)
-        return True
+    def partial(self) -> None:
+        """Return nothing: a part of a body has no meaning."""
 
+    def feed(self, data: bytes) -> tuple[()]:
+        """Take the next bytes."""
+        self.progress += len(data)
+        self._pieces.append(data)
+        return ()
+
+    @property
     def content(self) -> bytes:
+        """The body so far."""
         return b"".join(self._pieces)
 
 
-def read_body(response: Response, limit: int | None) -> bytes:
-    """Return the decompressed body and close the response.
+class WholeReader(_Body, Generic[R]):
+    """Reads a complete reply: a stream of one item."""
 
-    Args:
-        response: A sync response whose body has not been read.
-        limit: The largest size of a successful response's body in bytes.
+    def __init__(self, read: Callable[[Sent], R], sent: Sent) -> None:
+        """Begin a reply.
 
-    Raises:
-        NscaleMalformedResponseError: The body is larger.
-    """
-    body = _Collector(response, limit)
-    try:
-        for piece in response.iter_bytes():
-            if body.is_full(piece):
-                break
-    finally:
-        response.close()
-    return body.content()
+        Args:
+            read: Converts the response, once its body has been read, to the item.
+            sent: The response.
+        """
+        super().__init__()
+        self._read = read
+        self._sent = sent
+
+    def flush(self, cause: NscaleError | None = None) -> Iterator[R]:
+        """Yield the item.
+
+        Raises:
+            NscaleError: The body was cut, or is not a usable reply.
+        """
+        if cause is not None:
+            raise cause
+        response = ReadResponse.of(self._sent.response, self.content)
+        yield self._read(self._sent._replace(response=response))
 
 
-async def aread_body(response: Response, limit: int | None) -> bytes:
-    """Async version of `read_body`."""
-    body = _Collector(response, limit)
-    try:
-        async for piece in response.aiter_bytes():
-            if body.is_full(piece):
-                break
-    finally:
-        await response.aclose()
-    return body.content()
+class ErrorReader(_Body):
+    """Reads the response of a request that failed; ignores most of a very long body."""
+
+    def __init__(self, response: Response) -> None:
+        """Begin a response whose status is not a success."""
+        super().__init__()
+        self._response = response
+
+    def feed(self, data: bytes) -> tuple[()]:
+        """Take the next bytes, until there are enough for a message."""
+        self.done = self.progress > _MAX_ERROR_BYTES
+        return super().feed(data)
+
+    def flush(self, _: NscaleError | None = None) -> Iterator[R]:
+        """Raise the error, even if its body was cut.
+
+        Raises:
+            NscaleError: Always.
+        """
+        raise status_error(self._response, self.content)
+        yield  # makes this an iterator, as in every reader

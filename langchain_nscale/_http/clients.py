@@ -12,17 +12,10 @@ import os
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-import httpx2
-
+from langchain_nscale._http import pools
 from langchain_nscale._http.address import is_local
-from langchain_nscale._lazy import LazyModule
-
-if TYPE_CHECKING:
-    from langchain_nscale._http import pools
-else:
-    pools = LazyModule("langchain_nscale._http.pools")
+from langchain_nscale._http.client import SharedClient
 
 
 class _Clients:
@@ -30,10 +23,10 @@ class _Clients:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.sync: httpx2.Client | None = None
+        self.sync: SharedClient | None = None
         self.by_loop: dict[
             asyncio.AbstractEventLoop,
-            tuple[httpx2.AsyncClient, AsyncGenerator[None, None]],
+            tuple[SharedClient, AsyncGenerator[None, None]],
         ] = {}
 
 
@@ -56,7 +49,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_clients)
 
 
-def shared_client(base_url: str = "") -> httpx2.Client:
+def shared_client(base_url: str = "") -> SharedClient:
     """Return the process's client, creating it on first use.
 
     Raises:
@@ -72,10 +65,12 @@ def shared_client(base_url: str = "") -> httpx2.Client:
     return client
 
 
-async def shared_async_client(base_url: str = "") -> httpx2.AsyncClient:
+async def shared_async_client(base_url: str = "") -> SharedClient:
     """Return the running loop's client; a client is never used on another loop."""
     loop = asyncio.get_running_loop()
     clients = _clients_for(base_url)
+    if not pools.is_prepared:
+        await asyncio.to_thread(pools.prepare)
     entry = clients.by_loop.get(loop)
     if entry is None or entry[0].is_closed:
         for other in list(clients.by_loop):
@@ -89,7 +84,7 @@ async def shared_async_client(base_url: str = "") -> httpx2.AsyncClient:
 
 
 async def _close_with_loop(
-    client: httpx2.AsyncClient, clients: _Clients
+    client: SharedClient, clients: _Clients
 ) -> AsyncGenerator[None, None]:
     """Close a client when its loop ends: `asyncio.run` finalizes open generators."""
     try:

@@ -13,18 +13,19 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import threading
-import time
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib import import_module
 from typing import Any, TypedDict
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
 from langchain_nscale._http.address import is_local
-from langchain_nscale._http.watchdog import call_later
+from langchain_nscale._http.client import SharedClient
 
 try:
     import resource
@@ -36,6 +37,11 @@ KEEPALIVE = 30.0  # seconds after which idle connections are closed
 # At most this many connections are opened at once, and others wait: while a process is
 # busy opening thousands, the time limit for connecting would run out.
 _CONNECTING = 64
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+# Modules that httpx2 and what it uses import during the first async request.
+_LATE_IMPORTS = ("anyio._backends._asyncio",)
+
+is_prepared = False
 
 
 def _socket_options() -> list[tuple[int, int, int]]:
@@ -76,6 +82,7 @@ def _limits(pools: int = 1) -> httpx2.Limits:
 class _Arguments(TypedDict):
     limits: httpx2.Limits
     cookies: CookieJar
+    verify: ssl.SSLContext
 
 
 def _arguments() -> _Arguments:
@@ -84,72 +91,38 @@ def _arguments() -> _Arguments:
     Clients are shared between tokens, so they keep no cookies.
     """
     no_cookies = DefaultCookiePolicy(allowed_domains=[])
-    return {"limits": _limits(), "cookies": CookieJar(no_cookies)}
+    return {
+        "limits": _limits(),
+        "cookies": CookieJar(no_cookies),
+        "verify": _ssl_context(),
+    }
 
 
-class SingleTransport(httpx2.BaseTransport):
-    """Sends sync requests through one pool, which it replaces once it is idle."""
+def _ssl_context() -> ssl.SSLContext:
+    """Return the process's SSL context; it takes 30 ms to create, most of it reading."""
+    return _read_certificates(*(os.environ.get(name) for name in _CERTIFICATES))
 
-    def __init__(self) -> None:
-        self._context = httpx2.create_ssl_context()
-        self._lock = threading.Lock()
-        self._pool = self._new_pool()
-        self._busy = 0
-        self._idle_since = 0.0
-        self._has_timer = False
 
-    def _new_pool(self) -> httpx2.HTTPTransport:
-        return httpx2.HTTPTransport(
-            verify=self._context, limits=_limits(), socket_options=_socket_options()
-        )
+@lru_cache(maxsize=4)
+def _read_certificates(*_: str | None) -> ssl.SSLContext:
+    return httpx2.create_ssl_context()
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request; it counts as in flight until its response is closed."""
-        with self._lock:
-            self._busy += 1
-            pool = self._pool
-        try:
-            response = pool.handle_request(request)
-        except BaseException:
-            self._release()
-            raise
-        response.stream = _Released(response.stream, self._release)
-        return response
 
-    def _release(self) -> None:
-        with self._lock:
-            self._busy -= 1
-            if self._busy:
-                return
-            self._idle_since = time.monotonic()
-            must_schedule, self._has_timer = not self._has_timer, True
-        if must_schedule:
-            call_later(KEEPALIVE, self.close_idle)
-
-    def close_idle(self) -> None:
-        """Close the connections if none has been used for a while."""
-        with self._lock:
-            self._has_timer = False
-            if self._busy:
-                return
-            wait = self._idle_since + KEEPALIVE - time.monotonic()
-            if wait > 0:
-                self._has_timer = True
-                call_later(wait, self.close_idle)
-                return
-            pool, self._pool = self._pool, self._new_pool()
-        pool.close()
-
-    def close(self) -> None:
-        """Close the pool."""
-        self._pool.close()
+def prepare() -> None:
+    """Do what blocks before the first async request: read files and import modules."""
+    global is_prepared  # noqa: PLW0603  # process-wide state
+    with suppress(OSError, ValueError):  # reported when the client is made
+        _ssl_context()
+    for name in _LATE_IMPORTS:
+        import_module(name)
+    is_prepared = True
 
 
 class PooledTransport(httpx2.AsyncBaseTransport):
     """Sends each request through the pool with the fewest requests in flight."""
 
     def __init__(self) -> None:
-        self._context = httpx2.create_ssl_context()  # takes 30 ms, so all pools share it
+        self._context = _ssl_context()
         self._pools = [self._new_pool() for _ in range(_POOLS)]
         self._busy = [0] * _POOLS
         self._opened = [0] * _POOLS  # connections; some may have been closed since
@@ -300,7 +273,7 @@ class _Released(httpx2.SyncByteStream, httpx2.AsyncByteStream):
             release()
 
 
-def make_client(base_url: str) -> httpx2.Client:
+def make_client(base_url: str) -> SharedClient:
     """Create a sync client for an address.
 
     Behind a proxy, it uses httpx2's own transport, which reads the proxy variables. What
@@ -311,15 +284,22 @@ def make_client(base_url: str) -> httpx2.Client:
     """
     try:
         if _has_proxies() and not is_local(base_url):
-            return httpx2.Client(**_arguments())
-        transport = SingleTransport()
-        return httpx2.Client(**_arguments(), transport=transport, trust_env=False)
+            return SharedClient(httpx2.Client(**_arguments()))
+        arguments = _arguments()
+        transport = httpx2.HTTPTransport(
+            verify=arguments["verify"],
+            limits=arguments["limits"],
+            socket_options=_socket_options(),
+        )
+        client = httpx2.Client(**arguments, transport=transport, trust_env=False)
+        return SharedClient(client)
     except (OSError, ValueError, ImportError) as error:
         proxy = usable_proxy(base_url, error)
-        return httpx2.Client(**_arguments(), trust_env=False, proxy=proxy)
+        client = httpx2.Client(**_arguments(), trust_env=False, proxy=proxy)
+        return SharedClient(client)
 
 
-def make_async_client(base_url: str = "") -> httpx2.AsyncClient:
+def make_async_client(base_url: str = "") -> SharedClient:
     """Create an async client for an address; see `make_client`.
 
     Raises:
@@ -327,12 +307,14 @@ def make_async_client(base_url: str = "") -> httpx2.AsyncClient:
     """
     try:
         if _has_proxies() and not is_local(base_url):
-            return httpx2.AsyncClient(**_arguments())
+            return SharedClient(httpx2.AsyncClient(**_arguments()))
         pools = PooledTransport()
-        return httpx2.AsyncClient(**_arguments(), transport=pools, trust_env=False)
+        client = httpx2.AsyncClient(**_arguments(), transport=pools, trust_env=False)
+        return SharedClient(client)
     except (OSError, ValueError, ImportError) as error:
         proxy = usable_proxy(base_url, error)
-        return httpx2.AsyncClient(**_arguments(), trust_env=False, proxy=proxy)
+        client = httpx2.AsyncClient(**_arguments(), trust_env=False, proxy=proxy)
+        return SharedClient(client)
 
 
 def _has_proxies() -> bool:
@@ -345,7 +327,7 @@ def usable_proxy(base_url: str, error: Exception) -> str | None:
     Raises:
         ValueError: The variable that applies to the address is unusable.
     """
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+    for name in _CERTIFICATES:
         path = os.environ.get(name)
         if path and isinstance(error, OSError):  # includes ssl.SSLError
             msg = f"{name} is {path!r}, which can't be used: {error}."

@@ -8,38 +8,57 @@ lack of credit.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import httpx2
-
-from langchain_nscale._failures import network_error, status_error, unusable_client
-from langchain_nscale._http.attempts import Attempt, call_within
-from langchain_nscale._http.bodies import aread_body, read_body
+from langchain_nscale._http.attempts import Attempts, Stage
+from langchain_nscale._http.bodies import ErrorReader, WholeReader
+from langchain_nscale._http.client import Request, UsersClient
 from langchain_nscale._http.clients import shared_async_client, shared_client
 from langchain_nscale._http.headers import merge_headers
-from langchain_nscale._http.libraries import http_errors, library
-from langchain_nscale._http.retries import Retries
+from langchain_nscale._http.inner import Inner
+from langchain_nscale._http.limits import (
+    DEFAULT_LIMITS,
+    Limits,
+    ReadLimits,
+    acall_within,
+    call_within,
+)
+from langchain_nscale._http.streams import Reader, aread_stream, read_stream
 from langchain_nscale._http.token import Token, aresolve_token, resolve_token
 from langchain_nscale._json import encode
-from langchain_nscale._response import ReadResponse, Response, Sent
+from langchain_nscale._response import Sent
 from langchain_nscale._version import __version__
+from langchain_nscale.errors import NscaleError
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
+    from langchain_nscale._http.client import AsyncClient, Client
+    from langchain_nscale._response import Response
+
 USER_AGENT = f"langchain-nscale/{__version__}"
-# Seconds: connect, read, write, pool. A long answer takes minutes; connecting does not.
-DEFAULT_TIMEOUT = (10.0, 600.0, 600.0, 600.0)
 DEFAULT_MAX_RETRIES = 2
 DEFAULT_MAX_RESPONSE_BYTES = 256 * 2**20
-_UNAUTHORIZED = 401
 
-_headers_of_clients: dict[str, str] = {}  # those of all shared clients
+R = TypeVar("R")
+T = TypeVar("T")
+Body = Mapping[str, Any] | None
+
+
+class Advisor(Protocol):
+    """Adds to the final error of a call what else can be found out about its cause."""
+
+    def advise(self, transport: Transport, body: Body, error: NscaleError) -> None:
+        """Add to the error of a sync call with this transport and body."""
+        ...
+
+    async def aadvise(self, transport: Transport, body: Body, error: NscaleError) -> None:
+        """Add to the error of an async call."""
+        ...
 
 
 @dataclass(eq=False, repr=False)  # not frozen: created for each call
@@ -49,163 +68,203 @@ class Transport:
     Attributes:
         base_url: Address without a trailing slash.
         token: The service token, or a callable that is called for each attempt.
-        timeout: Seconds to connect, read, write and wait for a pool.
+        limits: The time limits of a call.
         max_retries: Maximum number of retries of a request.
-        total_timeout: Seconds for the whole call, retries and waits included.
         max_response_bytes: Largest size of a response's body.
         headers: Headers sent with every request.
         query: Query parameters added to every request.
         client: The user's own httpx or httpx2 client; the shared one if `None`.
         async_client: The user's own async client, for async calls.
+        advisor: Completes errors.
     """
 
     base_url: str
     token: Token
-    timeout: tuple[float | None, ...] = DEFAULT_TIMEOUT
+    limits: Limits = DEFAULT_LIMITS
     max_retries: int = DEFAULT_MAX_RETRIES
-    total_timeout: float | None = None
     max_response_bytes: int | None = DEFAULT_MAX_RESPONSE_BYTES
     headers: Mapping[str, str] | None = None
     query: Mapping[str, object] | None = None
     client: Any = None
     async_client: Any = None
+    advisor: Advisor | None = None
 
-    def send(
-        self,
-        path: str,
-        body: Mapping[str, Any] | None,
-        *,
-        stream: bool = False,
-        retries: Retries | None = None,
-    ) -> Sent:
-        """POST a body, or GET without one.
+    def call(self, path: str, body: Body, read: Callable[[Sent], R]) -> R:
+        """POST a body, or GET without one; return what the reply contains.
 
         Args:
             path: Appended to `base_url`.
             body: The object to send as JSON, or `None` for a GET.
-            stream: Whether a stream is requested; its body is left for the caller to
-                read and close. Any other body has been read.
-            retries: The attempts of the call, if some have been made before.
+            read: Converts the response, whose body has been read, to the result. If it
+                raises a retryable error, the request is sent once more.
 
         Raises:
             ValueError: The body has no JSON form.
             NscaleError: The service answered with an error or not at all.
         """
-        client = self.client or shared_client(self.base_url)
-        content = None if body is None else encode(body)
-        retries = retries or self.retries()
-        while True:
-            token = resolve_token(self.token)
-            attempt = Attempt(self.timeout, retries.remaining)
-            request = self._request(client, path, content, token, attempt, stream=stream)
-            exchange = partial(self._exchange, client, request, attempt, stream=stream)
-            try:
-                response = call_within(retries.remaining, exchange)
-                if response.is_success:
-                    return Sent(response, retries.attempt)
-                error = status_error(response, response.content, retries.attempt)
-                is_free = self._may_renew(response)
-            except http_errors(client) as fault:
-                error = network_error(fault, request, retries.attempt)
-                is_free = attempt.lost_on_reused_connection(fault)
-            except RuntimeError as fault:  # a client that is closed, or of another loop
-                raise unusable_client(fault, self.client is not None) from None
-            except (TimeoutError, concurrent.futures.TimeoutError):
-                raise retries.overdue(request) from None
-            delay = retries.delay(error, is_free=is_free, is_paid=attempt.is_answered)
-            if delay is None:
-                raise retries.overdue(request) if retries.is_over else error
-            time.sleep(delay)
+        [result] = self._items(path, body, partial(WholeReader, read))
+        return result
 
-    async def asend(
+    async def acall(self, path: str, body: Body, read: Callable[[Sent], R]) -> R:
+        """Async version of `call`; `token` can also be an async callable."""
+        items = self._aitems(path, body, partial(WholeReader, read))
+        [result] = [item async for item in items]
+        return result
+
+    def stream(
+        self, path: str, body: Body, new_reader: Callable[[Sent], Reader[T]]
+    ) -> Generator[T, None, None]:
+        """POST a body; yield what a reader makes of the streamed reply.
+
+        A stream that fails before its first item is requested again.
+
+        Args:
+            path: Appended to `base_url`.
+            body: The object to send as JSON.
+            new_reader: Creates a reader for a response.
+
+        Raises:
+            ValueError: The body has no JSON form.
+            NscaleError: The request or the stream failed; all items before that have
+                been yielded.
+        """
+        return self._items(path, body, new_reader, stream=True)
+
+    def astream(
+        self, path: str, body: Body, new_reader: Callable[[Sent], Reader[T]]
+    ) -> AsyncGenerator[T, None]:
+        """Async version of `stream`; `token` can also be an async callable."""
+        return self._aitems(path, body, new_reader, stream=True)
+
+    def _items(
         self,
         path: str,
-        body: Mapping[str, Any] | None,
+        body: Body,
+        new_reader: Callable[[Sent], Reader[T]],
         *,
         stream: bool = False,
-        retries: Retries | None = None,
-    ) -> Sent:
-        """Async version of `send`; `token` can also be an async callable."""
-        client = self.async_client or await shared_async_client(self.base_url)
+    ) -> Generator[T, None, None]:
+        """Send a request, again if need be; yield the items of its reply.
+
+        A complete reply is a stream of one item.
+        """
+        client: Client = (
+            UsersClient(self.client) if self.client else shared_client(self.base_url)
+        )
+        attempts = self._attempts(client)
         content = None if body is None else encode(body)
-        retries = retries or self.retries()
+        while True:
+            token = resolve_token(self.token)
+            request = self._request(attempts, path, content, token, stream=stream)
+            try:
+                response = self._exchange(attempts, client, request)
+                reading = self._reading(attempts, request, response, new_reader, stream)
+                for item in read_stream(response, *reading, client.faults):
+                    attempts.stage = Stage.DELIVERED
+                    yield item
+            except NscaleError as error:
+                delay = attempts.delay(error)
+                if delay is None:
+                    if self.advisor is not None:
+                        self.advisor.advise(self, body, error)
+                    raise
+            else:
+                return
+            time.sleep(delay)
+
+    async def _aitems(
+        self,
+        path: str,
+        body: Body,
+        new_reader: Callable[[Sent], Reader[T]],
+        *,
+        stream: bool = False,
+    ) -> AsyncGenerator[T, None]:
+        """Async version of `_items`."""
+        client: AsyncClient = (
+            UsersClient(self.async_client)
+            if self.async_client
+            else await shared_async_client(self.base_url)
+        )
+        attempts = self._attempts(client)
+        content = None if body is None else encode(body)
         while True:
             token = await aresolve_token(self.token)
-            attempt = Attempt(self.timeout, retries.remaining)
-            request = self._request(client, path, content, token, attempt, stream=stream)
-            exchange = self._aexchange(client, request, attempt, stream=stream)
+            request = self._request(attempts, path, content, token, stream=stream)
             try:
-                response = await (
-                    exchange
-                    if retries.deadline is None
-                    else asyncio.wait_for(exchange, retries.remaining)
-                )
-                if response.is_success:
-                    return Sent(response, retries.attempt)
-                error = status_error(response, response.content, retries.attempt)
-                is_free = self._may_renew(response)
-            except http_errors(client) as fault:
-                error = network_error(fault, request, retries.attempt)
-                is_free = attempt.lost_on_reused_connection(fault)
-            except RuntimeError as fault:  # a client that is closed, or of another loop
-                raise unusable_client(fault, self.async_client is not None) from None
-            except (TimeoutError, asyncio.TimeoutError):
-                raise retries.overdue(request) from None
-            delay = retries.delay(error, is_free=is_free, is_paid=attempt.is_answered)
-            if delay is None:
-                raise retries.overdue(request) if retries.is_over else error
+                response = await self._aexchange(attempts, client, request)
+                reading = self._reading(attempts, request, response, new_reader, stream)
+                inner = aread_stream(response, *reading, client.faults)
+                async with Inner(inner) as items:
+                    async for item in items:
+                        attempts.stage = Stage.DELIVERED
+                        yield item
+            except NscaleError as error:
+                delay = attempts.delay(error)
+                if delay is None:
+                    if self.advisor is not None:
+                        await self.advisor.aadvise(self, body, error)
+                    raise
+            else:
+                return
             await asyncio.sleep(delay)
 
-    def retries(self) -> Retries:
-        """Return the attempts of a new call."""
-        return Retries(self.max_retries, self.total_timeout)
+    def _attempts(self, client: Client | AsyncClient) -> Attempts:
+        renews = callable(self.token)
+        return Attempts(client, self.limits, self.max_retries, renews_token=renews)
 
-    def _exchange(
-        self, client: Any, request: Any, attempt: Attempt, *, stream: bool
-    ) -> Response:
-        response = client.send(request, stream=True, follow_redirects=False)
-        if response.is_success:
-            attempt.is_answered = True
-            if stream:
-                return response  # type: ignore[no-any-return]  # of either library
-        return ReadResponse.of(response, read_body(response, self.max_response_bytes))
+    @staticmethod
+    def _exchange(attempts: Attempts, client: Client, request: Request) -> Response:
+        """Send a request; return its response, whose body has not been read."""
+        try:
+            return call_within(attempts.time.remaining, partial(client.send, request))
+        except Exception as fault:  # noqa: BLE001  # any other is raised as it is
+            raise attempts.error_of(fault, request)  # noqa: B904  # it has its cause
 
+    @staticmethod
     async def _aexchange(
-        self, client: Any, request: Any, attempt: Attempt, *, stream: bool
+        attempts: Attempts, client: AsyncClient, request: Request
     ) -> Response:
-        response = await client.send(request, stream=True, follow_redirects=False)
-        if response.is_success:
-            attempt.is_answered = True
-            if stream:
-                return response  # type: ignore[no-any-return]  # of either library
-        content = await aread_body(response, self.max_response_bytes)
-        return ReadResponse.of(response, content)
+        """Async version of `_exchange`."""
+        try:
+            return await acall_within(attempts.time.remaining, client.send(request))
+        except Exception as fault:  # noqa: BLE001  # any other is raised as it is
+            raise attempts.error_of(fault, request)  # noqa: B904  # it has its cause
 
-    def _may_renew(self, response: Response) -> bool:
-        """Return whether a rejected token may only have expired."""
-        return response.status_code == _UNAUTHORIZED and callable(self.token)
+    def _reading(
+        self,
+        attempts: Attempts,
+        request: Request,
+        response: Response,
+        new_reader: Callable[[Sent], Reader[T]],
+        stream: bool,
+    ) -> tuple[Reader[T], ReadLimits]:
+        """Return a reader for a response, and the limits for reading it."""
+        time = attempts.time
+        if not response.is_success:
+            failed: Reader[T] = ErrorReader(response)
+            return failed, ReadLimits(time, response, failed)
+        attempts.stage = Stage.STREAMING if stream else Stage.ANSWERED
+        reader = new_reader(Sent(response, attempts.retries))
+        silence = time.limit_silence(request.timeouts) if stream else None
+        most = self.max_response_bytes
+        return reader, ReadLimits(time, response, reader, max_bytes=most, silence=silence)
 
     def _request(
         self,
-        client: Any,
+        attempts: Attempts,
         path: str,
         content: bytes | None,
         token: SecretStr,
-        attempt: Attempt,
         *,
         stream: bool,
-    ) -> Any:
-        is_own = client is self.client or client is self.async_client
-        # A user's client may add headers, parameters and cookies. The shared ones only
-        # add headers that never change; merging them again takes 40 µs.
-        build: Any = client.build_request if is_own else httpx2.Request
-        return build(
-            "GET" if content is None else "POST",
-            _url(library(client), self.base_url + path),
-            content=content,
-            params=self.query,
+    ) -> Request:
+        return Request(
+            method="GET" if content is None else "POST",
+            url=self.base_url + path,
+            query=self.query,
             headers=merge_headers(
-                None if is_own else _shared_headers(client),
+                attempts.client.headers,
                 {
                     "User-Agent": USER_AGENT,
                     "Accept": "text/event-stream" if stream else "application/json",
@@ -214,19 +273,6 @@ class Transport:
                 self.headers,
                 {"Authorization": f"Bearer {token.get_secret_value()}"},
             ),
-            extensions={"timeout": attempt},
+            content=content,
+            timeouts=attempts.begin(),
         )
-
-
-def _shared_headers(client: httpx2.Client | httpx2.AsyncClient) -> dict[str, str]:
-    """Return the headers of a shared client, which are the same for all of them."""
-    if not _headers_of_clients:
-        raw = client.headers.raw
-        _headers_of_clients.update({k.decode(): v.decode() for k, v in raw})
-    return _headers_of_clients
-
-
-@lru_cache(maxsize=64)
-def _url(module: Any, address: str) -> Any:
-    """Parse an address once, not with each request."""
-    return module.URL(address)

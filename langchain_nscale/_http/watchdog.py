@@ -1,4 +1,4 @@
-"""Calls functions later, mainly to end reads of a response whose reply has ended.
+"""Ends reads of a response whose reply has ended, or whose time is up.
 
 Some servers keep the connection open after the reply has ended. Once the model has
 finished, at most usage is still to come, so a read that takes longer is ended by shutting
@@ -12,7 +12,6 @@ import heapq
 import itertools
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -86,15 +85,6 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
-
-
-def call_later(seconds: float, function: Callable[[], None]) -> None:
-    """Call a function after some seconds, in the watchdog's thread.
-
-    A process that ends starts no threads and needs no calls.
-    """
-    if not sys.is_finalizing():
-        _watchdog.schedule(seconds, function)
 
 
 def end_reads_after(response: Response, seconds: float) -> Callable[[], None]:

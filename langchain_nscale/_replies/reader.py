@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from langchain_core.messages import AIMessage
@@ -19,13 +18,10 @@ from langchain_nscale._failures import (
     abandoned_reply,
     interrupted_stream,
     malformed_response,
-    oversized_response,
     public_headers,
     reported_error,
-    stalled_stream,
 )
 from langchain_nscale._json import decode
-from langchain_nscale._lazy import errors
 from langchain_nscale._replies.chunks import ChunkWriter, merge
 from langchain_nscale._replies.leniency import (
     MalformedError,
@@ -46,7 +42,6 @@ T = TypeVar("T")
 _DEFAULT = ReplyOptions()
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _DONE = b"[DONE]"
-_GRACE = 2.0  # seconds to wait for usage after the finish reason
 
 
 def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatResult:
@@ -167,23 +162,17 @@ class StreamReader(Generic[T]):
         self,
         response: Response,
         writer: Writer[T],
-        stall_after: float | None = None,
         options: ReplyOptions = _DEFAULT,
-        limit: int | None = None,
     ) -> None:
         """Start a stream.
 
         Args:
             response: The HTTP response, for metadata and error messages.
             writer: Creates the items to yield.
-            stall_after: Seconds without an event after which the stream has stalled.
             options: How to read the reply.
-            limit: Largest size of the stream in bytes.
         """
         self.done = False
-        self._limit = limit
-        self._size = 0
-        self.stall_after = stall_after
+        self.progress = 0  # changes with each event; keep-alives are none
         self._decoder = SSEDecoder()
         self._reply = _start(response, options)
         self._response = response
@@ -191,18 +180,11 @@ class StreamReader(Generic[T]):
         self._start = b""  # the beginning of the body, until its kind is known
         self._whole: list[bytes] | None = None  # the pieces of a body that is not events
         self._has_kind = False
-        self._idle = 0.0  # seconds spent waiting for an event, without the consumer's own
-        self._waiting_since = monotonic()
 
     @property
     def is_ending(self) -> bool:
         """Whether the model has finished, so that at most usage is still to come."""
         return self._reply.finish_reason is not None
-
-    @property
-    def grace(self) -> float:
-        """Seconds to wait for usage after the model has finished."""
-        return _GRACE
 
     def feed(self, data: bytes) -> Iterator[T]:
         """Take the next bytes; yield the items that they complete.
@@ -212,25 +194,15 @@ class StreamReader(Generic[T]):
                 something that can't be part of a reply. Everything before it has been
                 yielded and is in `partial`.
         """
-        self._size += len(data)
-        if self._limit is not None and self._size > self._limit:
-            raise oversized_response(self._response, self._limit, self.partial())
         if not self._has_kind:
             data = self._detect(data)
         if self._whole is not None:
             self._whole.append(data)
+            self.progress += 1
             return
-        events = self._decoder.feed(data) if data else []
-        if events:
-            self._idle = 0.0
+        if data and (events := self._decoder.feed(data)):
+            self.progress += 1
             yield from self._read(events)
-        else:
-            self._idle += monotonic() - self._waiting_since
-            if self.is_ending and self._idle > _GRACE:
-                yield from self._finish()
-            elif self.stall_after and self._idle > self.stall_after and not self.done:
-                raise self._stalled(None)
-        self._waiting_since = monotonic()
 
     def _detect(self, data: bytes) -> bytes:
         """Decide by the first bytes whether the body consists of events."""
@@ -255,7 +227,6 @@ class StreamReader(Generic[T]):
             cause: The network fault that ended the stream, if any.
 
         Raises:
-            NscaleStalledStreamError: The fault was a timeout.
             NscaleInterruptedStreamError: The model had not finished.
         """
         if self.done:
@@ -271,8 +242,6 @@ class StreamReader(Generic[T]):
         if self.is_ending:
             yield from self._finish()
             return
-        if cause is not None and isinstance(cause, errors.NscaleTimeoutError):
-            raise self._stalled(cause)
         raise interrupted_stream(self._response, self.partial(), cause)
 
     def _read_body(self, body: bytes) -> Iterator[T]:
@@ -324,14 +293,13 @@ class StreamReader(Generic[T]):
     def _parse(self, event: bytes) -> dict[str, Any] | None:
         """Decode an event; return `None` for events outside the reply."""
         is_error = isinstance(event, ErrorEvent)
-        is_reply = b'"choices"' in event
         try:
             completion = decode_loosely(event)
         except ValueError as error:
             if is_error:
                 completion = event.decode("utf-8", "replace")
-            elif event[:1] not in (b"{", b"[") and event.isascii() and not is_reply:
-                return None  # a ping or a note
+            elif event[:1] not in (b"{", b"[") and event.isascii() and _is_note(event):
+                return None
             else:
                 problem = f"an event is not JSON ({error})"
                 raise self._malformed(problem, event) from None
@@ -348,9 +316,6 @@ class StreamReader(Generic[T]):
             raise reported_error(completion, self._response, self.partial())
         return completion
 
-    def _stalled(self, cause: NscaleError | None) -> NscaleError:
-        return stalled_stream(self._response, self.stall_after, self.partial(), cause)
-
     def _malformed(self, problem: str, event: bytes) -> NscaleError:
         return malformed_response(problem, self._response, event, self.partial())
 
@@ -363,6 +328,11 @@ class StreamReader(Generic[T]):
         reply = self._reply
         yield from self._writer.write(reply, reply.flush())
         yield from self._writer.finish(reply)
+
+
+def _is_note(event: bytes) -> bool:
+    """Return whether an event that is not JSON is a ping or a note, not a reply."""
+    return b'"choices"' not in event
 
 
 def _is_json(line: bytes) -> bool:

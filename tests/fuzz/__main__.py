@@ -74,7 +74,7 @@ def test_one(data: bytes) -> None:
     kind = TYPES[len(data) % len(TYPES)]
     got = response(b"", content_type=kind)
     for writer in (ChunkWriter(), ChunkWriter(v1=True), EventWriter()):
-        reader = StreamReader(got, writer, None, ReplyOptions(think_tags="both"))
+        reader = StreamReader(got, writer, ReplyOptions(think_tags="both"))
         with suppress(NscaleError):
             for piece in pieces:
                 list(reader.feed(piece))

@@ -315,7 +315,6 @@ async def test_each_status_is_a_typed_error(
         await consume(make(), "Hi", way)
     assert f"answered {status}" in str(caught.value)
     assert caught.value.request_id == "i-7"
-    assert isinstance(caught.value, openai.APIError)
     assert [request.method for request in server.requests].count("POST") == 1
 
 
@@ -334,7 +333,6 @@ def test_without_credit_one_request_is_sent_where_chatopenai_sends_three(
     with pytest.raises(NscaleInsufficientCreditError) as caught:
         ChatNscale(model=MODEL, **server.settings).invoke("Hi")
     assert len(server.requests) == 1
-    assert isinstance(caught.value, openai.RateLimitError)
     assert isinstance(caught.value, ModelRateLimitError)
     assert caught.value.is_retryable is False
 

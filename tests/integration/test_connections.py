@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import httpx2
 import pytest
 
 from langchain_nscale import ChatNscale, NscaleConnectionError, NscaleTimeoutError
@@ -68,25 +69,64 @@ def read_request(connection: socket.socket) -> bytes:
 
 
 def model(base_url: str, **settings: Any) -> ChatNscale:
-    defaults = {"model": "m", "service_token": "t", "max_retries": 0}
+    defaults: dict[str, Any] = {"model": "m", "service_token": "t", "max_retries": 0}
     return ChatNscale(**{**defaults, "base_url": base_url, **settings})
 
 
-def answer_then_close(connection: socket.socket) -> None:
-    """Answer as if the connection stayed open, and close it at the next request."""
-    read_request(connection)
-    connection.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(ANSWER) + ANSWER)
-    read_request(connection)
+ANSWERED = HEAD + b"content-length: %d\r\n\r\n" % len(ANSWER) + ANSWER
 
 
+@contextmanager
+def clients(own: bool) -> Iterator[dict[str, Any]]:
+    """Settings for the shared clients, or for a user's own."""
+    with httpx2.Client() as client:
+        settings = {"http_client": client, "http_async_client": httpx2.AsyncClient()}
+        yield settings if own else {}
+
+
+OWN = pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
+
+
+@OWN
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-async def test_a_kept_connection_that_is_closed_does_not_fail_a_call(way: str) -> None:
-    with raw_server(answer_then_close) as base_url:
-        chat = model(base_url)
+async def test_a_kept_connection_that_was_closed_does_not_fail_a_call(
+    way: str, own: bool
+) -> None:
+    closed = threading.Event()
+
+    def answer_then_close(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(ANSWERED)  # as if the connection stayed open
+        connection.close()
+        closed.set()
+
+    with raw_server(answer_then_close) as base_url, clients(own) as settings:
+        chat = model(base_url, **settings)
         for _ in range(10):
+            closed.clear()
             assert (await consume(chat, "Hi", way)).content == "yes"
-        close_connections()
-        await aclose_connections()
+            assert closed.wait(10)
+
+
+@OWN
+@WAYS
+async def test_a_request_that_was_read_is_not_sent_again(way: str, own: bool) -> None:
+    """Each may be paid for, even if the connection is an old one."""
+    requests: list[bytes] = []
+
+    def answer_once(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(ANSWERED)
+        requests.append(read_request(connection))
+
+    with raw_server(answer_once) as base_url, clients(own) as settings:
+        chat = model(base_url, **settings)
+        first = "ainvoke" if way.startswith("a") else "invoke"
+        assert (await consume(chat, "Hi", first)).content == "yes"
+        with pytest.raises(NscaleConnectionError) as caught:
+            await consume(chat, "Hi", way)
+    assert len(requests) == 1
+    assert caught.value.retries == 0
 
 
 @WAYS

@@ -51,11 +51,9 @@ FINISH = chunk(finish_reason="stop")
 DONE = b"data: [DONE]\n\n"
 
 
-def reader(
-    stall_after: float | None = None, *, v1: bool = False
-) -> StreamReader[ChatGenerationChunk]:
+def reader(*, v1: bool = False) -> StreamReader[ChatGenerationChunk]:
     got = response(b"", content_type="text/event-stream", status=200)
-    return StreamReader(got, ChunkWriter(v1=v1), stall_after)
+    return StreamReader(got, ChunkWriter(v1=v1))
 
 
 def read(pieces: Iterable[bytes], *, v1: bool = False) -> list[AIMessageChunk]:
@@ -71,7 +69,7 @@ def events(
 ) -> list[dict[str, Any]]:
     """The protocol events of a streamed reply."""
     got = response(b"", content_type="text/event-stream", status=200)
-    stream = StreamReader(got, EventWriter(), None, options or ReplyOptions())
+    stream = StreamReader(got, EventWriter(), options or ReplyOptions())
     return [
         *(event for piece in pieces for event in stream.feed(piece)),
         *stream.flush(),
@@ -114,7 +112,7 @@ def every_way(
     """The message of a stream, by the way in which it is read and added up."""
     got = response(b"", content_type="text/event-stream", status=200)
     options = options or ReplyOptions()
-    stream = StreamReader(got, ChunkWriter(), None, options)
+    stream = StreamReader(got, ChunkWriter(), options)
     chunks = [c for piece in pieces for c in stream.feed(piece)]
     messages: Any = [c.message for c in [*chunks, *stream.flush()]]
     whole = chat_result(response(b"".join(pieces)), options).generations[0].message

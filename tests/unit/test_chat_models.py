@@ -156,7 +156,7 @@ def test_it_is_a_chat_model_that_names_itself() -> None:
     ],
 )
 def test_timeouts(timeout: Any, seconds: Any) -> None:
-    assert make(timeout=timeout)._transport().timeout == seconds
+    assert make(timeout=timeout)._transport().limits[:4] == seconds
 
 
 def test_every_parameter_reaches_the_body() -> None:

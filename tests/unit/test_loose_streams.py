@@ -84,7 +84,7 @@ def stream_of(
 def read(data: bytes, places: list[int], content_type: str) -> Any:
     cuts = sorted({place % (len(data) + 1) for place in places})
     got = response(b"", content_type=content_type)
-    reader: Any = StreamReader(got, ChunkWriter(), None)
+    reader: Any = StreamReader(got, ChunkWriter())
     chunks = []
     for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
         chunks += [*reader.feed(data[start:end])]

@@ -8,11 +8,7 @@ import pytest
 
 from langchain_nscale._http import pools as _pools
 from langchain_nscale._http.address import is_local
-from langchain_nscale._http.pools import (
-    PooledTransport,
-    SingleTransport,
-    make_async_client,
-)
+from langchain_nscale._http.pools import PooledTransport, make_async_client
 
 
 class Pool(httpx2.AsyncBaseTransport):
@@ -91,48 +87,6 @@ async def test_idle_pools_close_their_connections(
         assert len(pools) == 34  # new ones in their places
 
 
-def test_the_idle_pool_of_sync_calls_closes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    class SyncPool(httpx2.BaseTransport):
-        closed = False
-
-        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-            if request.url.path == "/fail":
-                raise httpx2.ConnectError("no")  # noqa: EM101
-            return httpx2.Response(200, stream=httpx2.ByteStream(b"ok"))
-
-        def close(self) -> None:
-            self.closed = True
-
-    made: list[SyncPool] = []
-
-    def make(**_: Any) -> SyncPool:
-        made.append(SyncPool())
-        return made[-1]
-
-    monkeypatch.setattr("httpx2.HTTPTransport", make)
-    later: list[float] = []
-    monkeypatch.setattr(_pools, "call_later", lambda seconds, _: later.append(seconds))
-    transport = SingleTransport()
-    with httpx2.Client(transport=transport) as client:
-        request = client.build_request("GET", "http://x/")
-        held = client.send(request, stream=True)
-        with pytest.raises(httpx2.ConnectError):
-            client.get("http://x/fail")
-        monkeypatch.setattr(_pools, "KEEPALIVE", 0.0)
-        transport.close_idle()
-        assert not made[0].closed  # in use
-        held.close()
-        transport.close_idle()
-        assert made[0].closed
-        monkeypatch.setattr(_pools, "KEEPALIVE", 30.0)
-        assert client.get("http://x/").text == "ok"
-        transport.close_idle()
-        assert not made[1].closed
-    assert later[0] == 0.0
-    assert 29 < later[-1] <= 30
-    assert made[1].closed
-
-
 @pytest.mark.usefixtures("pools")
 async def test_only_some_requests_connect_at_once() -> None:
     async with httpx2.AsyncClient(transport=PooledTransport()) as client:
@@ -188,10 +142,10 @@ async def test_a_proxy_of_the_environment_is_honoured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_pools, "getproxies", lambda: {"no": "127.0.0.1"})
-    async with make_async_client() as direct:
+    async with make_async_client().client as direct:
         assert isinstance(direct._transport, PooledTransport)
     monkeypatch.setattr(_pools, "getproxies", lambda: {"https": "http://proxy:3128"})
-    async with make_async_client() as proxied:
+    async with make_async_client().client as proxied:
         assert not isinstance(proxied._transport, PooledTransport)
 
 

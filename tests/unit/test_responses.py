@@ -25,9 +25,7 @@ from langchain_nscale.errors import (
     NscaleInsufficientCreditError,
     NscaleInterruptedStreamError,
     NscaleMalformedResponseError,
-    NscaleStalledStreamError,
     NscaleStreamError,
-    NscaleTimeoutError,
 )
 from tests.unit.replies import (
     DONE,
@@ -665,37 +663,6 @@ def test_nothing_after_done_is_read() -> None:
     assert stream.done
     assert list(stream.feed(chunk({"content": "late"}) + b": ping\n\n")) == []
     assert list(stream.flush(NscaleConnectionError("reset"))) == []
-
-
-def test_silence_is_a_stall() -> None:
-    stream = reader(stall_after=5)
-    list(stream.feed(chunk({"content": "half"})))
-    with pytest.raises(NscaleStalledStreamError, match="stream_chunk_timeout") as caught:
-        list(stream.flush(NscaleTimeoutError("read")))
-    assert caught.value.partial is not None
-
-
-def test_keep_alives_are_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("langchain_nscale._replies.reader.monotonic", lambda: clock[0])
-    stream = reader(stall_after=5)
-    for _ in range(3):  # events keep it alive for ever
-        clock[0] += 4
-        assert list(stream.feed(chunk({"content": "a"})))
-    clock[0] += 4
-    assert list(stream.feed(b": ping\n\n")) == []
-    clock[0] += 4
-    with pytest.raises(NscaleStalledStreamError):
-        list(stream.feed(b": ping\n\n"))
-
-
-def test_a_slow_caller_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("langchain_nscale._replies.reader.monotonic", lambda: clock[0])
-    stream = reader(stall_after=5)
-    for _ in stream.feed(chunk({"content": "a"})):
-        clock[0] += 60  # the caller thinks about the chunk
-    assert list(stream.feed(b": ping\n\n")) == []
 
 
 # --- the other form than asked for ------------------------------------------------------

@@ -66,7 +66,7 @@ def test_a_stream_says_what_a_whole_reply_says(text: str, tags: ThinkTags) -> No
     options = ReplyOptions(think_tags=tags)
     data = b"".join(chunk({"content": c}) for c in text) + FINISH + DONE
     got = response(b"", content_type="text/event-stream")
-    reader = StreamReader(got, ChunkWriter(), None, options)
+    reader = StreamReader(got, ChunkWriter(), options)
     streamed = merge([c.message for c in [*reader.feed(data), *reader.flush()]])  # type: ignore[misc]  # AI
     choice = {"message": {"content": text}, "finish_reason": "stop"}
     body = {"id": "c-1", "model": "m", "choices": [choice]}
@@ -79,7 +79,7 @@ def test_a_stream_says_what_a_whole_reply_says(text: str, tags: ThinkTags) -> No
 def test_a_cut_stream_keeps_what_was_held_back() -> None:
     got = response(b"", content_type="text/event-stream")
     options = ReplyOptions(think_tags="both")
-    reader = StreamReader(got, ChunkWriter(), None, options)
+    reader = StreamReader(got, ChunkWriter(), options)
     assert list(reader.feed(chunk({"content": "<thi"}))) == []
     partial = reader.partial()
     assert partial is not None

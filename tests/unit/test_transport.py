@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from langchain_nscale._http import clients as _clients
+from langchain_nscale._http.attempts import Attempts
+from langchain_nscale._http.client import SharedClient, library
 from langchain_nscale._http.clients import (
     aclose_connections,
     close_connections,
     shared_async_client,
     shared_client,
 )
-from langchain_nscale._http.libraries import library
-from langchain_nscale._http.retries import Retries
+from langchain_nscale._http.limits import Limits
 from langchain_nscale._http.token import check_token
 from langchain_nscale._http.transport import USER_AGENT, Transport
 from langchain_nscale._replies.reader import chat_result
@@ -93,10 +94,12 @@ def test_the_shared_client_sends_what_a_client_of_ones_own_sends(
         httpx2.Client(transport=httpx2.MockTransport(service)) as client,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(_clients._clients, "sync", client)
+        patch.setattr(_clients._clients, "sync", SharedClient(client))
         for own in (client, None):
             settings = {"headers": headers, "query": query, "base_url": base_url}
-            service.transport(client=own, **settings).send("/models", body)
+            service.transport(client=own, **settings).call(
+                "/models", body, lambda sent: sent
+            )
     expected, shared = service.requests
     assert dict(shared.headers) == dict(expected.headers)
     assert shared.url == expected.url
@@ -109,13 +112,13 @@ def test_the_shared_client_sends_what_a_client_of_ones_own_sends(
 def call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Call a service's transport, sync or async, without ever sleeping."""
 
-    def run(service: Service, *, stream: bool = False, **settings: Any) -> Any:
+    def run(service: Service, **settings: Any) -> Any:
         transport = service.transport(**settings)
         monkeypatch.setattr("time.sleep", service.waits.append)
         monkeypatch.setattr("asyncio.sleep", service._sleep)
         if request.param == "sync":
-            return transport.send("/p", {}, stream=stream)
-        return asyncio.run(transport.asend("/p", {}, stream=stream))
+            return transport.call("/p", {}, lambda sent: sent)
+        return asyncio.run(transport.acall("/p", {}, lambda sent: sent))
 
     return run
 
@@ -229,7 +232,8 @@ def test_the_service_says_how_long_to_wait(call: Any, caplog: Any) -> None:
 
 def test_callers_who_are_told_the_same_time_do_not_return_at_once() -> None:
     error = NscaleRateLimitError("slow down", retry_after=1.0)
-    waits = [Retries(2).delay(error) or 0.0 for _ in range(500)]
+    client = SharedClient(httpx2.Client())
+    waits = [Attempts(client, Limits(), 2).delay(error) or 0.0 for _ in range(500)]
     assert min(waits) >= 1.0
     assert max(waits) - min(waits) > 1.0
 
@@ -278,7 +282,7 @@ async def test_a_token_that_blocks_does_not_hold_up_the_loop() -> None:
     async def release() -> None:
         released.set()
 
-    sending = Service(ok).transport(token=token).asend("/p", {})
+    sending = Service(ok).transport(token=token).acall("/p", {}, lambda sent: sent)
     await asyncio.gather(sending, release())
 
 
@@ -412,10 +416,10 @@ def test_an_async_token_works_in_async_calls_only() -> None:
         return "t2"
 
     service = Service(ok)
-    asyncio.run(service.transport(token=token).asend("/p", {}, stream=False))
+    asyncio.run(service.transport(token=token).acall("/p", {}, lambda sent: sent))
     assert service.requests[0].headers["authorization"] == "Bearer t2"
     with pytest.raises(TypeError, match="use a sync callable"):
-        service.transport(token=token).send("/p", {}, stream=False)
+        service.transport(token=token).call("/p", {}, lambda sent: sent)
 
 
 @pytest.mark.parametrize("bad", ["", "  ", None, 3, "a b", "a\nb", "é", SecretStr("")])

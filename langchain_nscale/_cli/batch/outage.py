@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from time import monotonic
 
-from langchain_nscale._lazy import errors
+from langchain_nscale import errors
 
 _LONGEST_PAUSE = 15.0  # seconds between attempts while nothing succeeds
 _MAX_GIVEN_UP = 5  # lines in a row

@@ -25,14 +25,13 @@ from langchain_core.messages import (
 )
 from typing_extensions import Self
 
-from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler
+from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler, errors
 from langchain_nscale._cli.answer import error_object
 from langchain_nscale._cli.batch.outage import Outage, Verdict
 from langchain_nscale._cli.batch.store import Store, output_paths, paid
 from langchain_nscale._cli.exits import API_ERROR
 from langchain_nscale._cli.inputs import BatchOptions, read_schema
 from langchain_nscale._cli.terminal import echo
-from langchain_nscale._lazy import errors
 from langchain_nscale._usage.ledger import Call
 from langchain_nscale.models import NscaleModel, Price
 

@@ -1,0 +1,281 @@
+"""When a call ends: every time limit of a call, and what enforces it."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from langchain_nscale._failures import overdue_call, oversized_response, stalled_stream
+from langchain_nscale._http.watchdog import end_reads_after
+from langchain_nscale.errors import NscaleTimeoutError
+
+if TYPE_CHECKING:
+    from langchain_nscale._http.streams import Reader
+    from langchain_nscale._response import Response
+    from langchain_nscale.errors import NscaleError
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+
+# Raised when the time for an exchange is up; three classes in Python 3.10, one later.
+OVERDUE = (TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError)
+
+
+class Limits(NamedTuple):
+    """Every time limit of a call, in seconds; `None` means no limit.
+
+    | limit | setting | what must happen in time | counted from | what happens then |
+    | --- | --- | --- | --- | --- |
+    | `pool` | `timeout` | a connection is free | the attempt | `NscaleTimeoutError` |
+    | `connect` | `timeout` | a connection is open | its start | `NscaleTimeoutError` |
+    | `write` | `timeout` | the next piece is sent | the last one | `NscaleTimeoutError` |
+    | `read` | `timeout` | the next bytes arrive | the last ones | `NscaleTimeoutError` |
+    | `stall` | `stream_chunk_timeout` | the next event of a stream arrives; its first \
+bytes have `read` | the last event | `NscaleStalledStreamError` |
+    | `grace` | fixed | usage and `[DONE]` arrive | the finish reason | the reply ends |
+    | `total` | `total_timeout` | the call ends, retries and waits included | the call \
+| `NscaleTimeoutError` |
+
+    A caller who takes long between two chunks uses up `total`, but never `stall`.
+    """
+
+    connect: float | None = 10.0
+    read: float | None = 600.0  # a long answer takes minutes
+    write: float | None = 600.0
+    pool: float | None = 600.0
+    total: float | None = None
+    stall: float | None = None
+    grace: float = 2.0
+
+    @classmethod
+    def of(
+        cls, timeout: Any, total: float | None = None, stall: float | None = None
+    ) -> Limits:
+        """Return the limits for the values of the settings.
+
+        Args:
+            timeout: Seconds, a pair (connect, read), an object with the attributes of
+                httpx's Timeout, or `None` for the defaults.
+            total: Seconds for the whole call.
+            stall: Seconds between two events of a stream; 0 for no limit.
+
+        Raises:
+            ValueError: `timeout` has another form.
+        """
+        stall = stall or None
+        if timeout is None:
+            return cls(total=total, stall=stall)
+        if hasattr(timeout, "connect"):
+            phases = (timeout.connect, timeout.read, timeout.write, timeout.pool)
+        else:
+            connect, read = _connect_and_read(timeout)
+            phases = (connect, read, read, read)
+        return cls(*phases, total, stall)
+
+
+def _connect_and_read(timeout: Any) -> tuple[float, float]:
+    try:
+        if isinstance(timeout, (list, tuple)):
+            connect, read = (float(seconds) for seconds in timeout)
+        else:
+            connect = read = float(timeout)
+        if not (connect > 0 and read > 0):
+            raise ValueError  # noqa: TRY301  # one message for all invalid values
+    except (TypeError, ValueError):
+        msg = (
+            f"`timeout` is {timeout!r}: use a number of seconds above 0, a pair "
+            "(connect, read), an httpx Timeout, or None."
+        )
+        raise ValueError(msg) from None
+    return connect, read
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class CallTime:
+    """The time of one call, from its beginning."""
+
+    def __init__(self, limits: Limits, clock: Clock = monotonic) -> None:
+        """Begin a call."""
+        self.limits = limits
+        self.clock = clock
+        self.deadline = None if limits.total is None else clock() + limits.total
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the call has to end; `None` for no limit."""
+        return None if self.deadline is None else max(self.deadline - self.clock(), 0.001)
+
+    def is_over(self, seconds: float = 0.0) -> bool:
+        """Return whether the call has to end within some seconds."""
+        return self.deadline is not None and self.clock() + seconds >= self.deadline
+
+    def timeouts(self) -> dict[str, float | None]:
+        """Return the time limits of the phases of an attempt that begins now."""
+        connect, read, write, pool, *_ = self.limits
+        remaining = self.remaining
+        if remaining is not None:
+            connect, read, write, pool = (
+                remaining if limit is None else min(limit, remaining)
+                for limit in (connect, read, write, pool)
+            )
+        return {"connect": connect, "read": read, "write": write, "pool": pool}
+
+    def limit_silence(self, timeouts: dict[str, float | None]) -> float | None:
+        """Limit the time for each read of a stream that has begun; return the limit."""
+        read, stall = timeouts["read"], self.limits.stall
+        if stall is not None:
+            timeouts["read"] = stall if read is None else min(read, stall)
+        return timeouts["read"]
+
+    def overdue(self, request: Any, partial: Any = None) -> NscaleError:
+        """Return the error for a call that has not ended in time."""
+        return overdue_call(self.limits.total, request, partial)
+
+
+class ReadLimits:
+    """Ends the reading of one response: in time, and before it is too large."""
+
+    def __init__(
+        self,
+        time: CallTime,
+        response: Response,
+        reader: Reader[object],
+        *,
+        max_bytes: int | None = None,
+        silence: float | None = None,
+    ) -> None:
+        """Begin to read.
+
+        Args:
+            time: The time of the call.
+            response: A response whose body has not been read.
+            reader: The reader of the body.
+            max_bytes: The largest size of the body.
+            silence: The time limit for reading a piece of a stream; `None` if the body is
+                not a stream.
+        """
+        self._time = time
+        self._response = response
+        self._reader = reader
+        self._max_bytes = max_bytes
+        self._silence = silence
+        self._size = 0
+        self._progress = 0
+        self._idle = 0.0  # seconds without an event, less the time that the caller took
+        self._is_ending = False
+        self._cancel: list[Callable[[], None]] = []
+        if time.remaining is not None:
+            self._cancel.append(end_reads_after(response, time.remaining))
+        self._since = time.clock()
+
+    def count(self, data: bytes) -> None:
+        """Count a piece of the body before it is read.
+
+        Raises:
+            NscaleMalformedResponseError: The body is larger than `max_response_bytes`.
+        """
+        self._size += len(data)
+        if self._max_bytes is not None and self._size > self._max_bytes:
+            partial = self._reader.partial()
+            raise oversized_response(self._response, self._max_bytes, partial)
+
+    def allow_more(self) -> bool:
+        """Return whether to wait for another piece.
+
+        Raises:
+            NscaleStalledStreamError: Nothing but keep-alives has come for too long.
+            NscaleTimeoutError: The time of the call is up.
+        """
+        reader, limits, now = self._reader, self._time.limits, self._time.clock()
+        if reader.done:
+            return False
+        if reader.progress == self._progress:
+            self._idle += now - self._since
+        else:
+            self._progress, self._idle = reader.progress, 0.0
+        self._since = now
+        if reader.is_ending:
+            self._await_usage()
+            return self._idle <= limits.grace
+        self._check_total()
+        if self._silence and limits.stall and self._idle > limits.stall:
+            raise stalled_stream(self._response, limits.stall, reader.partial())
+        return True
+
+    def _await_usage(self) -> None:
+        """Once the model has finished, at most usage is still to come."""
+        if not self._is_ending:
+            self._is_ending = True
+            grace = self._time.limits.grace
+            self._cancel.append(end_reads_after(self._response, grace))
+
+    def check_end(self, fault: NscaleError | None) -> None:
+        """Raise the error for a body that has ended because its time was up.
+
+        Raises:
+            NscaleStalledStreamError: A stream was silent for too long.
+            NscaleTimeoutError: The time of the call is up.
+        """
+        reader = self._reader
+        if reader.done or reader.is_ending:
+            return
+        self._check_total()
+        if isinstance(fault, NscaleTimeoutError) and self._silence:
+            partial = reader.partial()
+            raise stalled_stream(self._response, self._silence, partial, fault)
+
+    def _check_total(self) -> None:
+        if self._time.is_over():
+            raise self._time.overdue(self._response.request, self._reader.partial())
+
+    def cancel(self) -> None:
+        """Stop the timers: the connection may be used again."""
+        for cancel in self._cancel:
+            cancel()
+
+
+async def acall_within(seconds: float | None, exchange: Awaitable[T]) -> T:
+    """Await an exchange, for at most some seconds."""
+    return await (exchange if seconds is None else asyncio.wait_for(exchange, seconds))
+
+
+def call_within(seconds: float | None, function: Callable[[], T]) -> T:
+    """Call a function that blocks, for at most some seconds.
+
+    If its time is limited, the function runs in a separate thread, because sockets only
+    limit the time of each read. The thread is abandoned when time is up.
+
+    Raises:
+        concurrent.futures.TimeoutError: The function did not return in time.
+    """
+    if seconds is None:
+        return function()
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as fault:  # noqa: BLE001  # raised in the caller's thread
+            future.set_exception(fault)
+            return
+        future.set_result(result)
+
+    threading.Thread(target=run, name="nscale-call", daemon=True).start()
+    try:
+        return future.result(seconds)
+    except BaseException:
+        future.add_done_callback(_close_result)
+        raise
+
+
+def _close_result(future: Future[Any]) -> None:
+    """Close the result of a function whose caller has stopped waiting."""
+    if future.exception() is None:
+        getattr(future.result(), "close", lambda: None)()

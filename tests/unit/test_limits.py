@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from langchain_nscale._http.limits import CallTime, Limits, ReadLimits
+from langchain_nscale._http.streams import read_stream
+from langchain_nscale.errors import NscaleStalledStreamError, NscaleTimeoutError
+from tests.unit.replies import FINISH, REQUEST, chunk, reader
+
+PING = b": ping\n\n"
+EVENT = chunk({"content": "a"})
+
+
+class Wire(httpx2.SyncByteStream):
+    """A body whose pieces arrive at certain times; keeps the time."""
+
+    def __init__(self, *pieces: tuple[float, bytes]) -> None:
+        self.now = 0.0
+        self._pieces = pieces
+
+    def clock(self) -> float:
+        return self.now
+
+    def __iter__(self) -> Iterator[bytes]:
+        for wait, piece in self._pieces:
+            self.now += wait
+            yield piece
+
+
+def read(wire: Wire, limits: Limits, *, thinks: float = 0.0) -> list[str]:
+    """Read a stream; the caller takes some time for each chunk."""
+    response: Any = httpx2.Response(200, stream=wire, request=REQUEST)
+    stream, time = reader(), CallTime(limits, wire.clock)
+    texts = []
+    reading = ReadLimits(time, response, stream, silence=600.0)
+    for piece in read_stream(response, stream, reading, (httpx2.HTTPError,)):
+        wire.now += thinks
+        texts.append(piece.text)
+    return texts
+
+
+def test_keep_alives_are_no_progress() -> None:
+    begin = [(4.0, EVENT)] * 3  # events keep it alive
+    limits = Limits(stall=5.0)
+    for pings, is_stalled in ((1, False), (2, True)):
+        wire = Wire(*begin, *[(4.0, PING)] * pings, (0.5, FINISH))
+        if is_stalled:
+            with pytest.raises(NscaleStalledStreamError) as caught:
+                read(wire, limits)
+            assert caught.value.partial is not None
+            assert caught.value.partial.text == "aaa"
+        else:
+            assert read(wire, limits) == ["a", "a", "a", ""]
+    assert read(Wire(*begin, *[(4.0, PING)] * 9, (0.5, FINISH)), Limits())
+
+
+def test_a_slow_caller_is_no_stall() -> None:
+    wire = Wire((1.0, EVENT), (1.0, PING), (1.0, EVENT), (1.0, FINISH))
+    assert read(wire, Limits(stall=5.0), thinks=60.0) == ["a", "a", ""]
+
+
+def test_a_slow_caller_uses_up_the_time_of_the_call() -> None:
+    wire = Wire((1.0, EVENT), (1.0, EVENT), (1.0, FINISH))
+    with pytest.raises(NscaleTimeoutError, match="`total_timeout`"):
+        read(wire, Limits(total=50.0), thinks=60.0)
+
+
+@pytest.mark.parametrize("total", [None, 5.0])
+def test_keep_alives_after_the_finish_reason_do_not_delay_the_end(
+    total: float | None,
+) -> None:
+    wire = Wire((1.0, EVENT), (1.0, FINISH), *[(1.5, PING)] * 100)
+    assert read(wire, Limits(total=total)) == ["a", ""]
+    assert wire.now == 5.0  # 2 s after the finish reason, and the next ping
