@@ -134,8 +134,7 @@ def _read_whole(
         raise malformed_response(str(problem), response, response.content) from None
     reply.flush()
     if _is_abandoned(reply):
-        partial = reply.message(reply.metadata())
-        raise abandoned_reply(response, str(reply.finish_reason), partial)
+        raise abandoned_reply(response, str(reply.finish_reason), reply.partial())
     return reply
 
 
