@@ -140,11 +140,6 @@ class NscaleSettings(BaseModel):
                 name = type(self).__name__
                 msg = f"{name} takes keyword arguments: {name}(model={args[0]!r})."
                 raise TypeError(msg)
-            if None not in (kwargs.get("service_token"), kwargs.get("api_key")):
-                msg = (
-                    "Pass either `service_token` or `api_key`: they are the same setting."
-                )
-                raise ValueError(msg)
             # Before pydantic sees the token: a ValidationError keeps its input.
             for name in ("service_token", "api_key"):
                 if isinstance(kwargs.get(name), str):

@@ -32,7 +32,8 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableSerializable
+from langchain_core.runnables.utils import AnyConfigurableField
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_core.utils.utils import LC_ID_PREFIX
 from langchain_protocol.protocol import MessagesData
@@ -73,7 +74,7 @@ from langchain_nscale._requests.tools import (
     tool_names,
 )
 from langchain_nscale._response import Sent
-from langchain_nscale._setting_names import check_names
+from langchain_nscale._setting_names import check_names, to_fields
 from langchain_nscale._settings import NscaleSettings
 from langchain_nscale._structured import (
     Method,
@@ -125,18 +126,6 @@ _PARAMETERS = (
     "top_logprobs",
     "top_p",
 )
-# What to use instead of settings that other integrations have.
-_ALTERNATIVES = {
-    "openai_api_base": "use `base_url`",
-    "openai_api_key": "use `service_token`",
-    "merge_system_messages": "use `template_rules`",
-    "openai_proxy": "set HTTPS_PROXY, or pass `http_client` and `http_async_client`",
-    "organization": "Nscale has none",
-    "reasoning": "use `reasoning_effort`",
-    "response_format": "pass it in a call, or use `with_structured_output`",
-    "tiktoken_model_name": "use `tokenizer`",
-    "use_responses_api": "Nscale only has Chat Completions",
-}
 
 
 if TYPE_CHECKING:  # saves compiling each annotation at import
@@ -292,16 +281,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Reject unknown settings, which pydantic would ignore."""
         if not isinstance(values, dict):
             return values
-        for name in values.keys() & _ALTERNATIVES.keys():
-            msg = f"{cls.__name__} has no setting `{name}`: {_ALTERNATIVES[name]}."
-            raise ValueError(msg)
-        values = check_names(cls, values)
-        values = _without_derived_profile(values)
-        for name in ("model", "model_name"):
-            # `None` means "not set", which `_check_settings` reports in our own words.
-            if values.get(name, "") is None:
-                del values[name]
-        return values
+        return _without_derived_profile(check_names(cls, values))
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
@@ -378,10 +358,21 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         self, *, update: Mapping[str, Any] | None = None, deep: bool = False
     ) -> Self:
         """Copy the model; a profile that was not set follows the model's ID."""
-        update = dict(update or {})
+        update = to_fields(type(self), update or {})
         if "model_name" in update and self._has_derived_profile():
             update.setdefault("profile", find_profile(update["model_name"]))
         return super().model_copy(update=update, deep=deep)
+
+    def configurable_fields(
+        self, **kwargs: AnyConfigurableField
+    ) -> RunnableSerializable[LanguageModelInput, AIMessage]:
+        """Make settings configurable in each call, by either of their names.
+
+        Raises:
+            ValueError: A name is unknown; the error suggests a similar one.
+        """
+        # langchain-core knows the names of fields only, and passes all of them.
+        return super().configurable_fields(**to_fields(type(self), kwargs))
 
     def _has_derived_profile(self) -> bool:
         """Return whether the profile is what is known about the model, not a setting."""
@@ -918,8 +909,7 @@ def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:
     profile: Any = values.get("profile")
     if not isinstance(profile, dict) or not is_known_profile(profile):
         return values
-    name = values.get("model") or values.get("model_name") or ""
-    if known_profile(str(name)) == profile:
+    if known_profile(str(values.get("model_name"))) == profile:
         return values
     return {key: value for key, value in values.items() if key != "profile"}
 

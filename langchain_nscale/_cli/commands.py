@@ -165,9 +165,9 @@ _schema = click.option(
 
 
 def _limit(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
-    """Check an amount of money: `nan` would never be reached."""
-    if value is not None and not 0 <= value < math.inf:
-        msg = f"{value} is not an amount of US dollars."
+    """Check an amount of money: `nan` would never be reached, 0 allows no request."""
+    if value is not None and not 0 < value < math.inf:
+        msg = f"{value} is not an amount of US dollars that could be spent."
         raise click.BadParameter(msg)
     return value
 
@@ -407,7 +407,9 @@ def batch(**options: Any) -> int:
     from langchain_nscale._cli.batch.run import main  # noqa: PLC0415
     from langchain_nscale._cli.inputs import BatchOptions  # noqa: PLC0415
 
-    return main(BatchOptions(**options))
+    source = click.get_current_context().get_parameter_source("model")
+    is_given = source is click.core.ParameterSource.COMMANDLINE
+    return main(BatchOptions(**options, replaces_model=is_given))
 
 
 @cli.command()

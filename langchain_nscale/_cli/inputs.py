@@ -152,6 +152,7 @@ class BatchOptions(ConnectionOptions, SamplingOptions):
     source: Path
     target: Path
     model: str
+    replaces_model: bool
     system: str | None
     schema: Path | None
     concurrency: int

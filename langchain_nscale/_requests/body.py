@@ -197,8 +197,7 @@ def request_body(
     fields["stop"] = merge_stop(
         settings.stop, settings.model_kwargs.get("stop"), call.get("stop"), stop
     )
-    if "max_completion_tokens" in fields:
-        fields.pop("max_tokens", None)
+    _drop_replaced_limit(fields, extra)
     if schema := fields.get("response_format"):
         fields["response_format"] = response_format(schema)
     body = {**_with_tools(fields), **extra}
@@ -216,6 +215,14 @@ def request_body(
         if options:
             body["stream_options"] = options
     return body
+
+
+def _drop_replaced_limit(fields: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    """Leave one limit of the output, since engines let the wrong one of two decide."""
+    if "max_completion_tokens" in {**fields, **extra}:
+        fields.pop("max_tokens", None)
+    if "max_tokens" in extra:
+        fields.pop("max_completion_tokens", None)
 
 
 def check_call(call: Mapping[str, Any]) -> None:

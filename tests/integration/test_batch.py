@@ -6,11 +6,12 @@ import errno
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_nscale._cli.batch.run import read_line
+from langchain_nscale._cli.batch.lines import read_line
 from langchain_nscale._cli.batch.store import Store
 from langchain_nscale._cli.commands import run
 from langchain_nscale.testing import NscaleServer, ServerReply
@@ -126,7 +127,9 @@ def test_killed_three_times(faulty: Faulty, tmp_path: Path, mode: list[str]) -> 
     assert failures[0]["error"]["error_type"] == "BAD_LINE"
     # Paid twice is at most what was under way when it was killed.
     assert sum(faulty.paid.values()) - len(done) <= 3 * CONCURRENCY
-    assert not (tmp_path / "out.jsonl.journal").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("in.jsonl", "out.jsonl", "out.jsonl.failed", "out.jsonl.db")
+    }
 
 
 @pytest.mark.usefixtures("batch_server")
@@ -149,13 +152,15 @@ def test_memory_does_not_grow(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_done_asks_for_nothing(
-    batch_server: NscaleServer, tmp_path: Path
+    batch_server: NscaleServer, tmp_path: Path, capsys: Any
 ) -> None:
     source = write(tmp_path / "in.jsonl", [{"prompt": "1"}, {"prompt": "2"}])
     target = tmp_path / "out.jsonl"
     assert run(["batch", str(source), str(target)]) == 0
+    assert "earlier runs" not in capsys.readouterr().err
     batch_server.requests.clear()
     assert run(["batch", str(source), str(target)]) == 0
+    assert capsys.readouterr().err.endswith(", all by earlier runs.\n")
     assert all(
         request.path != "/v1/chat/completions" for request in batch_server.requests
     )
@@ -315,7 +320,7 @@ FOREIGN = {
 
 
 class TestForeignFiles:
-    @pytest.mark.parametrize("suffix", ["", ".failed", ".journal"])
+    @pytest.mark.parametrize("suffix", ["", ".failed", ".db"])
     @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
     @pytest.mark.parametrize("more", [[], ["--retry-failed"]])
     def test_they_are_not_changed(
@@ -331,7 +336,7 @@ class TestForeignFiles:
         assert sorted(tmp_path.iterdir()) == sorted([source, foreign])
 
     @pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
-    @pytest.mark.parametrize("suffix", ["", ".failed", ".journal"])
+    @pytest.mark.parametrize("suffix", ["", ".failed", ".db"])
     def test_the_input_is_not_the_output(
         self, tmp_path: Path, capsys: Any, link: str | None, suffix: str
     ) -> None:
@@ -365,6 +370,22 @@ class TestForeignFiles:
             assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
+def test_results_need_a_file(tmp_path: Path, capsys: Any) -> None:
+    source = write(tmp_path / "in.jsonl", ["1"])
+    assert run(["batch", str(source), "-", "--local"]) == 2
+    assert "OUT.jsonl has to be a file" in capsys.readouterr().err
+    assert not Path("-").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf_16_is_refused_once(tmp_path: Path, capsys: Any, encoding: str) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_bytes('\ufeff"1"\n"2"\n'.encode(encoding))
+    assert run(["batch", str(source), str(tmp_path / "out"), "--local"]) == 2
+    assert "Out-File -Encoding utf8" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 ODD_LINES = {
     "deep": b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "a number as message": b'{"messages": [5]}',
@@ -379,6 +400,7 @@ ODD_LINES = {
     "NaN": b'{"prompt": "1", "temperature": NaN}',
     "invalid UTF-8": b'{"prompt": "\xff"}',
     "extra_body": b'{"prompt": "1", "extra_body": 5}',
+    "surrogate as id": b'{"prompt": 5, "id": "\\ud800"}',
 }
 
 
@@ -471,7 +493,7 @@ def test_requests_without_usage_count_too(
     assert len(read(tmp_path / "out")) <= most
 
 
-@pytest.mark.parametrize("amount", ["nan", "inf", "-1"])
+@pytest.mark.parametrize("amount", ["nan", "inf", "-1", "0"])
 def test_no_amount(tmp_path: Path, capsys: Any, amount: str) -> None:
     source = write(tmp_path / "in.jsonl", ["1"])
     command = ["batch", str(source), str(tmp_path / "out"), "--local"]
@@ -480,82 +502,113 @@ def test_no_amount(tmp_path: Path, capsys: Any, amount: str) -> None:
 
 
 class TestStore:
-    def test_a_line_that_was_cut_off(self, tmp_path: Path) -> None:
-        target = tmp_path / "out"
-        target.write_bytes(
-            b'{"line": 1, %s, "content": "a"}\n{"line": 2, "inp' % MARK.encode()
-        )
-        store = Store(target, ordered=True)
-        assert [record["line"] for record in store.load()] == [1]
-        assert 2 not in store
-        store.add(2, {"content": "b"})
-        store.close()
-        assert [record["line"] for record in read(target)] == [1, 2]
+    """What the results look like after a run that could not end in its own way."""
 
-    def test_nothing_but_a_cut_line(self, tmp_path: Path) -> None:
-        target = tmp_path / "out"
-        target.write_bytes(
-            b'{"line": 1, %s, "content": "' % MARK.encode() + b"x" * 200_000
-        )
-        store = Store(target, ordered=True)
-        assert list(store.load()) == []
-        store.close()
-        assert target.read_bytes() == b""
+    def store(
+        self, target: Path, lines: Iterable[int] = (), *, ordered: bool = True
+    ) -> Store:
+        """Open a store in which some lines have begun."""
+        store = Store(target, ordered=ordered)
+        begun = store.unfinished(b"%d" % number for number in range(1, 10))
+        for number in lines:
+            assert next(begun)[0] == number
+        return store
 
-    def test_early_results_are_kept(self, tmp_path: Path) -> None:
+    def texts(self, target: Path) -> list[str]:
+        return [record["content"] for record in read(target)]
+
+    def test_results_that_cannot_be_in_their_places_yet(self, tmp_path: Path) -> None:
         target = tmp_path / "out"
-        store = Store(target, ordered=True)
-        list(store.load())
+        store = self.store(target, [1, 2, 3, 4])
         store.add(3, {"content": "c"})
         store.add(2, {"content": "b"})
         store.close()  # as if it had been killed
         assert read(target) == []
-        again = Store(target, ordered=True)
-        assert [record["line"] for record in again.load()] == [3, 2]
-        assert 3 in again
-        again.fail(1, {"error": {}})
-        again.close()
-        assert [record["line"] for record in read(target)] == [2, 3]
-        assert not target.with_name("out.journal").exists()
-
-    def test_a_result_in_both_files_counts_once(self, tmp_path: Path) -> None:
-        (tmp_path / "out").write_text(f'{{"line": 1, {MARK}}}\n')
-        (tmp_path / "out.journal").write_text(
-            f'{{"line": 1, {MARK}}}\n{{"line": 2, {MARK}}}\n'
-        )
-        store = Store(tmp_path / "out", ordered=True)
-        assert [record["line"] for record in store.load()] == [1, 2]
+        store = self.store(target, [1, 4])
+        store.fail(1, {"error": {}})
+        assert self.texts(target) == ["b", "c"]  # `tail -f` shows them now
+        store.add(4, {"content": "d"})
+        assert self.texts(target) == ["b", "c", "d"]
         store.close()
-        assert [record["line"] for record in read(tmp_path / "out")] == [1, 2]
 
-    def test_another_run(self, tmp_path: Path) -> None:
-        store = Store(tmp_path / "out", ordered=True)
+    @pytest.mark.parametrize("ordered", [True, False])
+    @pytest.mark.parametrize("lost", ["a part", "a half", "all"])
+    def test_a_file_that_was_cut_anywhere_is_repaired(
+        self, tmp_path: Path, lost: str, ordered: bool
+    ) -> None:
+        target = tmp_path / "out"
+        store = self.store(target, [1, 2, 3], ordered=ordered)
+        for number in (2, 1, 3):
+            store.add(number, {"content": str(number)})
+        store.finish()
+        store.close()
+        whole = target.read_bytes()
+        ends = {"a part": range(len(whole) // 2, len(whole)), "all": [0]}
+        for end in ends.get(lost, range(len(whole) // 2)):
+            target.write_bytes(whole[:end])
+            store = self.store(target, [4], ordered=ordered)
+            assert store.done == 3
+            store.add(4, {"content": "4"})
+            store.close()
+            wanted = ["1", "2", "3"] if ordered else ["2", "1", "3"]
+            assert self.texts(target)[:3] == wanted
+            target.with_name("out.db").write_bytes(b"")  # as at first
+            target.unlink()
+            store = self.store(target, [1, 2, 3], ordered=ordered)
+            for number in (2, 1, 3):
+                store.add(number, {"content": str(number)})
+            store.close()
+
+    def test_another_order_rewrites_the_file(self, tmp_path: Path) -> None:
+        target = tmp_path / "out"
+        store = self.store(target, [1, 2, 3], ordered=False)
+        for number in (3, 1, 2):
+            store.add(number, {"content": str(number)})
+        store.close()
+        assert self.texts(target) == ["3", "1", "2"]
+        store = self.store(target, [4])
+        store.add(4, {"content": "4"})
+        store.finish()
+        store.close()
+        assert self.texts(target) == ["1", "2", "3", "4"]
+
+    def test_what_someone_added_is_not_changed(self, tmp_path: Path, capsys: Any) -> None:
+        source = write(tmp_path / "in.jsonl", ["1"])
+        command = ["batch", str(source), str(tmp_path / "out"), "--local"]
+        assert run(command) == 0
+        with (tmp_path / "out").open("a") as file:
+            file.write("precious")
+        before = (tmp_path / "out").read_bytes()
+        assert run(command) == 2
+        assert "out was not written by `batch`" in capsys.readouterr().err
+        assert (tmp_path / "out").read_bytes() == before
+
+    def test_without_its_database(self, tmp_path: Path, capsys: Any) -> None:
+        source = write(tmp_path / "in.jsonl", ["1"])
+        command = ["batch", str(source), str(tmp_path / "out"), "--local"]
+        assert run(command) == 0
+        before = (tmp_path / "out").read_bytes()
+        (tmp_path / "out.db").unlink()
+        assert run(command) == 2
+        assert "out.db is missing" in capsys.readouterr().err
+        assert (tmp_path / "out").read_bytes() == before
+
+    @pytest.mark.parametrize("name", ["out", "link"])
+    def test_another_run(self, tmp_path: Path, name: str, capsys: Any) -> None:
+        store = self.store(tmp_path / "out")
+        (tmp_path / "link").symlink_to(tmp_path / "out")
         (tmp_path / "in").write_text('"1"\n')
-        arguments = ["batch", str(tmp_path / "in"), str(tmp_path / "out"), "--local"]
+        arguments = ["batch", str(tmp_path / "in"), str(tmp_path / name), "--local"]
         assert run(arguments) == 1
+        assert "Another run is writing out." in capsys.readouterr().err
         store.close()
         assert run(arguments) == 0
-
-    def test_a_record_cut_off_anywhere(self, tmp_path: Path) -> None:
-        store = Store(tmp_path / "whole", ordered=True)
-        store.add(1, {"content": "a"}, b'"1"')
-        store.add(2, {"content": "b"}, b'"2"')
-        store.close()
-        whole = (tmp_path / "whole").read_bytes()
-        start = whole.index(b"\n") + 1
-        for end in range(start, len(whole)):
-            target = tmp_path / str(end)
-            target.write_bytes(whole[:end])
-            store = Store(target, ordered=True)
-            assert [record["line"] for record in store.load()] == [1]
-            store.close()
-            assert target.read_bytes() == whole[:start]
 
     def test_a_disk_that_is_full_for_a_while(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         target = tmp_path / "out"
-        store = Store(target, ordered=True)
+        store = self.store(target, [1, 2, 3])
         store.add(1, {"content": "a"})
         room = [7, 0]  # bytes that the next writes find room for
 
@@ -570,8 +623,96 @@ class TestStore:
         monkeypatch.setattr(store, "_out", Full(target, "a+"))
         with pytest.raises(OSError, match="full"):
             store.add(2, {"content": "b"})
-        assert 2 not in store
         room[:] = [7, 7]  # short, but not full
+        store.add(3, {"content": "c"})  # with the one before, which was paid for
+        store.close()
+        assert self.texts(target) == ["a", "b", "c"]
+
+    def test_a_database_without_room(self, tmp_path: Path) -> None:
+        store = self.store(tmp_path / "out", [1, 2])
+        store.add(1, {"content": "a"})
+        (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+        store._db.execute(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(OSError, match=r"out\.db: database or disk is full"):
+            store.add(2, {"content": os.urandom(9000).hex()})
+        store._db.execute("PRAGMA max_page_count=1000")
         store.add(2, {"content": "b"})
         store.close()
-        assert [record["content"] for record in read(target)] == ["a", "b"]
+        assert self.texts(tmp_path / "out") == ["a", "b"]
+
+    def test_where_there_is_no_write_ahead_log(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connect = sqlite3.connect
+
+        class WithoutLog(sqlite3.Connection):
+            def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+                if "=WAL" in statement:
+                    message = "disk I/O error"
+                    raise sqlite3.OperationalError(message)
+                return super().execute(statement, *values)
+
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda *a, **kw: connect(*a, **kw, factory=WithoutLog)
+        )
+        store = self.store(tmp_path / "out", [1])
+        assert store._db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        store.add(1, {"content": "a"})
+        store.close()
+        assert self.texts(tmp_path / "out") == ["a"]
+
+    def test_a_python_without_sqlite3(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "in.jsonl", ["1"])
+        code = (
+            "import sys; sys.modules['_sqlite3'] = None;"
+            "from langchain_nscale.__main__ import main; sys.exit(main())"
+        )
+        command = [sys.executable, "-c", code, "batch", str(source), "out", "--local"]
+        done = subprocess.run(  # noqa: S603  # our own code
+            command, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: This Python was built without sqlite3")
+        assert done.stderr.count("\n") == 1
+
+    @pytest.mark.skipif(os.name == "nt", reason="there are no modes on Windows")
+    def test_all_files_are_private_from_the_beginning(self, tmp_path: Path) -> None:
+        target = tmp_path / "out"
+        for name in ("out", "out.db"):
+            (tmp_path / name).touch(0o644)
+        seen: dict[str, int] = {}
+        mask = os.umask(0)
+
+        def look(event: str, arguments: tuple[Any, ...]) -> None:
+            if event == "sqlite3.connect" and str(tmp_path) in str(arguments[0]):
+                seen["at first"] = (tmp_path / "out.db").stat().st_mode & 0o777
+
+        try:
+            sys.addaudithook(look)
+            store = self.store(target, [1, 2, 3])
+            store.add(2, {"content": "b"})
+            store.fail(3, {"error": {}})
+            seen |= {
+                path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()
+            }
+            store.close()
+        finally:
+            os.umask(mask)
+        assert set(seen) == {"at first", "out", "out.db", "out.db-wal", "out.failed"}
+        assert set(seen.values()) == {0o600}
+
+    def test_disk_use(self, tmp_path: Path) -> None:
+        target = tmp_path / "out"
+        count = 1500
+        store = Store(target, ordered=True)
+        begun = list(store.unfinished(b"x" for _ in range(count)))
+        chance = random.Random(SEED)  # noqa: S311  # to be repeated
+        peak = 0
+        for number, raw in begun:
+            words = " ".join(str(chance.randrange(1000)) for _ in range(400))
+            store.add(number, {"content": words}, raw)
+            used = sum(path.stat().st_size for path in tmp_path.iterdir())
+            peak = max(peak, used)
+        store.finish()
+        store.close()
+        assert peak < 2.2 * target.stat().st_size

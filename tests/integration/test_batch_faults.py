@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from langchain_nscale._cli.batch import run as _batch
+from langchain_nscale._cli.batch import progress as _progress
 from langchain_nscale._cli.batch.outage import Outage, Verdict
 from langchain_nscale._cli.commands import run
 from langchain_nscale.errors import NscaleRateLimitError, NscaleUnavailableError
@@ -146,13 +146,13 @@ def test_retried_lines_take_their_places(
     lines = [record["line"] for record in read(target)]
     assert lines == [number for number in range(1, 21) if number != 5]
     assert [failure["line"] for failure in read(tmp_path / "out.jsonl.failed")] == [5]
-    assert not (tmp_path / "out.jsonl.journal").exists()
     server.reset()
     assert batch(source, target) == 1  # still has a failed line, and asks for nothing
     assert not [r for r in server.requests if r.method == "POST"]
     assert batch(source, target, "--retry-failed") == 0
     assert [record["line"] for record in read(target)] == [*range(1, 21)]
-    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl", "out.jsonl"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["in.jsonl", "out.jsonl", "out.jsonl.db"]
 
 
 def test_what_failed_lines_cost_counts_in_later_runs(
@@ -235,6 +235,104 @@ def test_openais_batch_format(tmp_path: Path, target: Path, server: NscaleServer
     assert "'more'" in messages[2]
 
 
+def openai_line(**body: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Hi"}]
+    body = {"model": "gpt-4o-mini", "messages": messages, **body}
+    return {"custom_id": "a", "url": "/v1/chat/completions", "body": body}
+
+
+def sent(server: NscaleServer) -> list[Any]:
+    return [r.json for r in server.requests if r.method == "POST"]
+
+
+def test_whatever_was_paid_for_is_in_the_result(
+    tmp_path: Path, target: Path, server: NscaleServer
+) -> None:
+    logprobs = {"content": [{"token": "Hi", "logprob": -0.5, "top_logprobs": []}]}
+    message = {"role": "assistant", "content": "one", "refusal": None}
+    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}]
+    reply = {
+        "id": "x",
+        "object": "chat.completion",
+        "model": "m",
+        "service_tier": "flex",
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "finish_reason": "stop",
+                "logprobs": logprobs,
+            },
+            {"index": 1, "message": {**message, "content": "two"}, "stop_reason": 7},
+            {"index": 2, "message": {**message, "content": "", "tool_calls": calls}},
+        ],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 9, "total_tokens": 10},
+    }
+    server.add(ServerReply(body=json.dumps(reply).encode()))
+    source = write(tmp_path / "in.jsonl", [openai_line(n=3, logprobs=True)])
+    assert batch(source, target) == 0
+    (record,) = read(target)
+    assert record["content"] == "one"
+    assert record["logprobs"] == logprobs
+    assert record["usage"]["output_tokens"] == 9
+    assert record["response_metadata"]["service_tier"] == "flex"
+    first, second, third = record["choices"]
+    assert first == {key: record[key] for key in first}
+    assert (second["content"], second["response_metadata"]["stop_reason"]) == ("two", 7)
+    assert third["invalid_tool_calls"][0]["name"] == "f"
+
+
+def test_a_schema_takes_one_answer(
+    tmp_path: Path, target: Path, server: NscaleServer
+) -> None:
+    schema = write(tmp_path / "schema.json", [{"type": "object"}])
+    source = write(tmp_path / "in.jsonl", [openai_line(n=2)])
+    assert batch(source, target, "--json-schema", str(schema)) == 1
+    assert "--json-schema" in read(tmp_path / "out.jsonl.failed")[0]["error"]["message"]
+    assert not sent(server)
+
+
+def test_a_model_of_the_command_is_that_of_all_lines(
+    tmp_path: Path,
+    target: Path,
+    server: NscaleServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = [openai_line(), {"prompt": "Hi", "model": "other"}, "Hi"]
+    source = write(tmp_path / "in.jsonl", lines)
+    monkeypatch.setenv("NSCALE_MODEL", "of-the-environment")
+    assert batch(source, target, "--concurrency", "1") == 0
+    used = [body["model"] for body in sent(server)]
+    assert used == ["gpt-4o-mini", "other", "of-the-environment"]
+    server.reset()
+    again = tmp_path / "again.jsonl"
+    assert batch(source, again, "-m", "mine") == 0
+    assert {body["model"] for body in sent(server)} == {"mine"}
+    assert {record["model"] for record in read(again)} == {"mine"}
+    # What was answered by the lines' own models is not continued by another one.
+    assert batch(source, target, "-m", "of-the-environment") == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        openai_line(max_completion_tokens=5),
+        openai_line(max_tokens=5),
+        {"prompt": "Hi", "max_tokens": 5},
+        {"prompt": "Hi", "extra_body": {"max_completion_tokens": 5}},
+        {"prompt": "Hi", "extra_body": {"max_tokens": 5}},
+    ],
+    ids=str,
+)
+def test_one_limit_is_sent(
+    tmp_path: Path, target: Path, server: NscaleServer, line: Any
+) -> None:
+    source = write(tmp_path / "in.jsonl", [line])
+    assert batch(source, target, "--max-tokens", "9") == 0
+    (body,) = sent(server)
+    assert [value for key, value in body.items() if key.startswith("max_")] == [5]
+
+
 @pytest.mark.parametrize(("kind", "lines"), [("auto", 5), ("lines", 5), ("none", 1)])
 def test_progress_without_a_terminal(
     tmp_path: Path,
@@ -244,7 +342,7 @@ def test_progress_without_a_terminal(
     kind: str,
     lines: int,
 ) -> None:
-    monkeypatch.setattr(_batch, "_INTERVAL", 0.0)
+    monkeypatch.setattr(_progress, "_INTERVAL", 0.0)
     source = write(tmp_path / "in.jsonl", map(str, range(3)))
     assert batch(source, target, "--progress", kind, "--concurrency", "1") == 0
     shown = capsys.readouterr().err.splitlines()

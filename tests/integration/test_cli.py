@@ -314,7 +314,7 @@ class TestErrors:
         extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
         needed = {re.split(r"[<>=\[]", line)[0] for line in extras["cli"]}
         needed |= {re.split(r"[<>=\[]", line)[0] for line in extras["testing"]}
-        assert set(_EXTRA) == needed - {"langchain-nscale", "portalocker"}
+        assert set(_EXTRA) == needed - {"langchain-nscale"}
 
 
 class TestConversations:

@@ -59,7 +59,7 @@ def body_of(chat: ChatNscale, **kwargs: Any) -> dict[str, Any]:
         ({"timeout": (1, 2, 3)}, "`timeout`"),
         ({"http_client": 3}, "`http_client`"),
         ({"temprature": 1}, "Did you mean `temperature`.*`extra_body`"),
-        ({"top_k": 1}, "no setting `top_k`.*`model_kwargs`"),
+        ({"top_k": 1}, "no setting `top_k`: pass it in `extra_body`"),
         ({"use_responses_api": True}, "no setting `use_responses_api`.*Chat Completions"),
         ({"openai_api_key": "x"}, "use `service_token`"),
         ({"openai_api_base": "x"}, "use `base_url`"),
@@ -203,6 +203,10 @@ def test_either_name_of_the_token_limit() -> None:
     body = body_of(make(max_tokens=5), max_completion_tokens=7)
     assert "max_tokens" not in body
     assert body["max_completion_tokens"] == 7
+    body = body_of(make(max_tokens=5), extra_body={"max_completion_tokens": 7})
+    assert (body.get("max_tokens"), body["max_completion_tokens"]) == (None, 7)
+    body = body_of(make(), max_completion_tokens=7, extra_body={"max_tokens": 5})
+    assert (body["max_tokens"], body.get("max_completion_tokens")) == (5, None)
 
 
 def test_extra_bodies_are_merged_at_the_top_level() -> None:

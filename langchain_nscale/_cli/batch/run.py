@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import gc
 import itertools
 import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import click
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    HumanMessage,
-    SystemMessage,
-    convert_to_messages,
-)
-from typing_extensions import Self
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration
 
 from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler, errors
 from langchain_nscale._cli.answer import error_object
+from langchain_nscale._cli.batch.lines import read_line, result_record
 from langchain_nscale._cli.batch.outage import Outage, Verdict
-from langchain_nscale._cli.batch.store import Store, output_paths, paid
-from langchain_nscale._cli.exits import API_ERROR
+from langchain_nscale._cli.batch.progress import progress
+from langchain_nscale._cli.batch.store import Store, output_paths
+from langchain_nscale._cli.exits import API_ERROR, INTERRUPTED
 from langchain_nscale._cli.inputs import BatchOptions, read_schema
 from langchain_nscale._cli.terminal import echo
 from langchain_nscale._usage.ledger import Call
@@ -37,37 +31,19 @@ from langchain_nscale.models import NscaleModel, Price
 
 _AHEAD = 16  # how far ahead of the slowest line to read, in multiples of the concurrency
 _MAX_REFUSED = 5  # 403 answers in a row; more are not about single lines
-_INTERVAL = 10.0  # seconds between lines of progress
 _MAX_UNREPORTED = 3  # requests without usage before any with usage, under --max-spend
-_OVERRIDES = {
-    "model",
-    "temperature",
-    "max_tokens",
-    "top_p",
-    "stop",
-    "seed",
-    "reasoning_effort",
-    "extra_body",
-}
-_COPIED = ("id", "custom_id", "metadata")  # from a line to its result
-_OPENAI_FIELDS = {"custom_id", "method", "url", "body"}
-_OPENAI_URL = "/v1/chat/completions"
-_FIELDS = {"prompt", "messages", "system", "id", "metadata"} | _OVERRIDES
-# In lines copied from a file of failed lines.
-_RESULT_FIELDS = {
-    "line",
-    "input_hash",
-    "settings_hash",
-    "error",
-    "usage",
-    "earlier_attempts",
-}
 
 
 def main(options: BatchOptions) -> int:
     """Run `batch`; return the exit code."""
+    if str(options.target) == "-":
+        msg = "OUT.jsonl has to be a file: the next run continues from it."
+        raise click.UsageError(msg)
     if str(options.source) != "-":
         return _run(options)
+    import shutil  # noqa: PLC0415  # only here
+    import tempfile  # noqa: PLC0415  # likewise
+
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "input.jsonl"
         with source.open("wb") as file:
@@ -77,10 +53,7 @@ def main(options: BatchOptions) -> int:
 
 def _run(options: BatchOptions) -> int:
     schema = read_schema(options.schema) if options.schema else None
-    for path in output_paths(options.target):
-        if path.exists() and path.samefile(options.source):
-            msg = f"{path} is the input. Write the results to another file."
-            raise click.UsageError(msg)
+    _check_source(options)
     with options.settings() as settings:
         model = ChatNscale(
             model=options.model,
@@ -94,6 +67,7 @@ def _run(options: BatchOptions) -> int:
             retry_failed=options.retry_failed,
             settings={
                 "model": options.model,
+                **({"for": "all lines"} if options.replaces_model else {}),
                 "system": options.system,
                 "schema": schema,
                 **options.sampling(),
@@ -101,13 +75,36 @@ def _run(options: BatchOptions) -> int:
         )
         try:
             run = Batch(model, store, options, schema)
+            gc.freeze()  # what has been imported stays, and needn't be looked at again
             try:
                 asyncio.run(run.work())
             finally:
                 store.finish()
+        except KeyboardInterrupt:
+            echo("Interrupted. Run it again to continue.", err=True)
+            return INTERRUPTED
         finally:
             store.close()
     return run.report()
+
+
+def _check_source(options: BatchOptions) -> None:
+    """Check the input as a whole.
+
+    Raises:
+        click.UsageError: It is also an output, or not UTF-8.
+    """
+    for path in output_paths(options.target):
+        if path.exists() and path.samefile(options.source):
+            msg = f"{path} is the input. Write the results to another file."
+            raise click.UsageError(msg)
+    with options.source.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            msg = (
+                f"{options.source} is UTF-16. Store it as UTF-8, in PowerShell with "
+                "`Get-Content FILE | Out-File -Encoding utf8 in.jsonl`."
+            )
+            raise click.UsageError(msg)
 
 
 class Batch:
@@ -128,8 +125,10 @@ class Batch:
         self._prices: dict[str, Price] = {}
         self._usage = NscaleUsageCallbackHandler(metrics=False)
         self._stopped: str | None = None  # the reason
+        self._continue = "Run it again to continue."
         self._refused_in_a_row = 0
         self._in_flight = 0
+        self._earlier = 0  # lines that were finished before this run
         self._room = asyncio.Condition()
         self._outage = Outage(options.max_wait)
         self._progress = progress(options.progress, options.source)
@@ -137,16 +136,16 @@ class Batch:
     async def work(self) -> None:
         """Send all unfinished lines."""
         await self._fetch_prices()
-        for number, record in enumerate(self._store.load()):
-            for attempt, call in enumerate(paid(record)):
-                key = ("earlier run", number, attempt)
-                self._usage.ledger.begin(key, Call(call["model"]))
-                self._usage.ledger.end(key, call["usage"])
+        for call in self._store.paid():
+            self._usage.ledger.begin("earlier run", Call(call["model"]))
+            self._usage.ledger.end("earlier run", call["usage"])
+        self._earlier = self._store.done + self._store.failed
+        self._store.check_settings()
         self._store.check_input(self._options.source)
         # Blocking reads are fine: one buffer takes microseconds.
         with self._options.source.open("rb") as file, self._progress:
             self._show()
-            lines = enumerate(file, 1)
+            lines = self._store.unfinished(file)
             workers = [
                 asyncio.ensure_future(self._worker(lines))
                 for _ in range(self._options.concurrency)
@@ -159,9 +158,11 @@ class Batch:
                 await asyncio.gather(*workers, return_exceptions=True)
 
     async def _fetch_prices(self) -> None:
-        listed: list[NscaleModel] = []
-        with suppress(errors.NscaleError):
+        listed: list[NscaleModel]
+        try:
             listed = await self._model.alist_models()
+        except errors.NscaleError:
+            listed = []
         self._prices = {model.id: model.price for model in listed if model.price}
         self._usage = NscaleUsageCallbackHandler(listed, metrics=False)
         if self._options.max_spend is not None and not self._price_is_known(
@@ -175,11 +176,6 @@ class Batch:
 
     async def _worker(self, lines: Iterator[tuple[int, bytes]]) -> None:
         for number, raw in lines:
-            if number in self._store:
-                continue
-            if not raw.strip():
-                self._store.skip(number)
-                continue
             async with self._room:
                 await self._room.wait_for(lambda: self._may_begin(number))  # noqa: B023  # awaited here
                 self._check_spend()
@@ -231,7 +227,8 @@ class Batch:
         if limit is None or self._stopped:
             return
         if cost >= limit:
-            self._stopped = f"${cost:.6f} spent (--max-spend)."
+            self._stopped = f"${cost:.6f} spent."
+            self._continue = "Raise --max-spend to continue."
         elif not cost and self._usage.total.unreported >= _MAX_UNREPORTED:
             self._stopped = "The service does not report usage, but --max-spend needs it."
 
@@ -310,33 +307,39 @@ class Batch:
 
     async def _result(self, line: Any) -> dict[str, Any]:
         messages, settings = read_line(line, self._options.system)
+        if self._options.replaces_model:
+            settings["model"] = self._model.model_name
         model_id = settings.get("model", self._model.model_name)
         if self._options.max_spend is not None and not self._price_is_known(model_id):
             msg = f"The price of `model` {model_id} is unknown, but --max-spend needs it."
             raise ValueError(msg)
-        config: Any = {"callbacks": [self._usage]}
-        parsed = None
         if self._schema is None:
-            reply = await self._model.ainvoke(messages, config, **settings)
-        else:
-            chain = self._model.with_structured_output(
-                self._schema, include_raw=True, **settings
+            result = await self._model.agenerate(
+                [messages], callbacks=[self._usage], **settings
             )
-            result = await chain.ainvoke(messages, config)
-            reply, parsed = result["raw"], result["parsed"]
-            if result["parsing_error"] is not None:
-                raise _UnusableReplyError(result["parsing_error"], model_id, reply)
-        return {
-            **{key: line[key] for key in _COPIED if key in line},
-            **_record(reply, model_id, parsed),
-        }
+            replies = [
+                each.message
+                for each in result.generations[0]
+                if isinstance(each, ChatGeneration)
+            ]
+            return result_record(line, model_id, replies, None)
+        if settings.get("extra_body", {}).get("n", 1) != 1:
+            msg = "`n` asks for several answers, but --json-schema is applied to one."
+            raise ValueError(msg)
+        chain = self._model.with_structured_output(
+            self._schema, include_raw=True, **settings
+        )
+        result = await chain.ainvoke(messages, {"callbacks": [self._usage]})
+        if result["parsing_error"] is not None:
+            raise _UnusableReplyError(result["parsing_error"], model_id, result["raw"])
+        return result_record(line, model_id, [result["raw"]], result["parsed"])
 
     # --- output ---------------------------------------------------------------------
 
     def _show(self) -> None:
         store, usage = self._store, self._usage.total
         cost = "$?" if usage.cost is None else f"${usage.cost:.4f}"
-        self._progress.show(store.written, store.failed, usage.total_tokens, cost)
+        self._progress.show(store.done, store.failed, usage.total_tokens, cost)
 
     def report(self) -> int:
         """Print a summary; return the exit code."""
@@ -344,12 +347,16 @@ class Batch:
         cost = f"${usage.known_cost:.6f}"
         if usage.cost is None:
             cost = f"at least {cost}" if usage.known_cost else "an unknown amount"
-        counts = f"{store.written} done, {store.failed} failed"
-        echo(f"{counts}, {usage.total_tokens} tokens, {cost}.", err=True)
+        counts = f"{store.done} done, {store.failed} failed"
+        when = ""
+        if self._earlier:
+            is_new = store.done + store.failed > self._earlier
+            when = " in all, with earlier runs" if is_new else ", all by earlier runs"
+        echo(f"{counts}, {usage.total_tokens} tokens, {cost}{when}.", err=True)
         if store.failed:
             echo(f"The failed lines are in {store.failed_path}.", err=True)
         if self._stopped:
-            echo(f"Stopped: {self._stopped} Run it again to continue.", err=True)
+            echo(f"Stopped: {self._stopped} {self._continue}", err=True)
         return API_ERROR if self._stopped or store.failed else 0
 
 
@@ -363,191 +370,6 @@ class _UnusableReplyError(Exception):
         self.usage = reply.usage_metadata
 
 
-def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]:
-    """Return the messages and settings of a line.
-
-    Raises:
-        ValueError: The line does not have the form that `batch` accepts.
-    """
-    if isinstance(line, str):
-        line = {"prompt": line}
-    if not isinstance(line, dict):
-        msg = "the line is not a JSON object"
-        raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
-    if "body" in line:
-        return _read_openai_line(line, system)
-    if unknown := line.keys() - _FIELDS - _RESULT_FIELDS:
-        msg = f"unknown field {min(unknown)!r}; your own data belongs in `metadata`"
-        raise ValueError(msg)
-    if ("prompt" in line) == ("messages" in line):
-        msg = "the line needs either `prompt` or `messages`"
-        raise ValueError(msg)
-    messages: list[BaseMessage]
-    if "messages" in line:
-        messages = _messages(line["messages"])
-    else:
-        messages = [HumanMessage(_content(line["prompt"], "prompt"))]
-    if system := line.get("system", system):
-        messages.insert(0, SystemMessage(_content(system, "system")))
-    return messages, {key: line[key] for key in _OVERRIDES if key in line}
-
-
-def _read_openai_line(
-    line: dict[str, Any], system: str | None
-) -> tuple[list[Any], dict[str, Any]]:
-    """Read a line of OpenAI's batch format: `custom_id`, `method`, `url` and `body`."""
-    body = line["body"]
-    if unknown := line.keys() - _OPENAI_FIELDS - _RESULT_FIELDS:
-        msg = f"unknown field {min(unknown)!r}"
-        raise ValueError(msg)
-    if not str(line.get("url") or _OPENAI_URL).endswith(_OPENAI_URL):
-        msg = f"`url` is {line['url']!r}, but only {_OPENAI_URL} is supported"
-        raise ValueError(msg)
-    if not isinstance(body, dict) or "messages" not in body:
-        msg = "`body` is not an object with `messages`"
-        raise ValueError(msg)
-    messages = _messages(body["messages"])
-    if system and not any(isinstance(each, SystemMessage) for each in messages):
-        messages.insert(0, SystemMessage(system))
-    fields = {
-        key: value
-        for key, value in body.items()
-        if key not in ("messages", "stream", "stream_options") and value is not None
-    }
-    settings = {key: fields.pop(key) for key in _OVERRIDES if key in fields}
-    extra = settings.get("extra_body", {})
-    if fields and isinstance(extra, dict):
-        settings["extra_body"] = {**fields, **extra}
-    return messages, settings
-
-
-def _messages(value: Any) -> list[BaseMessage]:
-    if not isinstance(value, list):
-        msg = "`messages` is not a list"
-        raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
-    try:
-        return convert_to_messages(value)
-    except ValueError:
-        raise
-    except Exception:  # noqa: BLE001  # whatever langchain-core raises
-        msg = "`messages` has an entry that is not a message"
-        raise ValueError(msg) from None
-
-
-def _content(value: Any, field: str) -> str | list[str | dict[Any, Any]]:
-    """Return the content of a message."""
-    is_list = isinstance(value, list) and all(isinstance(v, (str, dict)) for v in value)
-    if not isinstance(value, str) and not is_list:
-        msg = f"`{field}` is neither a text nor a list of content blocks"
-        raise ValueError(msg)
-    content: str | list[str | dict[Any, Any]] = value
-    return content
-
-
 def _reject_constant(name: str) -> None:
     msg = f"{name} is not JSON"
     raise ValueError(msg)
-
-
-def _record(reply: AIMessage, model_id: str, parsed: Any) -> dict[str, Any]:
-    metadata = reply.response_metadata
-    values = {
-        "model": model_id,
-        "content": reply.text,
-        "parsed": parsed,
-        "reasoning": reply.additional_kwargs.get("reasoning_content"),
-        "tool_calls": reply.tool_calls or None,
-        "finish_reason": metadata.get("finish_reason"),
-        "request_id": metadata.get("request_id"),
-        "usage": reply.usage_metadata,
-    }
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def progress(kind: str, source: Path) -> Progress:
-    """Return what reports progress on standard error."""
-    if kind == "auto":
-        kind = "bar" if sys.stderr.isatty() else "lines"
-    kinds = {"bar": ProgressBar, "lines": ProgressLines}
-    return kinds.get(kind, Progress)(source)
-
-
-class Progress:
-    """Reports no progress; the base class of those that do."""
-
-    def __init__(self, source: Path) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def show(self, done: int, failed: int, tokens: int, cost: str) -> None:
-        """Report how far the run is."""
-
-    def note(self, text: str) -> None:
-        """Report that the run waits."""
-
-
-class ProgressLines(Progress):
-    """Writes a line from time to time."""
-
-    def __init__(self, source: Path) -> None:
-        super().__init__(source)
-        self._total = _count_lines(source)
-        self._next = monotonic() + _INTERVAL
-        self._note = ""
-
-    def show(self, done: int, failed: int, tokens: int, cost: str) -> None:
-        """Write a line if the last one was long ago."""
-        if monotonic() >= self._next:
-            self._next = monotonic() + _INTERVAL
-            counts = f"{done + failed} of {self._total} lines, {failed} failed"
-            echo(f"{counts}, {tokens} tokens, {cost}.", err=True)
-
-    def note(self, text: str) -> None:
-        """Write a line if it is not the last one again."""
-        if text != self._note:
-            echo(text, err=True)
-        self._note = text
-
-
-class ProgressBar(Progress):
-    """Shows a bar in a terminal."""
-
-    def __init__(self, source: Path) -> None:
-        from rich import progress as rich  # noqa: PLC0415  # slow to import
-        from rich.console import Console  # noqa: PLC0415  # slow to import
-
-        super().__init__(source)
-        self._bar = rich.Progress(
-            rich.BarColumn(),
-            rich.MofNCompleteColumn(),
-            rich.TextColumn("{task.fields[more]}"),
-            rich.TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = self._bar.add_task("", total=_count_lines(source), more="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, done: int, failed: int, tokens: int, cost: str) -> None:
-        """Update the bar."""
-        more = f"{failed} failed, {tokens:,} tokens, {cost}"
-        self._bar.update(self._task, completed=done + failed, more=more)
-
-    def note(self, text: str) -> None:
-        """Show that the run waits."""
-        self._bar.update(self._task, more=text)
-
-
-def _count_lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))

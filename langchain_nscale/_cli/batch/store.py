@@ -1,11 +1,8 @@
 """The files of a batch: finished lines survive whatever stops the program.
 
-Every result is on disk before its slot is reused. `OUT.jsonl` and `OUT.jsonl.failed` have
-a line for each finished line of the input. If the order is kept, early results wait in
-`OUT.jsonl.journal`, which is empty at the end.
-
-Results of retried lines wait there too, until the end, when they are merged into
-`OUT.jsonl`.
+Every result is in an SQLite database, `OUT.jsonl.db`, before its slot is reused.
+`OUT.jsonl` and `OUT.jsonl.failed` are exports of it that grow while a batch runs, and are
+repaired from it when a run begins and ends.
 
 Each record begins with the number and the hash of its input line. They show that a file
 is ours: one with other content is never opened for writing.
@@ -13,47 +10,59 @@ is ours: one with other content is never opened for writing.
 
 from __future__ import annotations
 
-import heapq
 import json
 import os
 import re
-import shutil
-import tempfile
-from array import array
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from io import FileIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
-import portalocker
 
-_HASH = 8  # hexadecimal digits; 4 bytes of memory per line
-_OURS = re.compile(rb'\{"line": [1-9]\d{0,8}, "input_hash": "[0-9a-f]{%d}"[,}]' % _HASH)
+try:
+    import sqlite3
+except ImportError:  # some builds of Python leave it out
+    _msg = "This Python was built without sqlite3, which `batch` needs. Use another one."
+    raise click.ClickException(_msg) from None
+
+_HASH = 8  # hexadecimal digits
+_OURS = re.compile(rb'\{"line": ([1-9]\d{0,8}), "input_hash": "[0-9a-f]{%d}"[,}]' % _HASH)
 _HEAD = b'{"line": 1, "input_hash": "%s",' % (b"0" * _HASH)
-
-
-class Bits:
-    """A set of small integers that uses one bit for each."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-
-    def add(self, number: int) -> None:
-        """Add a number."""
-        place, bit = divmod(number, 8)
-        if place >= len(self._bytes):
-            self._bytes.extend(bytes(place + 1 - len(self._bytes)))
-        self._bytes[place] |= 1 << bit
-
-    def __contains__(self, number: int) -> bool:
-        place, bit = divmod(number, 8)
-        return place < len(self._bytes) and bool(self._bytes[place] >> bit & 1)
+_LONGEST_HEAD = len(_HEAD) + 8  # of a number with nine digits
+_STEP = 65_536  # bytes
+_END = 10**10  # above every number of a line
+_PRIVATE = 0o600  # prompts and answers are for the user alone
+_APPLICATION_ID = 0x4E53434C  # at bytes 68 to 71 of the database
+_SCHEMA = f"""
+PRAGMA application_id = {_APPLICATION_ID};
+CREATE TABLE IF NOT EXISTS settings (hash TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS result (
+    place INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL UNIQUE,
+    hash TEXT NOT NULL,
+    failed INTEGER NOT NULL,
+    record BLOB NOT NULL
+)"""
+_LINES = (
+    "SELECT number, record FROM result WHERE failed = ? AND number > ? AND number < ?"
+)
+_IN_ORDER = f"{_LINES} ORDER BY number"
+_AS_COMPLETED = f"{_LINES} ORDER BY place"
 
 
 class Store:
-    """Stores results by the number of their line, counted from 1."""
+    """Stores results by the number of their line, counted from 1.
+
+    Attributes:
+        done: Number of lines with a result.
+        failed: Number of lines that failed.
+        failed_path: The file of the failed lines.
+    """
 
     def __init__(
         self,
@@ -72,193 +81,190 @@ class Store:
             settings: Everything beside the input that decides what a result is.
 
         Raises:
-            click.UsageError: One of the files has content that `batch` did not write.
+            click.UsageError: A file has content that `batch` did not write.
             click.ClickException: Another run is writing the files.
+            OSError: A file can't be written.
         """
-        self.next = 1  # the first unfinished line
-        self.written = 0
-        self.failed = 0
-        self._ordered = ordered
-        self._done = Bits()
-        self._hashes = array("I")  # of the input lines; 0 if unknown
-        self._last = 0  # the last line in the file of results
-        self._early: dict[int, bytes] = {}  # results in the journal
-        self._failures: dict[int, bytes] = {}  # the last record of each failed line
-        self._failed_now: set[int] = set()
+        self._is_ordered = ordered
         self._retry_failed = retry_failed
-        self._has_old_failures = False
+        self._in_flight: dict[int, None] = {}  # lines that have begun, in order
+        self._begun = 0  # the last of them
+        self._is_late = False  # whether a result belongs before others that are written
         self._settings = settings_hash(settings or {})
-        paths = output_paths(target)
-        self.failed_path = paths[1]
-        for path in paths:  # all of them before any is changed
-            _check_is_ours(path)
-        self._out, self._failed, self._journal = map(_open, paths)
+        out, self.failed_path, self._path = output_paths(target)
+        self._last = _check_files(out, self.failed_path, self._path)
+        self._db = _database(self._path)
+        try:
+            self._out, self._failed = map(_open, (out, self.failed_path))
+            self._export_results()
+        except BaseException:
+            self._db.close()
+            raise
+        self.done, self.failed = self._query(
+            "SELECT COALESCE(SUM(NOT failed), 0), COALESCE(SUM(failed), 0) FROM result"
+        )[0]
+        if retry_failed:
+            self.failed = 0
 
-    def load(self) -> Iterator[dict[str, Any]]:
-        """Load the records of an earlier run, and yield them.
+    def check_settings(self) -> None:
+        """Check that earlier results were made with the same settings; store them.
 
         Raises:
-            click.UsageError: The results belong to other settings.
+            click.UsageError: They were not, and failed lines are not to be retried.
         """
-        for number, record, _ in _records(self._out):
-            self._finish(number, record)
-            self._last = max(self._last, number)
-            self.written += 1
-            yield record
-        for number, record, raw in _records(self._journal):
-            if number not in self._done:
-                self._finish(number, record)
-                self._early[number] = raw
-                yield record
-        for number, record, raw in _records(self._failed):
-            if number in self._done:  # retried since, by a run that was stopped
-                self._has_old_failures = True
-                continue
-            self._has_old_failures |= number in self._failures
-            self._failures[number] = raw
-            self._check_settings(record)
-            yield record
-        if not self._retry_failed:
-            for number, raw in self._failures.items():
-                self._finish(number, json.loads(raw))
-            self.failed = len(self._failures)
-        self._advance()
-
-    def _check_settings(self, record: Mapping[str, Any]) -> None:
-        if self._retry_failed:  # with other settings, perhaps
-            return
-        if record.get("settings_hash", self._settings) != self._settings:
+        stored = self._query("SELECT hash FROM settings")
+        if stored and not self._retry_failed and stored != [(self._settings,)]:
             msg = (
-                f"{self._out.name} has results of other settings. Use the model, system "
+                f"{self._path.stem} has results of other settings. Use the model, system "
                 "message, schema and sampling settings of the first run, or write the "
                 "results to another file."
             )
             raise click.UsageError(msg)
-
-    def _finish(self, number: int, record: Mapping[str, Any]) -> None:
-        self._check_settings(record)
-        self._done.add(number)
-        if number >= len(self._hashes):
-            missing = number + 1 - len(self._hashes)
-            self._hashes.frombytes(bytes(missing * self._hashes.itemsize))
-        self._hashes[number] = int(record["input_hash"], 16)
+        self._query("DELETE FROM settings")
+        self._query("INSERT INTO settings VALUES (?)", self._settings)
 
     def check_input(self, source: Path) -> None:
-        """Check that the loaded results belong to the input.
+        """Check that the results of earlier runs belong to the input.
 
         Raises:
             click.UsageError: A line has changed since its result was written.
         """
-        if not self._hashes:
-            return
-        with source.open("rb") as file:
-            for known, (number, raw) in zip(
-                self._hashes[1:], enumerate(file, 1), strict=False
-            ):
-                if known and known != int(input_hash(raw), 16):
+        known = "SELECT number, hash FROM result WHERE failed <= ? ORDER BY number"
+        with source.open("rb") as file, _faults(self._path):
+            lines = enumerate(file, 1)
+            for number, old in self._db.execute(known, (not self._retry_failed,)):
+                raw = next((raw for at, raw in lines if at == number), None)
+                if raw is not None and input_hash(raw) != old:
                     msg = (
                         f"Line {number} of {source} has changed since its result was "
                         "written. Write the results of the changed input to another file."
                     )
                     raise click.UsageError(msg)
 
-    def __contains__(self, number: int) -> bool:
-        """Return whether a line is finished."""
-        return number in self._done
+    def paid(self) -> Iterator[dict[str, Any]]:
+        """Yield the model and usage of every attempt of earlier runs, if known."""
+        with _faults(self._path):
+            for (record,) in self._db.execute("SELECT record FROM result"):
+                yield from _attempts(record)
+
+    def unfinished(self, source: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Yield number and text of the lines to send; `add` or `fail` has to end each."""
+        for number, raw in enumerate(source, 1):
+            self._begun = number
+            query = "SELECT failed FROM result WHERE number = ?"
+            if raw.strip() and self._query(query, number) in ([], self._retried):
+                self._in_flight[number] = None
+                yield number, raw
+        self._begun = _END
+
+    @property
+    def _retried(self) -> list[tuple[int]] | None:
+        return [(1,)] if self._retry_failed else None
+
+    @property
+    def next(self) -> int:
+        """The first line that may be unfinished."""
+        return next(iter(self._in_flight), self._begun + 1)
 
     def add(self, number: int, record: Mapping[str, Any], line: bytes = b"") -> None:
-        """Store the result of an input line."""
-        raw = self._encoded(number, record, line)
-        if not self._ordered:
+        """Store the result of an input line.
+
+        Raises:
+            OSError: The disk is full, for example.
+        """
+        raw = self._store(number, record, line, failed=False)
+        self.done += 1
+        if not self._is_ordered:
             _append(self._out, raw)
-            self.written += 1
-        elif number == self.next and number > self._last:
-            _append(self._out, raw)
-            self._last = number
-            self.written += 1
-        else:
-            _append(self._journal, raw)
-            self._early[number] = raw
-        self._done.add(number)
-        self._advance()
+        self._is_late |= number < self._last
+        self._end(number)
 
     def fail(self, number: int, record: Mapping[str, Any], line: bytes = b"") -> None:
-        """Store the failure of an input line."""
-        raw = self._encoded(number, record, line)
-        _append(self._failed, raw)
-        self._has_old_failures |= number in self._failures
-        self._failures[number] = raw
-        self._failed_now.add(number)
+        """Store the failure of an input line.
+
+        Raises:
+            OSError: The disk is full, for example.
+        """
+        _append(self._failed, self._store(number, record, line, failed=True))
         self.failed += 1
-        self.skip(number)
+        self._end(number)
 
-    def skip(self, number: int) -> None:
-        """Mark a line as finished without a result."""
-        self._done.add(number)
-        self._advance()
-
-    def _advance(self) -> None:
-        while self.next in self._done:
-            raw = self._early.get(self.next)
-            if raw is not None:
-                self.written += 1
-                if self.next > self._last:  # others are merged at the end
-                    _append(self._out, raw)
-                    self._last = self.next
-                    del self._early[self.next]
-            self.next += 1
-        if not self._early and self._journal.tell():
-            self._journal.truncate(0)
-            self._journal.seek(0)
-
-    def _encoded(self, number: int, record: Mapping[str, Any], line: bytes) -> bytes:
+    def _store(
+        self, number: int, record: Mapping[str, Any], line: bytes, *, failed: bool
+    ) -> bytes:
+        earlier = self._query("SELECT record FROM result WHERE number = ?", number)
+        calls = [call for (old,) in earlier for call in _attempts(old)]
         mark = {
             "line": number,
             "input_hash": input_hash(line),
             "settings_hash": self._settings,
         }
-        if number in self._failures:
-            calls = list(paid(json.loads(self._failures[number])))
-            record = {**record, "earlier_attempts": calls} if calls else record
-        text = json.dumps({**mark, **record, **mark}, ensure_ascii=False)
-        return text.encode("utf-8", "replace") + b"\n"
+        more = {"earlier_attempts": calls} if calls else {}
+        text = json.dumps({**mark, **record, **more, **mark}, ensure_ascii=False)
+        raw = text.encode("utf-8", "replace") + b"\n"
+        row = (number, mark["input_hash"], failed, zlib.compress(raw, 1))
+        self._query("INSERT OR REPLACE INTO result VALUES (NULL, ?, ?, ?, ?)", *row)
+        return raw
+
+    def _end(self, number: int) -> None:
+        del self._in_flight[number]
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        """Write the results that no unfinished line comes before any more."""
+        if self._is_ordered and self.next > self._last + 1:
+            for number, raw in self._rows(after=self._last, before=self.next):
+                _append(self._out, raw)
+                self._last = number
+
+    def _rows(
+        self, *, failed: bool = False, after: int = 0, before: int = _END
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield number and record of lines in the order of the file."""
+        query = _IN_ORDER if self._is_ordered else _AS_COMPLETED
+        with _faults(self._path):
+            for number, raw in self._db.execute(query, (failed, after, before)):
+                yield number, zlib.decompress(raw)
+
+    def _export_results(self) -> None:
+        """Repair the file of results, which may have been cut off."""
+        end = self._last + 1 if self._is_ordered else _END
+        _export(self._out, self._rows(before=end))
+        self._is_late = False
 
     def finish(self) -> None:
-        """Put retried lines in their places, and drop failures that were resolved."""
-        late = {n: raw for n, raw in self._early.items() if n < self.next}
-        if late:
-            rest = (late[number] for number in sorted(late))
-            with open(self._out.fileno(), "rb", closefd=False) as out:
-                out.seek(0)
-                _replace(self._out, heapq.merge(out, rest, key=_number))
-            for number in late:
-                del self._early[number]
-            if not self._early:
-                self._journal.truncate(0)
-        if self._retry_failed:
-            self._failures = {
-                number: raw
-                for number, raw in self._failures.items()
-                if number not in self._done or number in self._failed_now
-            }
-        if self._has_old_failures or self._retry_failed:
-            _replace(self._failed, self._failures.values())
+        """Put retried lines in their places, and drop failures that were resolved.
+
+        Raises:
+            OSError: The disk is full, for example.
+        """
+        self._write_waiting()
+        if self._is_late:
+            self._export_results()
+        _export(self._failed, self._rows(failed=True))
 
     def close(self) -> None:
-        """Close the files, and remove empty ones."""
-        for file in (self._out, self._failed, self._journal):
-            path = Path(os.fsdecode(file.name))
-            file.close()
-            if file is not self._out and path.exists() and not path.stat().st_size:
-                path.unlink()
+        """Close the files, and remove that of the failed lines if it is empty."""
+        self._out.close()
+        self._failed.close()
+        if not self.failed_path.stat().st_size:
+            self.failed_path.unlink()
+        self._db.close()
+
+    def _query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with _faults(self._path):
+            return self._db.execute(statement, values).fetchall()
 
 
 def output_paths(target: Path) -> tuple[Path, Path, Path]:
-    """Return the files that a run writes: results, failures and early results."""
-    failed, journal = (
-        target.with_name(target.name + suffix) for suffix in (".failed", ".journal")
-    )
-    return target, failed, journal
+    """Return the files that a run writes: results, failures and the database."""
+    if target.is_symlink():  # one database for one file
+        target = target.resolve()
+    return target, _beside(target, ".failed"), _beside(target, ".db")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:
@@ -268,95 +274,160 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 
 def input_hash(line: bytes) -> str:
-    """Return a short hash of an input line, without its line end; 0 if it is empty."""
-    content = line.rstrip(b"\r\n")
-    return sha256(content).hexdigest()[:_HASH] if content else "0" * _HASH
+    """Return a short hash of an input line, without its line end."""
+    return sha256(line.rstrip(b"\r\n")).hexdigest()[:_HASH]
 
 
-def _check_is_ours(path: Path) -> None:
-    """Check, without opening it for writing, that a file is new or was written by us.
+def _attempts(stored: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the model and usage of every attempt at a line, if known."""
+    record = json.loads(zlib.decompress(stored))
+    yield from record.get("earlier_attempts", ())
+    if "usage" in record:
+        yield {"model": record.get("model", ""), "usage": record["usage"]}
+
+
+# --- files that are ours ----------------------------------------------------------------
+
+
+def _check_files(out: Path, failed: Path, database: Path) -> int:
+    """Check, without opening any for writing, that all files are new or written by us.
+
+    Returns:
+        The number of the last line in the file of results, or 0.
 
     Raises:
-        click.UsageError: It was not.
+        click.UsageError: One of them was not, or the database is missing.
     """
-    if not path.exists():
-        return
-    if not path.is_file() or not _is_ours(path):
-        msg = f"{path} was not written by `batch`. Write the results to another file."
-        raise click.UsageError(msg)
+    known = database.exists()
+    last = {path: _last_line(path) for path in (out, failed)}
+    foreign = [path for path, number in last.items() if number is None]
+    if known and not _is_our_database(database):
+        foreign.append(database)
+    if not known:
+        sides = (_beside(database, suffix) for suffix in ("-journal", "-wal"))
+        foreign += [path for path in sides if path.exists()]
+    if foreign:
+        msg = f"{foreign[0]} was not written by `batch`."
+    elif not known and any(path.exists() and path.stat().st_size for path in last):
+        msg = f"{database} is missing, in which `batch` keeps the results of {out.name}."
+    else:
+        return last[out] or 0
+    msg += " Write the results to another file."
+    raise click.UsageError(msg)
 
 
-def _is_ours(path: Path) -> bool:
+def _last_line(path: Path) -> int | None:
+    """Return the number of the last whole record, or `None` if a line isn't ours."""
+    last = 0
+    found: re.Match[bytes] | None = None
     begins_line = True
+    if not path.exists():
+        return 0
+    if not path.is_file():
+        return None
     with path.open("rb") as file:
         for piece in iter(lambda: file.readline(_STEP), b""):
-            if begins_line and not _OURS.match(piece) and not _is_cut_off(piece):
-                return False
+            if begins_line:
+                found = _OURS.match(piece)
+                if found is None:
+                    return last if _is_cut_off(piece) else None
             begins_line = piece.endswith(b"\n")
-    return True
+            if begins_line and found:
+                last = int(found[1])
+    return last
 
 
 def _is_cut_off(line: bytes) -> bool:
-    """Return whether a line is a record of ours that was cut off in its first part."""
-    if line.endswith(b"\n") or len(line) > _LONGEST_HEAD:
+    """Return whether a line is the beginning of a record of ours."""
+    return len(line) <= _LONGEST_HEAD and any(
+        _OURS.match(line + _HEAD[end:]) for end in range(1, len(_HEAD))
+    )
+
+
+def _is_our_database(path: Path) -> bool:
+    """Return whether a file is a database of ours, or one that was only just created."""
+    if not path.is_file():
         return False
-    number = re.match(rb'\{"line": ([1-9]\d*)', line)
-    if number is None:
-        return _HEAD.startswith(line)
-    rest = re.sub(rb"[0-9a-f]", b"0", line[number.end() :])
-    return re.sub(rb"[0-9a-f]", b"0", _HEAD[len(b'{"line": 1') :]).startswith(rest)
+    with path.open("rb") as file:
+        head = file.read(72)
+    mark = _APPLICATION_ID.to_bytes(4, "big")
+    return not head or (head.startswith(b"SQLite format 3\0") and head.endswith(mark))
+
+
+def _database(path: Path) -> sqlite3.Connection:
+    """Open a database of ours, and lock it until it is closed.
+
+    Raises:
+        click.ClickException: Another run has locked it.
+        OSError: It can't be written.
+    """
+    _make_private(path)  # SQLite gives its side files the same mode
+    database = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        # With an exclusive lock the write-ahead log needs no memory that is shared by
+        # processes, which network file systems don't have.
+        for statement in ("PRAGMA locking_mode=EXCLUSIVE", "BEGIN EXCLUSIVE"):
+            database.execute(statement)
+        for statement in _SCHEMA.split(";"):
+            database.execute(statement)
+        database.execute("COMMIT")
+        # Commits need not wait for the disk then. Where that fails, SQLite keeps its
+        # rollback journal: slower, but as safe.
+        with suppress(sqlite3.OperationalError):
+            database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        database.execute("PRAGMA wal_autocheckpoint=100")  # pages; 400 kB
+    except sqlite3.Error as error:
+        database.close()
+        if "locked" in str(error):
+            msg = f"Another run is writing {path.name.removesuffix('.db')}."
+            raise click.ClickException(msg) from None
+        msg = f"{path}: {error}"
+        raise OSError(msg) from None
+    return database
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Raise errors of the database as those of a file.
+
+    Raises:
+        OSError: The disk is full, for example.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        msg = f"{path}: {error}"
+        raise OSError(msg) from None
+
+
+def _make_private(path: Path) -> None:
+    """Create a file that only its owner can read, or make it one."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE))
+    path.chmod(_PRIVATE)
 
 
 def _open(path: Path) -> FileIO:
-    """Open a file of ours to append lines to, removing an incomplete last line."""
-    # Prompts and answers are for the user alone.
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-    file = FileIO(path, "a+", opener=lambda name, _: os.open(name, flags, 0o600))
-    try:
-        portalocker.lock(file, portalocker.LOCK_EX | portalocker.LOCK_NB)
-    except portalocker.LockException:
-        file.close()
-        msg = f"Another run is writing {path}."
-        raise click.ClickException(msg) from None
-    end = file.seek(0, 2)
-    complete = _last_line_end(file, end)
-    if complete != end:
-        file.truncate(complete)
+    """Open a file of ours to append lines to."""
+    _make_private(path)
+    return FileIO(path, "a+")
+
+
+def _export(file: FileIO, lines: Iterator[tuple[int, bytes]]) -> None:
+    """Make a file consist of lines, without writing again what it has of them."""
+    place = 0
     file.seek(0)
-    return file
-
-
-_STEP = 65_536  # bytes
-_LONGEST_HEAD = 60  # bytes; a number of any realistic length fits
-
-
-def _last_line_end(file: Any, end: int) -> int:
-    """Return the position after the last line end before `end`, or 0."""
-    while end:
-        start = max(0, end - _STEP)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return int(start + found + 1)
-        end = start
-    return 0
-
-
-def _records(file: Any) -> Iterator[tuple[int, dict[str, Any], bytes]]:
-    """Yield number, object and bytes of each line; leave the file at its end."""
-    file.seek(0)
-    with open(file.fileno(), "rb", closefd=False) as lines:
-        for raw in lines:
-            try:
-                record = json.loads(raw)
-                number = record["line"]
-                if not isinstance(number, int):
-                    raise TypeError  # noqa: TRY301  # one message for all problems
-            except (ValueError, TypeError, KeyError):
-                msg = f"{file.name} has a line not written by `batch`: {raw[:80]!r}"
-                raise click.ClickException(msg) from None
-            yield number, record, raw
-    file.seek(0, 2)
+    rest: Iterable[tuple[int, bytes]] = lines
+    with open(file.fileno(), "rb", closefd=False) as old:
+        for number, raw in lines:
+            if old.read(len(raw)) != raw:
+                rest = chain([(number, raw)], lines)
+                break
+            place += len(raw)
+    if file.seek(0, os.SEEK_END) != place:
+        file.truncate(place)
+    for _, raw in rest:
+        _append(file, raw)
 
 
 def _append(file: FileIO, line: bytes) -> None:
@@ -373,33 +444,3 @@ def _append(file: FileIO, line: bytes) -> None:
     except BaseException:
         file.truncate(start)
         raise
-
-
-def _replace(file: FileIO, lines: Iterable[bytes]) -> None:
-    """Replace the content of a file of ours; it stays as it is if that fails."""
-    path = Path(os.fsdecode(file.name)).resolve()
-    with tempfile.NamedTemporaryFile(
-        prefix=f".{path.name}.", dir=path.parent, delete=False
-    ) as new:
-        temporary = Path(new.name)
-        try:
-            new.writelines(lines)
-            new.flush()
-            os.fsync(new.fileno())
-            shutil.copymode(path, temporary)
-        except BaseException:
-            temporary.unlink()
-            raise
-    temporary.replace(path)
-
-
-def _number(line: bytes) -> int:
-    """Return the number of the input line that a record of ours belongs to."""
-    return int(line[len(b'{"line": ') : line.index(b",")])
-
-
-def paid(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the model and usage of every attempt at a line, if known."""
-    yield from record.get("earlier_attempts", ())
-    if "usage" in record:
-        yield {"model": record.get("model", ""), "usage": record["usage"]}
