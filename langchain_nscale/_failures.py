@@ -31,6 +31,7 @@ from langchain_nscale._error_bodies import (
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
+    from langchain_core.messages.ai import UsageMetadata
 
     from langchain_nscale._response import Response
     from langchain_nscale.errors import NscaleError
@@ -40,6 +41,7 @@ _START = 10_000  # bytes of a body that can become an excerpt
 _SHORTEST_TOKEN = 8  # characters; anything shorter could be part of a word
 _HIDDEN = "[service token]"
 _CLIENT_ERRORS, _SERVER_ERRORS = 400, 500  # the first status of each kind
+_PAYMENT_REQUIRED = 402
 _NOT_FOUND = 404
 _PROXY_AUTHENTICATION = 407
 
@@ -175,7 +177,8 @@ def oversized_response(
 
 def _class_for(status: int, error: Mapping[str, Any], message: str) -> type[NscaleError]:
     # Match the code only: other services use "insufficient quota" for temporary limits.
-    if "INSUFFICIENT_CREDIT" in error_kinds(error) and status in {402, 429}:
+    is_short_of_credit = "INSUFFICIENT_CREDIT" in error_kinds(error) and status == 429  # noqa: PLR2004
+    if status == _PAYMENT_REQUIRED or is_short_of_credit:
         return errors.NscaleInsufficientCreditError
     if _CLIENT_ERRORS <= status < _SERVER_ERRORS and is_overflow(error, message):
         return errors.NscaleContextOverflowError
@@ -244,6 +247,23 @@ def abandoned_reply(
         f"{reason!r}). {cls.advice}",
         response=public_response(response),
         partial=partial,
+        **_details(response.headers, None),
+    )
+
+
+def lost_reply(response: Response, usage: UsageMetadata | None) -> NscaleError:
+    """Return the error for a complete reply of which nothing has arrived.
+
+    Args:
+        response: The HTTP response.
+        usage: What the service says that it generated.
+    """
+    tokens = f"{usage['output_tokens']} tokens" if usage else "calls of tools"
+    return errors.NscaleMalformedResponseError(
+        f"Nscale answered {response.status_code}, but the reply is empty, although it "
+        f"reports {tokens}: the service's tool parser has lost them. Try again; after a "
+        "stream, the next request is not streamed.",
+        response=public_response(response),
         **_details(response.headers, None),
     )
 

@@ -41,6 +41,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self, Unpack
 
 from langchain_nscale._http.inner import Inner
+from langchain_nscale._http.transport import Transport
 from langchain_nscale._model_facts import (
     facts,
     find_profile,
@@ -54,13 +55,18 @@ from langchain_nscale._replies.reader import StreamReader, chat_result
 from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale._replies.think_tags import ThinkTags
 from langchain_nscale._replies.tool_calls import call_ids
+from langchain_nscale._replies.usage import add_counts
 from langchain_nscale._replies.writer import Writer
 from langchain_nscale._requests import tokens
 from langchain_nscale._requests.body import (
-    ONE_STREAM,
     BodySettings,
     merge_stop,
     request_body,
+)
+from langchain_nscale._requests.exchange import (
+    Exchange,
+    SchemaWithTools,
+    expects_json,
 )
 from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._requests.schemas import response_format as to_response_format
@@ -156,6 +162,7 @@ if TYPE_CHECKING:  # saves compiling each annotation at import
         template_rules: TemplateRules | Literal["as_is"] | None
         think_tags: ThinkTags | None
         tokenizer: Any
+        schema_with_tools: SchemaWithTools
         include_response_headers: bool
         model_kwargs: dict[str, Any] | None
         extra_body: Mapping[str, Any] | None
@@ -207,7 +214,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     """Seed for best-effort reproducible sampling."""
 
     n: int | None = None
-    """Number of answers; only for `invoke`."""
+    """Number of answers; with several, `stream` yields the first in one piece."""
 
     presence_penalty: float | None = None
     """Penalizes tokens that have already appeared, from -2 to 2."""
@@ -255,6 +262,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     """For exact token counts: the path of the model's `tokenizer.json`, or a tokenizer
     of the packages tokenizers or transformers."""
 
+    schema_with_tools: SchemaWithTools = "separate"
+    """How to request an answer by a schema from a model that may also call tools, since
+    most versions of vLLM call no tool if they get both. `"separate"` asks with the tools
+    first and, if no tool is called, again with the schema instead: one more request for
+    the last turn. `"together"` sends both at once, with strict tools: vLLM 0.32 or later
+    can call them if the model's tool parser has a grammar (Hermes, Llama 3, Qwen3-Coder).
+    Either way, the reply arrives in one piece."""
+
     include_response_headers: bool = False
     """Whether `response_metadata` includes the response headers."""
 
@@ -294,8 +309,6 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         if self.n is not None and self.n < 1:
             msg = f"`n` is {self.n}: it must be at least 1."
             raise ValueError(msg)
-        if self.n is not None and self.n > 1 and self.streaming:
-            raise ValueError(ONE_STREAM)
         if self.tokenizer is not None:
             tokens.encoder(self.tokenizer)
         self._add_version("langchain-nscale", __version__)
@@ -437,7 +450,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         combined: dict[str, Any] = {"token_usage": usage, "model_name": self.model_name}
         for output in llm_outputs:
             for key, value in ((output or {}).get("token_usage") or {}).items():
-                usage[key] = _add_counts(usage.get(key), value)
+                usage[key] = add_counts(usage.get(key), value)
             fingerprint = (output or {}).get("system_fingerprint")
             if fingerprint:
                 combined.setdefault("system_fingerprint", fingerprint)
@@ -485,9 +498,9 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
         **kwargs: Any,
     ) -> ChatResult:
-        body = self._body(messages, stop, kwargs)
-        read = partial(self._result, body, kwargs)
-        return self._transport(kwargs).call(_PATH, body, read)
+        exchange, transport = self._exchange(messages, stop, kwargs)
+        read = partial(self._result, exchange, kwargs)
+        return transport.call(_PATH, exchange.body, read)
 
     async def _agenerate(
         self,
@@ -496,15 +509,15 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
         **kwargs: Any,
     ) -> ChatResult:
-        body = self._body(messages, stop, kwargs)
-        read = partial(self._result, body, kwargs)
-        return await self._transport(kwargs).acall(_PATH, body, read)
+        exchange, transport = self._exchange(messages, stop, kwargs)
+        read = partial(self._result, exchange, kwargs)
+        return await transport.acall(_PATH, exchange.body, read)
 
     def _result(
-        self, body: Mapping[str, Any], call: Mapping[str, Any], sent: Sent
+        self, exchange: Exchange, call: Mapping[str, Any], sent: Sent
     ) -> ChatResult:
         """Read a reply that was not streamed."""
-        return chat_result(sent.response, self._reply_options(sent, body, call))
+        return chat_result(sent.response, self._reply_options(sent, exchange, call))
 
     def _stream(
         self,
@@ -596,10 +609,9 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         kwargs: Mapping[str, Any],
     ) -> Generator[T, None, None]:
         """Request a stream; yield what a writer makes of it."""
-        body = self._body(messages, stop, kwargs, stream=True)
-        new_reader = partial(self._reader, new_writer, body, kwargs)
-        transport = self._transport(kwargs, stall=self.stream_chunk_timeout)
-        return transport.stream(_PATH, body, new_reader)
+        exchange, transport = self._exchange(messages, stop, kwargs, stream=True)
+        new_reader = partial(self._reader, new_writer, exchange, kwargs)
+        return transport.stream(_PATH, exchange.body, new_reader)
 
     def _areceive(
         self,
@@ -609,25 +621,25 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         kwargs: Mapping[str, Any],
     ) -> Inner[T]:
         """Async version of `_receive`, as a context manager."""
-        body = self._body(messages, stop, kwargs, stream=True)
-        new_reader = partial(self._reader, new_writer, body, kwargs)
-        transport = self._transport(kwargs, stall=self.stream_chunk_timeout)
-        return Inner(transport.astream(_PATH, body, new_reader))
+        exchange, transport = self._exchange(messages, stop, kwargs, stream=True)
+        new_reader = partial(self._reader, new_writer, exchange, kwargs)
+        return Inner(transport.astream(_PATH, exchange.body, new_reader))
 
     def _reader(
         self,
         new_writer: Callable[[], Writer[T]],
-        body: Mapping[str, Any],
+        exchange: Exchange,
         call: Mapping[str, Any],
         sent: Sent,
     ) -> StreamReader[T]:
-        options = self._reply_options(sent, body, call)
+        options = self._reply_options(sent, exchange, call)
         return StreamReader(sent.response, new_writer(), options)
 
     def _reply_options(
-        self, sent: Sent, body: Mapping[str, Any], call: Mapping[str, Any]
+        self, sent: Sent, exchange: Exchange, call: Mapping[str, Any]
     ) -> ReplyOptions:
         """Tell the reader what it has to know about the request."""
+        body = exchange.body()
         default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         n = body.get("n")
@@ -637,14 +649,40 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             with_headers=self.include_response_headers,
             model=body["model"],
             think_tags=self.think_tags or default,
-            expects_json=_expects_json(body),
+            expects_json=expects_json(body),
             max_tokens=limit if isinstance(limit, int) else None,
             n=n if isinstance(n, int) else 1,
             tools=body.get("tools"),
             tool_names={api_name(name): name for name in names},
-            used_call_ids=call_ids(body["messages"]),
+            used_call_ids=exchange.call_ids,
             parse=_parse(call.get("response_format")),
+            hides_reasoning=body.get("include_reasoning") is False,
+            earlier=exchange.earlier,
+            go_on=exchange.go_on if exchange.may_go_on else None,
+            on_lost=exchange.lost,
         )
+
+    def _exchange(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        call: Mapping[str, Any],
+        *,
+        stream: bool = False,
+    ) -> tuple[Exchange, Transport]:
+        """Return the requests of a call, and what sends them."""
+        body = self._body(messages, stop, call, stream=stream)
+        stall = self.stream_chunk_timeout if stream else None
+        transport = self._transport(call, stall=stall)
+        exchange = Exchange(body, transport.base_url, self.schema_with_tools)
+        # Requests to models with rules for IDs have other ones.
+        exchange.call_ids = call_ids(body["messages"]) | {
+            str(made["id"])
+            for message in messages
+            if isinstance(message, AIMessage)
+            for made in (*message.tool_calls, *message.invalid_tool_calls)
+        }
+        return exchange, transport
 
     def _body(
         self,
@@ -890,12 +928,6 @@ def _tool_names(tools: Sequence[Any] | None, body: Mapping[str, Any]) -> list[st
     return tool_names([t if _is_formatted(t) else format_tools([t])[0] for t in tools])
 
 
-def _expects_json(body: Mapping[str, Any]) -> bool:
-    """Return whether a request constrains the answer to JSON."""
-    form = body.get("response_format")
-    return isinstance(form, dict) and form.get("type") in ("json_schema", "json_object")
-
-
 def _is_formatted(tool: object) -> bool:
     return isinstance(tool, dict) and isinstance(tool.get("function"), dict)
 
@@ -912,15 +944,6 @@ def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:
     if known_profile(str(values.get("model_name"))) == profile:
         return values
     return {key: value for key, value in values.items() if key != "profile"}
-
-
-def _add_counts(total: Any, value: Any) -> Any:
-    """Add the figures of two `token_usage` objects, nested ones included."""
-    if isinstance(total, dict) and isinstance(value, dict):
-        return {k: _add_counts(total.get(k), value.get(k)) for k in {**total, **value}}
-    if isinstance(total, (int, float)) and isinstance(value, (int, float)):
-        return total + value
-    return total if value is None else value
 
 
 # Default implementations: a handler that still has these ignores tokens or events.

@@ -87,7 +87,7 @@ class EventWriter:
         end: Event = {"event": "message-finish", "metadata": metadata}
         # langchain-core 1.8.4 reads these; older versions leave them alone.
         end.update({key: metadata[key] for key in FINISH_KEYS if key in metadata})
-        if usage := usage_metadata(reply.usage):
+        if usage := usage_metadata(reply.reported_usage):
             end["usage"] = usage
         if extra := {**extra, **reply.parsed(message)}:
             end["additional_kwargs"] = extra

@@ -6,7 +6,7 @@ JSON, a whole reply where a stream was requested, and the reverse are all unders
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from langchain_nscale._error_bodies import error_object, reports_error
 from langchain_nscale._failures import (
     abandoned_reply,
     interrupted_stream,
+    lost_reply,
     malformed_response,
     public_headers,
     reported_error,
@@ -31,8 +32,9 @@ from langchain_nscale._replies.leniency import (
 from langchain_nscale._replies.reply import ABANDONED, Reply, ReplyOptions
 from langchain_nscale._replies.sse import ErrorEvent, SSEDecoder
 from langchain_nscale._replies.usage import usage_metadata
-from langchain_nscale._replies.whole import generation_info
+from langchain_nscale._replies.whole import Delta, generation_info
 from langchain_nscale._replies.writer import Writer
+from langchain_nscale._response import AskAgainError
 
 if TYPE_CHECKING:
     from langchain_nscale._response import Response
@@ -42,6 +44,7 @@ T = TypeVar("T")
 _DEFAULT = ReplyOptions()
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _DONE = b"[DONE]"
+_LONGEST_LINE = 2**16  # bytes of an event; a longer line is a whole reply
 
 
 def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatResult:
@@ -62,14 +65,18 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
         problem = "the body is not JSON"
         raise malformed_response(problem, response, content)
     completion = _completion(response, options)
+    replies = [
+        _read_whole(response, {**completion, "choices": [choice]}, options)
+        for choice in completion["choices"]
+    ]
+    _accept(response, options, replies)
     generations = []
-    for number, choice in enumerate(completion["choices"]):
-        reply = _read_whole(response, {**completion, "choices": [choice]}, options)
+    for number, reply in enumerate(replies):
         metadata = reply.metadata()
         # Usage covers the whole request, so only one message has it.
         if number:
             metadata.pop("token_usage", None)
-        usage = None if number else usage_metadata(reply.usage)
+        usage = None if number else usage_metadata(reply.reported_usage)
         message = reply.message(metadata, usage)
         message.additional_kwargs |= reply.parsed(message)
         info = generation_info(message.response_metadata)
@@ -138,6 +145,28 @@ def _read_whole(
     return reply
 
 
+def _accept(
+    response: Response,
+    options: ReplyOptions,
+    replies: Sequence[Reply],
+    flushed: Sequence[Delta] = (),
+) -> None:
+    """Accept complete replies, or raise.
+
+    Raises:
+        AskAgainError: They have no calls, so that another request is due.
+        NscaleMalformedResponseError: They are lost.
+    """
+    usage = replies[0].usage
+    if options.go_on is not None and not any(reply.has_outcome for reply in replies):
+        options.go_on(usage)
+        raise AskAgainError
+    if all(reply.is_lost(flushed) for reply in replies):
+        if options.on_lost is not None:
+            options.on_lost(usage)
+        raise lost_reply(response, usage_metadata(usage))
+
+
 def _is_abandoned(reply: Reply) -> bool:
     return (reply.finish_reason or "").lower() in ABANDONED
 
@@ -174,6 +203,7 @@ class StreamReader(Generic[T]):
         self.progress = 0  # changes with each event; keep-alives are none
         self._decoder = SSEDecoder()
         self._reply = _start(response, options)
+        self._options = options
         self._response = response
         self._writer = writer
         self._start = b""  # the beginning of the body, until its kind is known
@@ -211,9 +241,9 @@ class StreamReader(Generic[T]):
             return b""
         line, end, _ = start.partition(b"\n")
         if start[:1] in b"{[<":
-            if start[:1] == b"{" and not end:
+            if start[:1] == b"{" and not end and len(start) < _LONGEST_LINE:
                 return b""  # JSON lines, or a whole reply: the first line decides
-            is_lines = line.rstrip().endswith(b"}") and _is_json(line)
+            is_lines = bool(end) and line.rstrip().endswith(b"}") and _is_json(line)
             self._whole = None if is_lines else []
         self._has_kind = True
         data, self._start = self._start, b""
@@ -255,6 +285,9 @@ class StreamReader(Generic[T]):
             raise malformed_response(problem, self._response, body)
         if reports_error(completion) or error_object(completion):
             raise reported_error(completion, self._response, self.partial())
+        choices = completion.get("choices")
+        if isinstance(choices, list):  # of several answers, a stream has one
+            completion = {**completion, "choices": choices[:1]}
         yield from self._take(completion, body)
         if not self._reply.has_begun:
             problem = "`choices` is missing or empty"
@@ -284,7 +317,8 @@ class StreamReader(Generic[T]):
             deltas = reply.feed(completion)
         except MalformedError as problem:
             raise self._malformed(str(problem), data) from None
-        yield from self._writer.write(reply, deltas)
+        if self._options.go_on is None:
+            yield from self._writer.write(reply, deltas)
         if _is_abandoned(reply):
             reason = str(reply.finish_reason)
             raise abandoned_reply(self._response, reason, self.partial())
@@ -324,8 +358,12 @@ class StreamReader(Generic[T]):
 
     def _finish(self) -> Iterator[T]:
         self.done = True
-        reply = self._reply
-        yield from self._writer.write(reply, reply.flush())
+        reply, options = self._reply, self._options
+        deltas = reply.flush()
+        _accept(self._response, options, [reply], deltas)
+        if options.go_on is not None:  # nothing has been written yet
+            deltas = reply.deltas
+        yield from self._writer.write(reply, deltas)
         yield from self._writer.finish(reply)
 
 

@@ -7,8 +7,9 @@ replies and streams alike: a reply that is not streamed is a stream of one objec
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages.tool import tool_call_chunk
@@ -25,12 +26,13 @@ from langchain_nscale._replies.leniency import (
 )
 from langchain_nscale._replies.think_tags import ThinkSplitter, ThinkTags
 from langchain_nscale._replies.tool_calls import (
+    NOT_OFFERED,
     STOPPED,
     TRUNCATED,
     ToolCallReader,
     has_parameters,
 )
-from langchain_nscale._replies.usage import usage_metadata
+from langchain_nscale._replies.usage import add_counts, usage_metadata
 from langchain_nscale._replies.whole import (
     Delta,
     Kind,
@@ -92,6 +94,11 @@ class ReplyOptions:
         tool_names: Their names as the user knows them, by the names that the API knows.
         used_call_ids: The IDs of the conversation's earlier tool calls.
         parse: Returns what a complete answer parses to, for `additional_kwargs`.
+        hides_reasoning: Whether the request leaves reasoning out of the reply.
+        earlier: The usage of the call's earlier replies, which the caller did not get.
+        go_on: If set, a reply without calls is followed by another request: called with
+            its usage.
+        on_lost: Called with the usage of a reply that was lost.
     """
 
     retries: int = 0
@@ -105,6 +112,10 @@ class ReplyOptions:
     tool_names: Mapping[str, str] = field(default_factory=dict)
     used_call_ids: Collection[str] = field(default=())
     parse: Callable[[AIMessage], dict[str, Any]] | None = None
+    hides_reasoning: bool = False
+    earlier: Sequence[Mapping[str, Any] | None] = ()
+    go_on: Callable[[Mapping[str, Any] | None], None] | None = None
+    on_lost: Callable[[Mapping[str, Any] | None], None] | None = None
 
 
 class Reply:
@@ -282,6 +293,57 @@ class Reply:
         """Return what has been received as a message."""
         return build_message(self.deltas, metadata, usage, self.problems())
 
+    @property
+    def has_outcome(self) -> bool:
+        """Whether the reply calls tools or refuses, so that nothing has to follow it."""
+        problems = self._calls.problems()
+        return any(
+            delta.kind == "refusal"
+            or (call is not None and problems.get(call["index"]) != NOT_OFFERED)
+            for delta in self.deltas
+            for call in [delta.tool_call]
+        )
+
+    def is_lost(self, flushed: Sequence[Delta]) -> bool:
+        """Return whether tokens were generated of which the caller would see nothing.
+
+        The parsers of vLLM 0.32.0 for phi4_mini_json and llama3_json lose whole answers
+        in streams (vllm#48294), or make them calls of tools that don't exist. A reply
+        that announces calls and has none is lost too (vllm#53255). An answer is rightly
+        empty if a stop string ended it, if it consists of hidden reasoning, or if the
+        only token is the one that ends it.
+
+        Args:
+            flushed: What the reply had held back until its end.
+        """
+        if (
+            not (self._options.tools or self._options.expects_json)
+            or self._options.hides_reasoning
+            or self.finish_reason not in ("stop", "tool_calls")
+            or len(self.deltas) > len(flushed)
+            or self._stop_string() is not None
+        ):
+            return False
+        if flushed:
+            problems = self._calls.problems()
+            calls = join_tool_calls(flushed)
+            is_unknown = all(problems.get(index) == NOT_OFFERED for index in calls)
+            kinds = {delta.kind for delta in flushed}
+            return self._is_stream and is_unknown and kinds == {"tool_call"}
+        usage = usage_metadata(self.usage)
+        if usage is None:
+            return self.finish_reason == "tool_calls"
+        thoughts = usage.get("output_token_details", {}).get("reasoning", 0)
+        is_called = self.finish_reason == "tool_calls"
+        return is_called or usage["output_tokens"] - thoughts > 1
+
+    @property
+    def reported_usage(self) -> Mapping[str, Any] | None:
+        """The usage of all requests of the call; `None` if this reply has none."""
+        if self.usage is None:
+            return None
+        return reduce(add_counts, filter(None, self._options.earlier), dict(self.usage))
+
     def parsed(self, message: AIMessage | None = None) -> dict[str, Any]:
         """Return what the complete answer parses to, for `additional_kwargs`.
 
@@ -373,7 +435,7 @@ class Reply:
             "model_provider": PROVIDER,
             "finish_reason": self.finish_reason,
             "normalized_finish_reason": self._normalized_reason(),
-            "token_usage": dict(self.usage) if self.usage else None,
+            "token_usage": self.reported_usage,
         }
         metadata = {
             **{key: value for key, value in self._top.items() if key not in _KNOWN_TOP},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isfinite
+from typing import Any
 
 from langchain_core.messages.ai import (
     InputTokenDetails,
@@ -75,6 +76,15 @@ def usage_metadata(usage: object, *, has_output: bool = True) -> UsageMetadata |
     result["input_token_details"] = InputTokenDetails(**input_details)  # type: ignore[typeddict-item]  # keys as above
     result["output_token_details"] = OutputTokenDetails(**output_details)  # type: ignore[typeddict-item]  # keys as above
     return result
+
+
+def add_counts(total: Any, value: Any) -> Any:
+    """Add the figures of two `usage` objects, nested ones included."""
+    if isinstance(total, dict) and isinstance(value, dict):
+        return {k: add_counts(total.get(k), value.get(k)) for k in {**total, **value}}
+    if isinstance(total, (int, float)) and isinstance(value, (int, float)):
+        return total + value
+    return total if value is None else value
 
 
 def _details(

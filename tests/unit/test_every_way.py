@@ -20,7 +20,6 @@ CHATS = {
     name: recording
     for name, recording in recordings().items()
     if recording.path == CHAT and isinstance(recording.request, dict)
-    if "n2" not in name  # v3 refuses `n` above 1
 }
 SENT = ("max_tokens", "max_completion_tokens", "n", "response_format", "stop", "tools")
 
