@@ -18,6 +18,7 @@ if TYPE_CHECKING or not install_lazy_imports(__name__):
     from langchain_nscale.catalog import list_models as list_models
     from langchain_nscale.chat_models import ChatNscale as ChatNscale
     from langchain_nscale.embeddings import NscaleEmbeddings as NscaleEmbeddings
+    from langchain_nscale.errors import RETRYABLE_ERRORS as RETRYABLE_ERRORS
     from langchain_nscale.errors import (
         NscaleAuthenticationError as NscaleAuthenticationError,
     )
@@ -40,6 +41,9 @@ if TYPE_CHECKING or not install_lazy_imports(__name__):
         NscaleMalformedResponseError as NscaleMalformedResponseError,
     )
     from langchain_nscale.errors import (
+        NscaleMissingToolCallError as NscaleMissingToolCallError,
+    )
+    from langchain_nscale.errors import (
         NscaleModelNotFoundError as NscaleModelNotFoundError,
     )
     from langchain_nscale.errors import (
@@ -56,6 +60,7 @@ if TYPE_CHECKING or not install_lazy_imports(__name__):
     from langchain_nscale.errors import (
         NscaleUnprocessableError as NscaleUnprocessableError,
     )
+    from langchain_nscale.errors import should_retry as should_retry
     from langchain_nscale.factory import register as register
     from langchain_nscale.models import NscaleModel as NscaleModel
     from langchain_nscale.templates import TemplateRules as TemplateRules

@@ -15,7 +15,8 @@ import jiter
 _EXCERPT = 500  # characters of a body that a message shows
 
 # Patterns are compiled when they are first used: most programs never need them, and
-# compiling all of the package's would take 3 ms of its import.
+# compiling all of the package's would take 3 ms of its import. The one exception is that
+# of every error, whose compilation would make the first one block its event loop.
 
 # An entry of a validation error, as Python or JSON: its location and its message.
 _PROBLEM = (
@@ -26,7 +27,8 @@ _TRACEBACK = r'(?s)\s*File "[^"]*", line \d+, in .*'
 
 # Phrases with which vLLM, SGLang, TGI, llama.cpp, TensorRT, LM Studio, Ollama and common
 # proxies report an overlong prompt.
-_OVERFLOW = r"""(?ix)
+_OVERFLOW = re.compile(
+    r"""(?ix)
     maximum\ (context|model|input)\ length
     | context_length_exceeded | exceed_context_size
     | max_model_len
@@ -39,6 +41,7 @@ _OVERFLOW = r"""(?ix)
     | (prompt|input)\ exceeds | context\ (size|window|length)\ (is\ )?exceeded
     | (exceeds|exceeded|overflows?)\ (the\ )?(\w+\ )?context\ (window|size|length)
     | greater\ than\ the\ context\ length | context\ the\ overflows"""
+)
 
 
 MAX_TOKENS_TOO_HIGH = r"parameter=max_tokens\b|max_tokens=\d+ cannot be greater than"
@@ -134,7 +137,7 @@ def is_overflow(error: Mapping[str, Any], message: str) -> bool:
     """
     if error.get("param") == "max_tokens" or re.search(MAX_TOKENS_TOO_HIGH, message):
         return False
-    found = re.search(_OVERFLOW, message)
+    found = _OVERFLOW.search(message)
     return found is not None or "CONTEXT_LENGTH_EXCEEDED" in error_kinds(error)
 
 

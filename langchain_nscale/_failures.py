@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import httpx2
 
@@ -44,11 +44,19 @@ _CLIENT_ERRORS, _SERVER_ERRORS = 400, 500  # the first status of each kind
 _PAYMENT_REQUIRED = 402
 _NOT_FOUND = 404
 _PROXY_AUTHENTICATION = 407
+_DENIALS = {401, 403}
 
 _PROXY_ADVICE = (
-    "The proxy requires authentication: check HTTPS_PROXY, or pass your own "
-    "`http_client` and `http_async_client`."
+    "The proxy requires authentication: add a user and password to HTTPS_PROXY "
+    "(http://user:password@host:port), or pass your own `http_client` and "
+    "`http_async_client`."
 )
+_PAGE_ADVICE = (
+    "The answer is a web page, and the service sends none: look for a proxy, firewall or "
+    "gateway between this machine and the service. The service token is not the reason."
+)
+# Answers of a proxy to CONNECT that a repetition can change.
+_PASSING_REFUSALS = {408, 425, 429}
 # Advice by a pattern for the message of a rejected request; the first match counts.
 _ADVICE_BY_MESSAGE = {
     r"tool-call-parser": (
@@ -100,10 +108,15 @@ def status_error(response: Response, content: bytes) -> NscaleError:
         url = str(response.request.url)
         is_path = status == _NOT_FOUND and is_missing_path(body)
         advice = _path_advice(url) if is_path else _advice_for(cls, status, message, url)
+    is_page = status in _DENIALS and isinstance(body, str) and body.lstrip()[:1] == "<"
+    sender = "Nscale"
+    if is_page or status == _PROXY_AUTHENTICATION:
+        sender = "A proxy or gateway"
+        advice = _PAGE_ADVICE if is_page else advice
     kind = error_kind(error)
     label = f"{status}, {kind}" if kind else f"{status}"
     return cls(
-        f"Nscale answered {label}: {message.rstrip('.')}. {advice}",
+        f"{sender} answered {label}: {message.rstrip('.')}. {advice}",
         response=public_response(response, content),
         **_details(response.headers, body),
     )
@@ -285,6 +298,18 @@ def interrupted_stream(
     return error
 
 
+def missing_tool_call(response: Response, message: AIMessage) -> NscaleError:
+    """Return the error for a reply in words where a tool call was demanded."""
+    cls = errors.NscaleMissingToolCallError
+    return cls(
+        "The model answered without a tool call, although `tool_choice` demanded one; "
+        f"Nscale only documents 'auto' and 'none'. {cls.advice}",
+        response=public_response(response),
+        partial=message,
+        **_details(response.headers, None),
+    )
+
+
 def stalled_stream(
     response: Response,
     seconds: float | None,
@@ -307,34 +332,85 @@ def stalled_stream(
 # --- network faults -------------------------------------------------------------------
 
 
-def network_error(error: Exception, request: Any) -> NscaleError:
-    """Return the typed error for a request that failed before it had a response."""
+class Proxy(NamedTuple):
+    """A proxy, and the variable that sets it."""
+
+    url: str
+    source: str
+
+
+def network_error(
+    error: Exception, request: Any, proxy: Proxy | None = None
+) -> NscaleError:
+    """Return the typed error for a request that failed before it had a response.
+
+    Args:
+        error: What the HTTP library raised.
+        request: The request.
+        proxy: The proxy through which it was sent, if known.
+    """
     _forget_token(error)
     detail = f"{type(error).__name__}: {error}".rstrip(": .")
     host = httpx2.URL(str(request.url)).host
-    cls: type[NscaleError]
-    is_untrusted = "CERTIFICATE_VERIFY_FAILED" in detail
+    if type(error).__name__ == "ProxyError":
+        failure = _refused_by_proxy(error, detail, host, proxy)
+    else:
+        failure = _failed_connection(error, detail, host, proxy)
+    failure.request = public_request(request)
+    failure.__cause__ = error
+    return failure
+
+
+def _failed_connection(
+    error: Exception, detail: str, host: str, proxy: Proxy | None
+) -> NscaleError:
+    is_tls = "SSL" in detail or "CERTIFICATE" in detail
+    hop = host
+    if proxy is not None:  # connecting ends at the proxy; TLS and all else at the service
+        is_connecting = type(error).__name__.startswith("Connect") and not is_tls
+        name = f"the proxy {proxy.url} ({proxy.source})"
+        hop = name if is_connecting else f"{host} through {name}"
+    cls: type[NscaleError] = errors.NscaleConnectionError
+    message = f"The connection to {hop} failed ({detail})."
     if "Timeout" in type(error).__name__:
         cls = errors.NscaleTimeoutError
-        message = f"No answer from {host} in time ({detail})."
-    else:
-        cls = errors.NscaleConnectionError
-        message = f"The connection to {host} failed ({detail})."
+        message = f"No answer from {hop} in time ({detail})."
     advice = cls.advice
+    is_untrusted = "CERTIFICATE_VERIFY_FAILED" in detail
     if is_untrusted:
         advice = (
             "The server's certificate is not trusted: set SSL_CERT_FILE to the file of "
             "its certificate authority."
         )
-    elif "407" in detail:
-        advice = _PROXY_ADVICE
     elif _out_of_files(error):
-        message = f"This process has too many open files to connect to {host} ({detail})."
+        message = f"This process has too many open files to connect to {hop} ({detail})."
         advice = "Lower the concurrency, or raise the limit (`ulimit -n`)."
-    failure = cls(f"{message} {advice}", request=public_request(request))
+    failure = cls(f"{message} {advice}")
     if is_untrusted:
         failure.is_retryable = failure.is_retried = False
-    failure.__cause__ = error
+    return failure
+
+
+def _refused_by_proxy(
+    error: Exception, detail: str, host: str, proxy: Proxy | None
+) -> NscaleError:
+    """Return the error for a proxy that did not open a connection (CONNECT, or SOCKS)."""
+    name = f"The proxy {proxy.url} ({proxy.source})" if proxy else "The proxy"
+    found = re.match(r"\d{3}\b", str(error))
+    status = int(found[0]) if found else None
+    if status == _PROXY_AUTHENTICATION:
+        source = proxy.source if proxy else "HTTPS_PROXY"
+        advice = _PROXY_ADVICE.replace("HTTPS_PROXY", source)
+    elif status in _DENIALS:
+        advice = f"Have {host} allowed by whoever runs the proxy, or add it to NO_PROXY."
+    else:
+        advice = f"Check whether the proxy can reach {host}, or try again."
+    failure = errors.NscaleConnectionError(
+        f"{name} refused a connection to {host} ({detail}). {advice}"
+    )
+    is_final = status is not None and _CLIENT_ERRORS <= status < _SERVER_ERRORS
+    if is_final and status not in _PASSING_REFUSALS:
+        failure.is_retryable = failure.is_retried = False
     return failure
 
 

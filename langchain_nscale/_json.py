@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from math import isfinite
@@ -16,8 +15,6 @@ from typing import Any
 
 import jiter
 from pydantic_core import to_json
-
-_FENCE = r"^\s*```(?:json)?"
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -106,23 +103,6 @@ def decode(data: bytes) -> Any:
     except RecursionError:
         msg = "it is nested too deeply"
         raise ValueError(msg) from None
-
-
-def close_json(text: str) -> str:
-    """Return the beginning of an object or array as a complete one.
-
-    langchain-core's own parser walks the characters in Python, again for every chunk.
-
-    Returns:
-        JSON, or an empty string if the text does not begin with an object or array.
-    """
-    try:
-        value = jiter.from_json(
-            re.sub(_FENCE, "", text, count=1).encode(), partial_mode="trailing-strings"
-        )
-    except ValueError:
-        return ""
-    return json.dumps(value) if isinstance(value, (dict, list)) else ""
 
 
 def join_surrogates(text: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 # This module imports langchain-core's chat models, which takes half a second. `resolve`
@@ -32,10 +31,11 @@ def install_lazy_imports(package: str) -> bool:
         executed and everything is imported eagerly.
     """
     module = sys.modules[package]
+    loader: Any = module.__spec__ and module.__spec__.loader
     try:
-        source = Path(str(module.__file__)).read_text(encoding="utf-8")
-        homes = _listed_imports(source)
-    except (OSError, ValueError):  # a .pyc, or a zip file
+        # Read as the import itself reads, which may happen inside an event loop.
+        homes = _listed_imports(loader.get_data(module.__file__).decode())
+    except (OSError, ValueError):  # a .pyc
         return False
 
     def resolve(name: str) -> Any:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import is_dataclass
-from operator import itemgetter
-from typing import Any, Literal
+from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
+from typing import Any, Literal, Protocol
 
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import (
     AIMessage,
+    AIMessageChunk,
     BaseMessage,
     HumanMessage,
     SystemMessage,
@@ -32,17 +33,12 @@ from langchain_core.output_parsers.openai_tools import (
 )
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import (
-    Runnable,
-    RunnableGenerator,
-    RunnableMap,
-    RunnablePassthrough,
-)
+from langchain_core.runnables import AddableDict, Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 
-from langchain_nscale._json import close_json
+from langchain_nscale._replies.partial_json import PartialJson
 from langchain_nscale._requests.schemas import is_response_format, json_schema
 from langchain_nscale._requests.typed_dicts import with_defaults
 
@@ -260,7 +256,7 @@ def _fitting(schema: Any) -> Callable[[Any], bool]:
             is_basemodel_subclass(schema) or is_dataclass(schema)
         ):
             try:
-                TypeAdapter(schema).validate_python(value)
+                _adapter(schema).validate_python(value)
             except Exception:  # noqa: BLE001  # validators can raise anything
                 return False
             return True
@@ -270,7 +266,51 @@ def _fitting(schema: Any) -> Callable[[Any], bool]:
     return fits
 
 
-class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
+class _Stream(Protocol):
+    """Parses the chunks of one reply, each once."""
+
+    def feed(self, chunk: str | BaseMessage) -> Iterator[Any]:
+        """Yield what the chunk adds to the output."""
+
+    def flush(self) -> Iterator[Any]:
+        """Yield the rest of the output."""
+
+
+class _OneStep(BaseCumulativeTransformOutputParser[Any]):
+    """A parser that reads each chunk once, and that async calls need no thread for."""
+
+    async def aparse_result(
+        self, result: list[Generation], *, partial: bool = False
+    ) -> Any:
+        """Parse a reply."""
+        return self.parse_result(result, partial=partial)
+
+    def parse(self, text: str) -> Any:
+        """Parse a text."""
+        return self.parse_result([Generation(text=text)])
+
+    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:  # noqa: A002  # interface
+        stream = self._new_stream()
+        for chunk in input:
+            yield from stream.feed(chunk)
+        yield from stream.flush()
+
+    async def _atransform(
+        self,
+        input: AsyncIterator[str | BaseMessage],  # noqa: A002  # interface
+    ) -> AsyncIterator[Any]:
+        stream = self._new_stream()
+        async for chunk in input:
+            for item in stream.feed(chunk):
+                yield item
+        for item in stream.flush():
+            yield item
+
+    def _new_stream(self) -> _Stream:
+        raise NotImplementedError
+
+
+class StructuredOutputParser(_OneStep):
     """Parses partial replies leniently and complete replies strictly."""
 
     parser: Any
@@ -288,38 +328,100 @@ class StructuredOutputParser(BaseCumulativeTransformOutputParser[Any]):
     fits: Any = None
     """Returns whether a value has the requested form, if the answer is a text."""
 
+    schema_class: Any = None
+    """The class of the answer: Pydantic's, or a dataclass."""
+
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Parse a reply. The last chunk of a stream makes it complete."""
         generation = result[0]
         message = generation.message if isinstance(generation, ChatGeneration) else None
-        partial = partial and getattr(message, "chunk_position", None) != "last"
+        if partial and (message is None or isinstance(message, AIMessageChunk)):
+            return _latest(_AnswerStream(self).feed(message or generation.text))
         calls = message.tool_calls if isinstance(message, AIMessage) else []
         if self.has_tools and any(call["name"] != self.tool for call in calls):
             return None
-        if not partial and self.tool and message is not None:
+        if self.tool and message is not None:
             check_complete(message, has_answer=bool(calls))
-        elif not partial and not self.tool:
+        elif not self.tool:
             text = json.dumps(_complete_value(generation, message, self.fits))
             result = [Generation(text=text)]
-        elif not self.tool:
-            text = close_json(without_thoughts(generation.text))
-            if not text:  # prose, in which JSON need not be the answer
-                return None
-            result = [Generation(text=text)]
-        value = self.parser.parse_result(result, partial=partial)
-        if self.dataclass is None or value is None:
-            return value
+        value = self.parser.parse_result(result)
+        return value if self.dataclass is None else self._as_dataclass(value)
+
+    def _as_dataclass(self, value: Any) -> Any:
         try:
-            return TypeAdapter(self.dataclass).validate_python(value)
+            return _adapter(self.dataclass).validate_python(value)
         except ValidationError as error:
-            if partial:
-                return None
             msg = f"The answer is not a valid {self.dataclass.__name__}: {error}"
             raise OutputParserException(msg, llm_output=str(value)) from error
 
-    def parse(self, text: str) -> Any:
-        """Parse a text."""
-        return self.parse_result([Generation(text=text)])
+    def part(self, value: Any) -> Any:
+        """Return the beginning of an answer as the schema has it.
+
+        `None` if it does not conform to the schema yet.
+        """
+        if self.schema_class is None:
+            return value
+        if len(value) < _fewest_keys(self.schema_class):
+            return None  # validating it would collect an error for each missing field
+        with suppress(Exception):  # validators can raise anything
+            return _adapter(self.schema_class).validate_python(value)
+        return None
+
+    def _new_stream(self) -> _AnswerStream:
+        return _AnswerStream(self)
+
+
+class _AnswerStream:
+    """Parses the chunks of one reply, each once, and the complete reply in the end."""
+
+    def __init__(self, parser: StructuredOutputParser) -> None:
+        self._parser = parser
+        self._json = PartialJson()
+        self._version = 0
+        self._chunks: list[AIMessageChunk] = []
+        self._index: object = None  # of the tool call that is the answer
+        self._is_other = False  # another tool was called instead
+        self._latest: Any = None
+
+    def feed(self, chunk: str | BaseMessage) -> Iterator[Any]:
+        """Yield what the answer is so far, if that is new."""
+        message: Any = AIMessageChunk(content=chunk) if isinstance(chunk, str) else chunk
+        self._chunks.append(message)
+        if not isinstance(message, AIMessageChunk):  # a complete message
+            value = self._parser.parse_result([_whole([message])])
+        elif message.chunk_position == "last":
+            value = self._parser.parse_result([_whole(self._chunks)])
+        else:
+            self._json.feed(self._text(message))
+            if self._json.version == self._version or self._is_other:
+                return
+            self._version = self._json.version
+            value = self._parser.part(self._json.value)
+            if self._parser.schema_class is None:  # new, as its version is
+                self._latest = value
+                yield value
+                return
+        if value is not None and value != self._latest:
+            self._latest = value
+            yield value
+
+    def flush(self) -> Iterator[Any]:
+        """Yield nothing: the last chunk has completed the answer."""
+        return iter(())
+
+    def _text(self, message: AIMessageChunk) -> str:
+        """Return what a chunk adds to the answer: text, or arguments of the tool."""
+        tool = self._parser.tool
+        arguments = ""
+        for call in message.tool_call_chunks:
+            if call["name"] and self._parser.has_tools and call["name"] != tool:
+                self._is_other = True
+            if call["name"] == tool and tool and self._index is None:
+                self._index = (call["index"],)
+            if self._index == (call["index"],):
+                arguments += call["args"] or ""
+        return arguments if tool else message.text
 
 
 def _complete_value(
@@ -376,12 +478,14 @@ def parser_for(
         parser = PydanticOutputParser(pydantic_object=schema)
     else:
         parser = JsonOutputParser()
+    is_data = isinstance(schema, type) and is_dataclass(schema)
     return StructuredOutputParser(
         parser=parser,
         tool=tool,
         has_tools=has_tools,
-        dataclass=schema if isinstance(schema, type) and is_dataclass(schema) else None,
+        dataclass=schema if is_data else None,
         fits=_fitting(schema),
+        schema_class=schema if is_pydantic or is_data else None,
     )
 
 
@@ -404,61 +508,95 @@ def pipeline(
     """
     if not include_raw:
         return model | parser
-    parsed = RunnablePassthrough.assign(
-        parsed=itemgetter("raw") | CapturingParser(parser=parser),
-        parsing_error=lambda _: None,
-    )
-    report = RunnableGenerator(_report_failures, _areport_failures)
-    return RunnableMap(raw=model) | parsed | report.with_config(run_name="report")
+    return model | RawAndParsed(parser=parser)
 
 
-class _Nothing:
-    """Stands for the parsed value of a reply without one, and the error if any."""
-
-    def __init__(self, error: Exception | None) -> None:
-        self.error = error
-
-
-class CapturingParser(BaseCumulativeTransformOutputParser[Any]):
-    """Returns what another parser raises."""
+class RawAndParsed(_OneStep):
+    """Returns the reply, what it parses to, and why it can't be parsed."""
 
     parser: StructuredOutputParser
-    """The other parser."""
+    """The parser of the reply."""
 
-    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """Parse a reply; `None` if a part of it is not readable yet."""
+    def parse_result(
+        self,
+        result: list[Generation],
+        *,
+        partial: bool = False,  # noqa: ARG002  # streams don't use it
+    ) -> dict[str, Any]:
+        """Parse a complete reply."""
         message = getattr(result[0], "message", None)
-        partial = partial and getattr(message, "chunk_position", None) != "last"
-        failure = None
+        parsed, failure = None, None
         try:
-            value = self.parser.parse_result(result, partial=partial)
+            parsed = self.parser.parse_result(result)
         except Exception as error:  # noqa: BLE001  # validators can raise anything
-            value, failure = None, error
-        # A stream of parsed values leaves `None` out.
-        return value if partial or value is not None else _Nothing(failure)
+            failure = error
+        return {"raw": message, "parsed": parsed, "parsing_error": failure}
 
-    def parse(self, text: str) -> Any:
-        """Parse a text."""
-        return self.parse_result([Generation(text=text)])
+    def _new_stream(self) -> _RawStream:
+        return _RawStream(self)
 
 
-def _reported(output: dict[str, Any]) -> dict[str, Any]:
-    parsed = output.get("parsed")
-    if not isinstance(parsed, _Nothing):
-        return output
-    return {**output, "parsed": None, "parsing_error": parsed.error}
+class _RawStream:
+    """The parts of `RawAndParsed`'s output: the chunks, and then what they parse to."""
+
+    def __init__(self, parser: RawAndParsed) -> None:
+        self._parser = parser
+        self._chunks: list[Any] = []
+
+    def feed(self, chunk: str | BaseMessage) -> Iterator[dict[str, Any]]:
+        """Yield the chunk."""
+        self._chunks.append(chunk)
+        yield AddableDict(raw=chunk)
+
+    def flush(self) -> Iterator[dict[str, Any]]:
+        """Yield what the reply parses to, and the error if it can't be parsed."""
+        if self._chunks:
+            output = self._parser.parse_result([_whole(self._chunks)])
+            del output["raw"]
+            yield AddableDict(output)
 
 
-def _report_failures(outputs: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for output in outputs:
-        yield _reported(output)
+def _whole(messages: Sequence[Any]) -> ChatGeneration:
+    """Return one generation with all chunks of a reply, merged in one go."""
+    first, rest = messages[0], list(messages[1:])
+    return ChatGeneration(message=first + rest if rest else first)
 
 
-async def _areport_failures(
-    outputs: AsyncIterator[dict[str, Any]],
-) -> AsyncIterator[dict[str, Any]]:
-    async for output in outputs:
-        yield _reported(output)
+def _latest(items: Iterator[Any]) -> Any:
+    return next(reversed(list(items)), None)
+
+
+@lru_cache(maxsize=128)
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
+
+
+@lru_cache(maxsize=128)
+def _fewest_keys(schema: Any) -> int:
+    """Return how many keys an answer has at least; 0 if a validator may add some."""
+    if is_dataclass(schema):
+        is_plain = not hasattr(schema, "__pydantic_validator__")
+        needed = [
+            each
+            for each in fields(schema)
+            if each.init and each.default is MISSING and each.default_factory is MISSING
+        ]
+        return len(needed) if is_plain else 0
+    if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+        return 0
+    validators = schema.__pydantic_decorators__
+    own = [cls for cls in schema.__mro__ if issubclass(cls, BaseModel)][:-1]
+    if (
+        validators.model_validators
+        or validators.root_validators
+        or issubclass(schema, RootModel)
+        or any("__get_pydantic_core_schema__" in vars(cls) for cls in own)
+    ):
+        return 0
+    needed_fields = [f for f in schema.model_fields.values() if f.is_required()]
+    aliases = [each.validation_alias for each in needed_fields]
+    is_named = all(alias is None or isinstance(alias, str) for alias in aliases)
+    return len(needed_fields) if is_named else 0
 
 
 # --- `response_format` in a call ------------------------------------------------------

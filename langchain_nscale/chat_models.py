@@ -30,7 +30,6 @@ from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.messages.utils import count_tokens_approximately
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableSerializable
 from langchain_core.runnables.utils import AnyConfigurableField
@@ -73,9 +72,11 @@ from langchain_nscale._requests.schemas import response_format as to_response_fo
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
+    ParsedChoice,
     api_name,
     check_tool_choice,
     convert_tool_choice,
+    demands_call,
     names_in,
     tool_names,
 )
@@ -260,7 +261,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     tokenizer: Any = Field(default=None, exclude=True, repr=False)
     """For exact token counts: the path of the model's `tokenizer.json`, or a tokenizer
-    of the packages tokenizers or transformers."""
+    of the packages tokenizers, tiktoken or transformers."""
 
     schema_with_tools: SchemaWithTools = "separate"
     """How to request an answer by a schema from a model that may also call tools, since
@@ -310,7 +311,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             msg = f"`n` is {self.n}: it must be at least 1."
             raise ValueError(msg)
         if self.tokenizer is not None:
-            tokens.encoder(self.tokenizer)
+            tokens.check_tokenizer(self.tokenizer)
         self._add_version("langchain-nscale", __version__)
         return self
 
@@ -660,6 +661,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             earlier=exchange.earlier,
             go_on=exchange.go_on if exchange.may_go_on else None,
             on_lost=exchange.lost,
+            demands_call=demands_call(body.get("tool_choice"))
+            and not isinstance(call.get("tool_choice"), ParsedChoice),
         )
 
     def _exchange(
@@ -723,8 +726,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             tools: Functions, Pydantic classes, TypedDicts, tools, or their schemas.
             tool_choice: The name of a tool, `"auto"`, `"none"`, `"any"` or `"required"`,
                 `True` for any, or a dict that names a tool. `None` and `False` leave the
-                choice to the model. Nscale only documents auto and none; whether a model
-                can be forced depends on the service.
+                choice to the model. Nscale only documents auto and none; a reply without
+                the demanded call is a `NscaleMissingToolCallError`.
             strict: Whether the arguments must match the schema exactly.
             parallel_tool_calls: Whether the model may make several calls at once; sent
                 only if set.
@@ -822,7 +825,10 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             (tool,) = format_tools([target], strict=strict)
             tool["function"] = {"strict": True, **tool["function"]}
             kwargs.setdefault("tool_choice", tool["function"]["name"])
-            model = self.bind_tools([tool, *(tools or [])], strict=strict, **kwargs)
+            bound: Any = self.bind_tools([tool, *(tools or [])], strict=strict, **kwargs)
+            choice = bound.kwargs["tool_choice"]
+            is_demand = isinstance(choice, dict)
+            model = bound.bind(tool_choice=ParsedChoice(choice)) if is_demand else bound
         elif method == "prompt":
             ask = RunnableLambda(partial(add_instructions, schema), name="instruct")
             model = ask | self.bind_tools(tools or [], **kwargs)
@@ -881,10 +887,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         raise NotImplementedError(msg)
 
     def get_num_tokens(self, text: str) -> int:
-        """Count the tokens of a text: exact with a tokenizer, else 4 characters each."""
+        """Count the tokens of a text: exact with a tokenizer, else estimated.
+
+        The estimate is 4 characters per token for Latin letters, 2 for Greek, Cyrillic,
+        Hebrew and Arabic, 1 for other scripts, and 2 tokens for an emoji.
+        """
         if token_ids := self._token_ids():
             return len(token_ids(text))
-        return -(-len(text) // tokens.CHARACTERS_PER_TOKEN)
+        return tokens.estimate(text)
 
     def get_num_tokens_from_messages(
         self, messages: Sequence[BaseMessage], tools: Tools | None = None, **_: Any
@@ -892,11 +902,12 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Count the tokens of messages and tools.
 
         With a tokenizer, texts are counted exactly, plus 4 tokens per message and 85 per
-        image. Without one, langchain-core's `count_tokens_approximately` estimates.
+        image. Without one, the result is that of langchain-core's
+        `count_tokens_approximately`, and more for other scripts than Latin.
         """
         token_ids = self._token_ids()
         if token_ids is None:
-            return count_tokens_approximately(messages, tools=cast("list[Any]", tools))
+            return tokens.estimate_messages(messages, cast("list[Any]", tools))
         formatted = format_tools(tools or ())
         return tokens.count_messages(
             messages, formatted, lambda text: len(token_ids(text))

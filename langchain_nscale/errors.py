@@ -21,11 +21,17 @@ Each class is also langchain-core's class for the same condition, so
     ├── NscaleTimeoutError                     408, or no response in time
     │   └── NscaleStalledStreamError           a stream went silent
     ├── NscaleStreamError                      an error reported inside a stream
-    └── NscaleMalformedResponseError           a 2xx that is not a usable reply
+    ├── NscaleMalformedResponseError           a 2xx that is not a usable reply
+    └── NscaleMissingToolCallError             words where a tool call was demanded
+
+Errors that no repetition can fix (`is_retryable` is false) are also RuntimeErrors, for
+one reason: LangGraph's `RetryPolicy()` (1.2) repeats all exceptions but those of some
+built-in classes, and would send a rejected request three times.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, ClassVar
 
 import httpx2
@@ -125,7 +131,7 @@ class NscaleError(ModelError):
         return error
 
 
-class NscaleAuthenticationError(NscaleError, ModelAuthenticationError):
+class NscaleAuthenticationError(NscaleError, ModelAuthenticationError, RuntimeError):
     """401: the service token is missing, wrong, expired or revoked."""
 
     statuses = frozenset({401})
@@ -135,14 +141,14 @@ class NscaleAuthenticationError(NscaleError, ModelAuthenticationError):
     )
 
 
-class NscalePermissionDeniedError(NscaleError, ModelPermissionDeniedError):
+class NscalePermissionDeniedError(NscaleError, ModelPermissionDeniedError, RuntimeError):
     """403: the service token does not have the required permission."""
 
     statuses = frozenset({403})
     advice = "Grant the service token the permission named in the message."
 
 
-class NscaleInvalidRequestError(NscaleError, ModelInvalidRequestError):
+class NscaleInvalidRequestError(NscaleError, ModelInvalidRequestError, RuntimeError):
     """400, or another 4xx without a specific class: the request was rejected."""
 
     statuses = frozenset({400, 413})
@@ -165,7 +171,7 @@ class NscaleContextOverflowError(NscaleInvalidRequestError, ContextOverflowError
     )
 
 
-class NscaleModelNotFoundError(NscaleError, ModelNotFoundError):
+class NscaleModelNotFoundError(NscaleError, ModelNotFoundError, RuntimeError):
     """404: the model does not exist or is currently unavailable.
 
     Attributes:
@@ -195,7 +201,7 @@ class NscaleRateLimitError(NscaleError, ModelRateLimitError):
     is_retried = True
 
 
-class NscaleInsufficientCreditError(NscaleError, ModelRateLimitError):
+class NscaleInsufficientCreditError(NscaleError, ModelRateLimitError, RuntimeError):
     """429 with `INSUFFICIENT_CREDIT`: retrying won't help."""
 
     advice = "Add credit in the Nscale console; retrying won't help."
@@ -268,3 +274,46 @@ class NscaleMalformedResponseError(NscaleError, ModelAPIError):
     """The status is a success, but the body is not what was requested."""
 
     advice = "Check `base_url` and any proxy in between."
+
+
+class NscaleMissingToolCallError(NscaleError, RuntimeError):
+    """The model answered in words although `tool_choice` demanded a tool call.
+
+    Nscale only documents the choices auto and none. The reply has been paid for: it is in
+    `partial`, complete and with its usage.
+    """
+
+    advice = (
+        "For an answer in a schema use `with_structured_output(Schema)`, and in an agent "
+        "`response_format=ProviderStrategy(Schema)`: they need no tool call. The whole "
+        "reply is in `partial`."
+    )
+
+
+def should_retry(error: BaseException) -> bool:
+    """Return whether repeating what raised an error may help.
+
+    For the `retry_on` of LangGraph's `RetryPolicy` and LangChain's middleware. Errors of
+    all models that use langchain-core's classes say so themselves (`is_retryable`). Of
+    other exceptions only ConnectionError and TimeoutError are worth a repetition.
+
+    Examples:
+        >>> from langchain_nscale import NscaleInsufficientCreditError, should_retry
+        >>> should_retry(NscaleInsufficientCreditError("No credit"))
+        False
+    """
+    if isinstance(error, ModelError):
+        return bool(error.is_retryable)
+    return isinstance(error, (ConnectionError, TimeoutError, asyncio.TimeoutError))
+
+
+RETRYABLE_ERRORS: tuple[type[NscaleError], ...] = (
+    NscaleConflictError,
+    NscaleConnectionError,
+    NscaleMalformedResponseError,
+    NscaleRateLimitError,
+    NscaleServerError,
+    NscaleStreamError,
+    NscaleTimeoutError,
+)
+"""The classes of errors that may pass, for `with_retry(retry_if_exception_type=…)`."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from langchain_core.tracers.context import register_configure_hook
 from langchain_nscale._model_list import known_price
 from langchain_nscale._provider import PROVIDER
 from langchain_nscale._usage.ledger import Call, Ledger, ModelUsage
-from langchain_nscale._usage.metrics import Metrics
+from langchain_nscale._usage.metrics import metrics_of
 from langchain_nscale._usage.table import total_usage, usage_table
 from langchain_nscale.models import Price, Prices, price_table
 
@@ -43,7 +44,7 @@ class NscaleUsageCallbackHandler(BaseCallbackHandler):
         self,
         prices: Prices | None = None,
         *,
-        metrics: bool = True,
+        metrics: bool | None = None,
         meter_provider: Any = None,
     ) -> None:
         """Create a handler with empty counters.
@@ -53,16 +54,19 @@ class NscaleUsageCallbackHandler(BaseCallbackHandler):
                 US dollars per million tokens. Defaults to the newest list fetched by this
                 process, if any. If a price is unknown, the cost is `None`.
             metrics: Whether to record OpenTelemetry metrics if opentelemetry is
-                installed. Of several handlers on one call, only one should.
+                installed. Of several handlers on one call, only one should. By default
+                chat calls are left to OpenTelemetry's instrumentation of LangChain while
+                it is active, because it records the same histograms.
             meter_provider: The OpenTelemetry provider, by default the global one.
 
         Raises:
             ValueError: A price is not a number.
         """
-        instruments = Metrics.of(meter_provider) if metrics else None
-        self.ledger = Ledger(
-            _price_lookup(prices), instruments.record if instruments else None
-        )
+        instruments = None if metrics is False else metrics_of(meter_provider)
+        record = None
+        if instruments is not None:
+            record = partial(instruments.record, always=bool(metrics or meter_provider))
+        self.ledger = Ledger(_price_lookup(prices), record)
         self._ledgers = [self.ledger]
 
     # --- results ----------------------------------------------------------------------
@@ -158,9 +162,11 @@ class NscaleUsageCallbackHandler(BaseCallbackHandler):
             )
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """Record a failed or cancelled call."""
+        """Record a failed or cancelled call, with the usage of what was received."""
+        partial = getattr(error, "partial", None)
+        usage = partial.usage_metadata if isinstance(partial, AIMessage) else None
         for ledger in self._ledgers:
-            ledger.end(run_id, error=error)
+            ledger.end(run_id, usage, error=error)
 
 
 _active: ContextVar[NscaleUsageCallbackHandler | None] = ContextVar(
@@ -169,26 +175,57 @@ _active: ContextVar[NscaleUsageCallbackHandler | None] = ContextVar(
 register_configure_hook(_active, inheritable=True)
 
 
-@contextmanager
+class _UsageBlock(AbstractContextManager[NscaleUsageCallbackHandler]):
+    """Opens and closes a block; says so if it is taken for the handler."""
+
+    def __init__(self, block: Any) -> None:
+        self._block = block
+
+    def __enter__(self) -> NscaleUsageCallbackHandler:
+        handler: NscaleUsageCallbackHandler = self._block.__enter__()
+        return handler
+
+    def __exit__(self, *exception: object) -> None:
+        self._block.__exit__(*exception)
+
+    def __getattr__(self, name: str) -> Any:
+        msg = (
+            f"A block has no attribute {name!r}: write `with get_nscale_usage_callback() "
+            "as usage:`, or pass a NscaleUsageCallbackHandler() as a callback."
+        )
+        raise AttributeError(msg)
+
+
 def get_nscale_usage_callback(
-    prices: Prices | None = None, *, metrics: bool = True, meter_provider: Any = None
-) -> Generator[NscaleUsageCallbackHandler, None, None]:
+    prices: Prices | None = None,
+    *,
+    metrics: bool | None = None,
+    meter_provider: Any = None,
+) -> AbstractContextManager[NscaleUsageCallbackHandler]:
     """Track every call made inside the `with` block, embeddings included.
 
     Blocks can be nested: the outer one also counts the calls of the inner one. Tasks and
-    threads see the block if their context is copied from it, as asyncio and LangChain do.
+    threads see the block if their context is copied from it, as asyncio and LangChain do;
+    the threads of a plain `ThreadPoolExecutor` don't.
 
     Args:
         prices: As for `NscaleUsageCallbackHandler`.
         metrics: As for `NscaleUsageCallbackHandler`.
         meter_provider: As for `NscaleUsageCallbackHandler`.
 
-    Yields:
-        The handler.
+    Returns:
+        A context manager whose `with` statement yields the handler.
     """
+    return _UsageBlock(_usage_block(prices, metrics, meter_provider))
+
+
+@contextmanager
+def _usage_block(
+    prices: Prices | None, metrics: bool | None, meter_provider: Any
+) -> Generator[NscaleUsageCallbackHandler, None, None]:
     outer = _active.get()
     handler = NscaleUsageCallbackHandler(
-        prices, metrics=metrics and outer is None, meter_provider=meter_provider
+        prices, metrics=metrics if outer is None else False, meter_provider=meter_provider
     )
     if outer is not None:
         handler._ledgers += outer._ledgers  # noqa: SLF001  # same class

@@ -34,6 +34,8 @@ def _status(status: int, message: str = "as it is", **more: Any) -> ServerReply:
 _FIRST = b'data: {"id": "c", "choices": [{"index": 0, "delta": {"content": "half"}}]}\n\n'
 _OVERFLOW = "This model's maximum context length is 8192 tokens"
 
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
 CONDITIONS = [
     Condition("400", errors.NscaleInvalidRequestError, _status(400)),
     Condition("422", errors.NscaleUnprocessableError, _status(422)),
@@ -72,6 +74,12 @@ CONDITIONS = [
         "a 2xx response that is not a chat completion (for example a proxy's HTML page)",
         errors.NscaleMalformedResponseError,
         ServerReply(status=200, body=b"<html>", headers={"content-type": "text/html"}),
+    ),
+    Condition(
+        "words in place of a tool call that `tool_choice` demands",
+        errors.NscaleMissingToolCallError,
+        ServerReply(text="Certainly!"),
+        {"model_kwargs": {"tools": [TOOL], "tool_choice": "required"}},
     ),
     Condition(
         "in a stream: no event for `stream_chunk_timeout`",

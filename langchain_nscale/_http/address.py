@@ -6,8 +6,11 @@ import os
 import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
+
+from langchain_nscale._failures import Proxy
 
 
 @lru_cache
@@ -26,6 +29,21 @@ def is_local(url: str) -> bool:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return address.is_loopback or address.is_unspecified
+
+
+def proxy_for(url: str) -> Proxy | None:
+    """Return the proxy that the environment sets for a URL, if any."""
+    address = httpx2.URL(url)
+    proxies = getproxies()
+    kind = address.scheme if address.scheme in proxies else "all"
+    if kind not in proxies or is_local(url) or proxy_bypass(address.host):
+        return None
+    names = (f"{kind}_proxy", f"{kind}_proxy".upper())
+    source = next(
+        (name for name in names if os.environ.get(name)), "the system's settings"
+    )
+    scheme, mark, rest = proxies[kind].rpartition("://")
+    return Proxy(f"{scheme}{mark}{rest.rpartition('@')[2]}", source)  # no password
 
 
 DEFAULT_BASE_URL = "https://inference.api.nscale.com/v1"

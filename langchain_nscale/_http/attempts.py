@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from langchain_nscale._failures import network_error, unusable_client
+from langchain_nscale._http.address import proxy_for
 from langchain_nscale._http.client import UsersClient
 from langchain_nscale._http.limits import OVERDUE, CallTime, Clock, Limits
 
@@ -95,7 +96,9 @@ class Attempts:
         if isinstance(fault, self.client.faults):
             if getattr(fault, "is_unseen", False):
                 self.stage = Stage.UNSEEN
-            return network_error(fault, request)
+            is_users = isinstance(self.client, UsersClient)
+            proxy = None if is_users else proxy_for(str(request.url))
+            return network_error(fault, request, proxy)
         if isinstance(fault, RuntimeError):  # a client that is closed, or of another loop
             return unusable_client(fault, isinstance(self.client, UsersClient))
         return fault

@@ -119,8 +119,8 @@ class CallTime:
     def timeouts(self) -> dict[str, float | None]:
         """Return the time limits of the phases of an attempt that begins now."""
         connect, read, write, pool, *_ = self.limits
-        remaining = self.remaining
-        if remaining is not None:
+        if self.deadline is not None:
+            remaining = self.remaining or 0.0
             connect, read, write, pool = (
                 remaining if limit is None else min(limit, remaining)
                 for limit in (connect, read, write, pool)
@@ -166,13 +166,12 @@ class ReadLimits:
         self._reader = reader
         self._max_bytes = max_bytes
         self._silence = silence
-        self._size = 0
-        self._progress = 0
+        self._size = self._progress = 0
         self._idle = 0.0  # seconds without an event, less the time that the caller took
         self._is_ending = False
         self._cancel: list[Callable[[], None]] = []
-        if time.remaining is not None:
-            self._cancel.append(end_reads_after(response, time.remaining))
+        if (remaining := time.remaining) is not None:
+            self._cancel.append(end_reads_after(response, remaining))
         self._since = time.clock()
 
     def count(self, data: bytes) -> None:

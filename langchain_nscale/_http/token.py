@@ -15,6 +15,7 @@ from pydantic import SecretStr
 Token = str | SecretStr | Callable[[], str] | Callable[[], Awaitable[str]]
 
 TOKEN_VARIABLES = ("NSCALE_SERVICE_TOKEN", "NSCALE_API_KEY")
+_QUOTES = "\"'`"
 NO_CREDENTIALS = (
     "The service token is missing: set `service_token` or NSCALE_SERVICE_TOKEN. Create a "
     "token at https://console.nscale.com/."
@@ -40,6 +41,13 @@ def check_token(token: object) -> SecretStr:
     if not isinstance(token, str) or not token.strip():
         raise ValueError(missing_token())
     token = token.strip()
+    if token[0] in _QUOTES and token[0] == token[-1]:
+        msg = (
+            "The service token begins and ends with a quotation mark: remove them from "
+            "`service_token` or NSCALE_SERVICE_TOKEN. `docker run --env-file` does not "
+            "remove the quotes of a file."
+        )
+        raise ValueError(msg)
     if not token.isascii() or not token.isprintable() or " " in token:
         msg = (
             "The service token contains invalid characters (spaces, line ends or "

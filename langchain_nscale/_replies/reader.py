@@ -19,6 +19,7 @@ from langchain_nscale._failures import (
     interrupted_stream,
     lost_reply,
     malformed_response,
+    missing_tool_call,
     public_headers,
     reported_error,
 )
@@ -70,6 +71,7 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
         for choice in completion["choices"]
     ]
     _accept(response, options, replies)
+    _check_demand(response, replies)
     generations = []
     for number, reply in enumerate(replies):
         metadata = reply.metadata()
@@ -165,6 +167,13 @@ def _accept(
         if options.on_lost is not None:
             options.on_lost(usage)
         raise lost_reply(response, usage_metadata(usage))
+
+
+def _check_demand(response: Response, replies: Sequence[Reply]) -> None:
+    """Raise if calls were demanded, and no reply has one."""
+    lacking = [reply.without_demanded_call() for reply in replies]
+    if lacking[0] is not None and all(lacking):
+        raise missing_tool_call(response, lacking[0])
 
 
 def _is_abandoned(reply: Reply) -> bool:
@@ -283,11 +292,13 @@ class StreamReader(Generic[T]):
         if not isinstance(completion, dict):
             problem = "the body is not a JSON object"
             raise malformed_response(problem, self._response, body)
-        if reports_error(completion) or error_object(completion):
-            raise reported_error(completion, self._response, self.partial())
         choices = completion.get("choices")
         if isinstance(choices, list):  # of several answers, a stream has one
             completion = {**completion, "choices": choices[:1]}
+        if reports_error(completion) or error_object(completion):
+            with suppress(MalformedError):
+                self._reply.feed(completion)
+            raise reported_error(completion, self._response, self.partial())
         yield from self._take(completion, body)
         if not self._reply.has_begun:
             problem = "`choices` is missing or empty"
@@ -364,6 +375,7 @@ class StreamReader(Generic[T]):
         if options.go_on is not None:  # nothing has been written yet
             deltas = reply.deltas
         yield from self._writer.write(reply, deltas)
+        _check_demand(self._response, [reply])
         yield from self._writer.finish(reply)
 
 

@@ -99,6 +99,7 @@ class ReplyOptions:
         go_on: If set, a reply without calls is followed by another request: called with
             its usage.
         on_lost: Called with the usage of a reply that was lost.
+        demands_call: Whether the request's tool choice demands a tool call.
     """
 
     retries: int = 0
@@ -116,6 +117,7 @@ class ReplyOptions:
     earlier: Sequence[Mapping[str, Any] | None] = ()
     go_on: Callable[[Mapping[str, Any] | None], None] | None = None
     on_lost: Callable[[Mapping[str, Any] | None], None] | None = None
+    demands_call: bool = False
 
 
 class Reply:
@@ -355,6 +357,15 @@ class Reply:
         """
         parse = self._options.parse
         return parse(message or self.message(self.metadata())) if parse else {}
+
+    def without_demanded_call(self) -> AIMessage | None:
+        """Return the complete message if it lacks the tool call that was demanded."""
+        if not self._options.demands_call:
+            return None
+        message = self.message(self.metadata(), usage_metadata(self.reported_usage))
+        is_refusal = "refusal" in message.additional_kwargs
+        has_call = message.tool_calls or message.invalid_tool_calls or is_refusal
+        return None if has_call else message
 
     def partial(self) -> AIMessage | None:
         """Return the message received so far, or `None` before the first token."""

@@ -33,10 +33,14 @@ NOT_OFFERED = (
 )
 SCATTERED = "The arguments of this call can't be told from those of other calls."
 # Appended to the arguments of a streamed call that must not be executed, so that
-# langchain-core's lenient parser rejects the call however the chunks are added up. It
-# follows one of `_BREAKERS`, which makes the text before it unparsable.
-_MARK = " [not executable]"
-_BREAKERS = ("]", "}", '"]', '"}', '\\"]', '\\"}')
+# langchain-core's lenient parser rejects the call however the chunks are added up. Each
+# begins with what makes the text before it unparsable, and the number of spaces tells how
+# long that is: `{"` with `"}` would otherwise look like `{""` with `}`.
+_BREAKERS = tuple(
+    f"{quotes}{bracket}{' ' * (1 + len(quotes))}[not executable]"
+    for quotes in ("", '"', '\\"')
+    for bracket in "]}"
+)
 
 
 # --- arguments --------------------------------------------------------------------------
@@ -115,9 +119,9 @@ def parse_tool_calls(
 def breaker(raw: str) -> str:
     """Return a text that makes arguments invalid for langchain-core's lenient parser."""
     for candidate in _BREAKERS:
-        if not _is_accepted(raw + candidate + _MARK):
-            return candidate + _MARK
-    return _BREAKERS[0] + _MARK  # pragma: no cover  # one of them always works
+        if not _is_accepted(raw + candidate):
+            return candidate
+    return _BREAKERS[0]  # pragma: no cover  # one of them always works
 
 
 def _is_accepted(args: str) -> bool:
@@ -130,11 +134,9 @@ def _is_accepted(args: str) -> bool:
 
 def original_arguments(args: str) -> str:
     """Return the arguments of an invalid call as the model wrote them."""
-    for candidate in sorted(_BREAKERS, key=len, reverse=True):
-        raw = args.removesuffix(candidate + _MARK)
-        if raw != args and breaker(raw) == candidate + _MARK:
-            return raw
-    return args
+    candidate = next(filter(args.endswith, _BREAKERS), None)
+    raw = args.removesuffix(candidate or "")
+    return raw if candidate and breaker(raw) == candidate else args
 
 
 # --- fragments --------------------------------------------------------------------------

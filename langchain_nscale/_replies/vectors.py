@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from array import array
 from binascii import a2b_base64
+from collections.abc import Callable
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jiter
 
@@ -15,23 +16,28 @@ from langchain_nscale._failures import malformed_response, reported_error
 from langchain_nscale._replies.usage import usage_metadata
 
 if TYPE_CHECKING:
+    import numpy as np
     from langchain_core.messages.ai import UsageMetadata
+    from numpy.typing import NDArray
 
     from langchain_nscale._response import Response
+
+T = TypeVar("T")
 
 _EXCERPT = 500  # bytes of a response that an error keeps; the rest would only be vectors
 
 
 class Vectors(NamedTuple):
-    """What an embeddings response contains.
+    """The contents of an embeddings response.
 
     Attributes:
-        vectors: One vector for each text, in the order of the texts.
+        vectors: One vector for each text, in the order of the texts: a list of lists of
+            floats, or the rows of an array.
         usage: Tokens used, if reported.
         model: ID of the model according to the response, if it names one.
     """
 
-    vectors: list[list[float]]
+    vectors: Any
     usage: UsageMetadata | None
     model: str | None
 
@@ -43,7 +49,7 @@ def read_vectors(
     *,
     shorten: bool = False,
 ) -> Vectors:
-    """Read the vectors of `count` texts.
+    """Read the vectors of `count` texts as lists.
 
     Args:
         response: The HTTP response, whose body has been read.
@@ -54,11 +60,50 @@ def read_vectors(
     Raises:
         NscaleError: The body is an error object, or does not have `count` such vectors.
     """
+
+    def convert(data: Any) -> list[list[float]]:
+        vectors = _in_order(data, count, _vector)
+        if not dimensions:
+            return vectors
+        return [_fitted(v, dimensions, shorten=shorten) for v in vectors]
+
+    return _read(response, convert)
+
+
+def read_array(
+    response: Response,
+    count: int,
+    dimensions: int | None = None,
+    *,
+    shorten: bool = False,
+) -> Vectors:
+    """Read the vectors of `count` texts as rows of float32; see `read_vectors`."""
+    import numpy as np  # noqa: PLC0415  # optional
+
+    def convert(data: Any) -> NDArray[np.float32]:
+        packed = _in_order(data, count, _packed)
+        if len(set(map(len, packed))) > 1:
+            msg = "its embeddings differ in length"
+            raise _UnusableError(msg)
+        rows = np.frombuffer(b"".join(packed), "<f4").reshape(count, -1)
+        if not np.isfinite(rows).all():
+            msg = "one of its embeddings is not finite"
+            raise _UnusableError(msg)
+        if not dimensions or not _is_longer(rows.shape[1], dimensions, shorten=shorten):
+            return rows.astype(np.float32, copy=False)  # big-endian machines convert
+        cut = rows[:, :dimensions].astype(np.float64)
+        norms = np.sqrt((cut * cut).sum(axis=1, keepdims=True))
+        norms[norms == 0] = 1
+        shortened: NDArray[np.float32] = (cut / norms).astype(np.float32)
+        return shortened
+
+    return _read(response, convert)
+
+
+def _read(response: Response, convert: Callable[[Any], Any]) -> Vectors:
     body = _read_body(response)
     try:
-        vectors = _in_order(body.get("data"), count)
-        if dimensions:
-            vectors = [_fitted(v, dimensions, shorten=shorten) for v in vectors]
+        vectors = convert(body.get("data"))
     except _UnusableError as problem:
         excerpt = response.content[:_EXCERPT]
         raise malformed_response(str(problem), response, excerpt) from None
@@ -87,57 +132,77 @@ def _read_body(response: Response) -> dict[str, Any]:
     return body
 
 
-def _in_order(data: Any, count: int) -> list[list[float]]:
+def _in_order(data: Any, count: int, convert: Callable[[Any], T]) -> list[T]:
+    """Convert the embedding of each entry; return them in the order of the texts."""
     entries = data if isinstance(data, list) else []
     if len(entries) != count:
         msg = f"it has {len(entries)} embeddings for {count} texts"
         raise _UnusableError(msg)
-    vectors: list[list[float]] = [[]] * count
+    converted: dict[int, T] = {}
     for position, entry in enumerate(entries):
-        vector: list[float] = []
         try:
             index = entry.get("index", position)
-            vector = _vector(entry["embedding"])
-            is_taken = index < 0 or vectors[index]
-            vectors[index] = vector
+            is_taken = index in converted or not 0 <= index < count
+            value = convert(entry["embedding"])
+            converted[index] = value
         except (AttributeError, LookupError, TypeError, ValueError):
             is_taken = True
         if is_taken:
             msg = f"`data[{position}]` is not an embedding of one of the {count} texts"
             raise _UnusableError(msg)
-        if not vector or not isfinite(sum(vector)):
+        if not value or (isinstance(value, list) and not isfinite(sum(value))):
             msg = f"the embedding in `data[{position}]` is empty or not finite"
             raise _UnusableError(msg)
-    return vectors
+    return [converted[number] for number in range(count)]
+
+
+def _packed(embedding: Any) -> bytes:
+    """Convert a list of numbers, or base64, to bytes of little-endian float32."""
+    if isinstance(embedding, str):
+        raw = a2b_base64(embedding)
+        # The decoder skips invalid characters; its strict mode needs Python 3.11.
+        if len(raw) % 4 or len(raw) != len(embedding) // 4 * 3 - embedding[-2:].count(
+            "="
+        ):
+            raise ValueError
+        return raw
+    return _little_endian(array("f", embedding)).tobytes()
 
 
 def _vector(embedding: Any) -> list[float]:
     """Convert a list of numbers, or base64 of little-endian float32, to floats."""
     if not isinstance(embedding, str):
         return array("d", embedding).tolist()  # turns integers into floats
-    raw = a2b_base64(embedding)
-    # The decoder skips invalid characters; its strict mode needs Python 3.11.
-    if len(raw) != len(embedding) // 4 * 3 - embedding[-2:].count("="):
-        raise ValueError
+    return _little_endian(array("f", _packed(embedding))).tolist()
+
+
+def _little_endian(packed: array[float]) -> array[float]:
     if sys.byteorder == "big":  # pragma: no cover  # no such machine here
-        packed = array("f", raw)
         packed.byteswap()
-        return packed.tolist()
-    floats: Any = memoryview(raw).cast("f")
-    vector: list[float] = floats.tolist()
-    return vector
+    return packed
 
 
 def _fitted(vector: list[float], dimensions: int, *, shorten: bool) -> list[float]:
     """Return a vector of the requested length, truncated and normalized if allowed."""
-    if len(vector) == dimensions:
+    if not _is_longer(len(vector), dimensions, shorten=shorten):
         return vector
-    if len(vector) < dimensions or not shorten:
-        msg = (
-            f"it has vectors of {len(vector)} dimensions where {dimensions} were "
-            "requested: omit `dimensions`, or choose another model"
-        )
-        raise _UnusableError(msg)
     cut = vector[:dimensions]
     norm = sqrt(sum(value * value for value in cut)) or 1.0
     return [value / norm for value in cut]
+
+
+def _is_longer(length: int, dimensions: int, *, shorten: bool) -> bool:
+    """Return whether vectors must be shortened.
+
+    Raises:
+        _UnusableError: They are of another length, and must not be.
+    """
+    if length == dimensions:
+        return False
+    if length < dimensions or not shorten:
+        msg = (
+            f"it has vectors of {length} dimensions where {dimensions} were "
+            "requested: omit `dimensions`, or choose another model"
+        )
+        raise _UnusableError(msg)
+    return True

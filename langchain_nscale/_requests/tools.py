@@ -85,6 +85,18 @@ def convert_tool_choice(
     return {"type": "function", "function": {"name": name}}
 
 
+class ParsedChoice(dict[str, Any]):
+    """A tool choice whose reply goes to a parser, which reports a missing call itself."""
+
+
+def demands_call(choice: object) -> bool:
+    """Return whether a reply to this choice must have a tool call."""
+    is_demand = choice is True or choice in ("any", "required")
+    return is_demand or (
+        isinstance(choice, dict) and choice.get("type") not in ("auto", "none")
+    )
+
+
 def check_tool_choice(choice: object, *, has_tools: bool) -> None:
     """Reject a choice that demands a call if there are no tools.
 

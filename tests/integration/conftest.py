@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx2
 import pytest
 from pytest_socket import socket_allow_hosts
 
@@ -43,6 +44,15 @@ def make(server: NscaleServer) -> Any:
         return ChatNscale(**{**defaults, **settings})
 
     return make_model
+
+
+@pytest.fixture(params=["shared", "own"])
+async def clients(request: pytest.FixtureRequest) -> AsyncIterator[dict[str, Any]]:
+    """Settings for the shared clients, and for a user's own."""
+    async with httpx2.AsyncClient() as asynchronous:
+        with httpx2.Client() as sync:
+            own = {"http_client": sync, "http_async_client": asynchronous}
+            yield own if request.param == "own" else {}
 
 
 @pytest.fixture

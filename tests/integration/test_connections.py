@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import httpx2
 import pytest
 
 from langchain_nscale import ChatNscale, NscaleConnectionError, NscaleTimeoutError
@@ -62,7 +61,7 @@ def read_request(connection: socket.socket) -> bytes:
             return b""
         data += piece
     head, _, body = data.partition(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
     while len(body) < length:
         body += connection.recv(65536)
     return head
@@ -76,21 +75,9 @@ def model(base_url: str, **settings: Any) -> ChatNscale:
 ANSWERED = HEAD + b"content-length: %d\r\n\r\n" % len(ANSWER) + ANSWER
 
 
-@contextmanager
-def clients(own: bool) -> Iterator[dict[str, Any]]:
-    """Settings for the shared clients, or for a user's own."""
-    with httpx2.Client() as client:
-        settings = {"http_client": client, "http_async_client": httpx2.AsyncClient()}
-        yield settings if own else {}
-
-
-OWN = pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
-
-
-@OWN
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
 async def test_a_kept_connection_that_was_closed_does_not_fail_a_call(
-    way: str, own: bool
+    way: str, clients: dict[str, Any]
 ) -> None:
     closed = threading.Event()
 
@@ -100,17 +87,18 @@ async def test_a_kept_connection_that_was_closed_does_not_fail_a_call(
         connection.close()
         closed.set()
 
-    with raw_server(answer_then_close) as base_url, clients(own) as settings:
-        chat = model(base_url, **settings)
+    with raw_server(answer_then_close) as base_url:
+        chat = model(base_url, **clients)
         for _ in range(10):
             closed.clear()
             assert (await consume(chat, "Hi", way)).content == "yes"
             assert closed.wait(10)
 
 
-@OWN
 @WAYS
-async def test_a_request_that_was_read_is_not_sent_again(way: str, own: bool) -> None:
+async def test_a_request_that_was_read_is_not_sent_again(
+    way: str, clients: dict[str, Any]
+) -> None:
     """Each may be paid for, even if the connection is an old one."""
     requests: list[bytes] = []
 
@@ -119,8 +107,8 @@ async def test_a_request_that_was_read_is_not_sent_again(way: str, own: bool) ->
         connection.sendall(ANSWERED)
         requests.append(read_request(connection))
 
-    with raw_server(answer_once) as base_url, clients(own) as settings:
-        chat = model(base_url, **settings)
+    with raw_server(answer_once) as base_url:
+        chat = model(base_url, **clients)
         first = "ainvoke" if way.startswith("a") else "invoke"
         assert (await consume(chat, "Hi", first)).content == "yes"
         with pytest.raises(NscaleConnectionError) as caught:

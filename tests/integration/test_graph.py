@@ -15,7 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
-from langgraph.types import Command, Send, interrupt
+from langgraph.types import Command, RetryPolicy, Send, interrupt
 from typing_extensions import TypedDict
 
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
@@ -211,3 +211,34 @@ async def test_parallel_branches_and_subgraphs(make: Any) -> None:
         if isinstance(chunk, AIMessage):
             text[str(path)] = text.get(str(path), "") + chunk.text
     assert sorted(text.values()) == sorted(result["answers"])  # none mixed with another
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ServerReply(text="a b c", stall_after=2),
+        ServerReply(text="a b c", cut_after=150),
+        ServerReply.error(503, "down", headers={"retry-after-ms": "0"}),
+        ServerReply.error(429, "busy", headers={"retry-after-ms": "0"}),
+        ServerReply(status=408, body={}),
+        ServerReply(body=b"<html>"),
+    ],
+    ids=["stalled", "cut", "down", "busy", "timeout", "a page"],
+)
+def test_langgraphs_default_policy_repeats_what_may_pass(
+    make: Any, server: NscaleServer, fault: ServerReply
+) -> None:
+    """It gives up on every OSError, and so on every TimeoutError."""
+    server.add(fault, "Hello")
+    model = make(stream_chunk_timeout=0.2, streaming=True)
+    builder = StateGraph(MessagesState)
+    at_once = RetryPolicy(initial_interval=0.0, jitter=False)
+    builder.add_node(
+        "ask",
+        lambda state: {"messages": [model.invoke(state["messages"])]},
+        retry_policy=at_once,
+    )
+    builder.add_edge(START, "ask")
+    state = builder.compile().invoke(QUESTION)
+    assert state["messages"][-1].text == "Hello"
+    assert len(server.requests) == 2

@@ -113,6 +113,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no token": ({"service_token": ""}, "NSCALE_SERVICE_TOKEN"),
     "a token of two words": ({"service_token": "a b"}, "NSCALE_SERVICE_TOKEN"),
+    "a token in quotes": ({"service_token": '"secret"'}, "quotation mark.*--env-file"),
+    "a token in single quotes": ({"service_token": "'secret'\n"}, "quotation mark"),
 }
 
 

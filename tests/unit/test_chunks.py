@@ -9,7 +9,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain_core.load import dumpd
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
@@ -147,6 +147,7 @@ ARGUMENTS = st.one_of(
 
 
 @given(raw=ARGUMENTS, places=st.lists(st.integers(min_value=0), max_size=5))
+@example(raw='{""', places=[])
 def test_a_call_with_a_breaker_is_never_executable(raw: str, places: list[int]) -> None:
     """However the chunks are added up, and wherever the arguments are split."""
     pieces = cut_text(raw, places)

@@ -4,13 +4,20 @@ import asyncio
 import copy
 import json
 import pickle
+import random
+import struct
+import sys
 import threading
+from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from langchain_nscale import (
@@ -19,6 +26,7 @@ from langchain_nscale import (
     NscaleEmbeddings,
     NscaleError,
     NscaleInvalidRequestError,
+    NscaleMalformedResponseError,
     NscaleUsageCallbackHandler,
     get_nscale_usage_callback,
 )
@@ -363,6 +371,224 @@ class TestTransfer:
         formats: list[str] = []
         embedder(self.picky(formats), encoding_format="float").embed_documents(["a"])
         assert formats == ["float"]
+
+
+MATRYOSHKA = (
+    'Model "Qwen/Qwen3-Embedding-8B" does not support matryoshka representation, '
+    "changing output dimensions will lead to poor results."
+)
+
+
+class TestDimensions:
+    """`dimensions` refused, as vLLM does for Qwen3-Embedding: vectors are cut here."""
+
+    @staticmethod
+    def refusing(sent: list[dict[str, Any]], *fields: str, said: str, status: int) -> Any:
+        def handler(request: httpx2.Request) -> httpx2.Response:
+            body = json.loads(request.content)
+            sent.append(body)
+            for field in fields:
+                if body.get(field) not in (None, "float"):
+                    problem = {
+                        "message": f"{field}: no" if field != "dimensions" else said
+                    }
+                    return httpx2.Response(status, json={"error": problem})
+            data = [
+                {"index": n, "embedding": [3.0, 4.0, *([9.0] * 6)]}
+                for n in range(len(body["input"]))
+            ]
+            return httpx2.Response(200, json={"data": data})
+
+        return handler
+
+    @WAYS
+    @pytest.mark.parametrize(
+        ("said", "status"),
+        [
+            (MATRYOSHKA, 400),
+            ("dimensions is currently not supported", 400),
+            ("Extra inputs are not permitted: dimensions", 422),
+            ('Model "m" only supports [32, 64] matryoshka dimensions', 400),
+        ],
+    )
+    async def test_once_refused_never_sent_again(
+        self, way: str, said: str, status: int
+    ) -> None:
+        sent: list[dict[str, Any]] = []
+        handler = self.refusing(sent, "dimensions", said=said, status=status)
+        embeddings = embedder(handler, dimensions=2, chunk_size=1, max_concurrency=1)
+        vectors = await documents(embeddings, way, ["a", "b"])
+        assert vectors == [[0.6, 0.8]] * 2
+        assert embeddings.embed_query("q") == [0.6, 0.8]
+        assert ["dimensions" in body for body in sent] == [True, False, False, False]
+
+    @WAYS
+    async def test_with_base64_refused_as_well(self, way: str) -> None:
+        sent: list[dict[str, Any]] = []
+        handler = self.refusing(
+            sent, "encoding_format", "dimensions", said=MATRYOSHKA, status=400
+        )
+        embeddings = embedder(handler, dimensions=2)
+        assert await documents(embeddings, way, ["a"]) == [[0.6, 0.8]]
+        forms = [(body["encoding_format"], body.get("dimensions")) for body in sent]
+        assert forms == [("base64", 2), ("float", 2), ("float", None)]
+
+    @WAYS
+    async def test_at_once(self, way: str) -> None:
+        sent: list[dict[str, Any]] = []
+        handler = self.refusing(sent, "dimensions", said=MATRYOSHKA, status=400)
+        gate = Gate(2, handler)
+        embeddings = embedder(
+            gate.handler(way), dimensions=2, chunk_size=1, max_concurrency=2
+        )
+        assert await documents(embeddings, way, ["a", "b"]) == [[0.6, 0.8]] * 2
+        assert len(sent) == 4
+
+    @WAYS
+    async def test_a_model_whose_vectors_cannot_be_cut(self, way: str) -> None:
+        sent: list[dict[str, Any]] = []
+        handler = self.refusing(sent, "dimensions", said=MATRYOSHKA, status=400)
+        embeddings = embedder(handler, dimensions=2).model_copy(update={"model": "e5"})
+        with pytest.raises(NscaleInvalidRequestError, match="matryoshka"):
+            await documents(embeddings, way, ["a"])
+        assert len(sent) == 1
+
+    @WAYS
+    async def test_a_refusal_that_never_ends(self, way: str) -> None:
+        sent: list[dict[str, Any]] = []
+
+        def handler(request: httpx2.Request) -> httpx2.Response:
+            sent.append(json.loads(request.content))
+            said = {"message": "encoding_format and dimensions: no"}
+            return httpx2.Response(400, json={"error": said})
+
+        with pytest.raises(NscaleInvalidRequestError):
+            await documents(embedder(handler, dimensions=2), way, ["a"])
+        assert len(sent) == 3
+
+
+class TestChunkSize:
+    @WAYS
+    async def test_of_one_call(self, way: str) -> None:
+        sizes: list[int] = []
+
+        def handler(request: httpx2.Request) -> httpx2.Response:
+            sizes.append(len(json.loads(request.content)["input"]))
+            return answer(request)
+
+        embeddings = embedder(handler, chunk_size=4, max_concurrency=1)
+        texts = ["a"] * 6
+        if way == "async":
+            await embeddings.aembed_documents(texts, chunk_size=5)
+            await embeddings.aembed_documents(texts, 2)
+        else:
+            embeddings.embed_documents(texts, chunk_size=5)
+            embeddings.embed_documents(texts, 2)
+        await documents(embeddings, way, texts)
+        assert sizes == [5, 1, 2, 2, 2, 4, 2]
+        with pytest.raises(ValueError, match="`chunk_size` is 0"):
+            embeddings.embed_documents(texts, chunk_size=0)
+
+
+async def rows(embeddings: NscaleEmbeddings, way: str, texts: Any) -> Any:
+    if way == "async":
+        return await embeddings.aembed_documents_as_array(texts)
+    return embeddings.embed_documents_as_array(texts)
+
+
+FLOATS = st.floats(width=32, min_value=-1e3, max_value=1e3)
+
+
+class TestArrays:
+    @WAYS
+    @given(
+        vectors=st.integers(1, 5).flatmap(
+            lambda length: st.lists(
+                st.lists(
+                    st.floats(width=32, min_value=-1e3, max_value=1e3),
+                    min_size=length,
+                    max_size=length,
+                ),
+                max_size=9,
+            )
+        ),
+        chunk_size=st.integers(1, 4),
+        dimensions=st.none() | st.integers(1, 5),
+        floats=st.booleans(),
+        order=st.randoms(use_true_random=False),
+    )
+    async def test_as_lists(
+        self,
+        way: str,
+        vectors: list[list[float]],
+        chunk_size: int,
+        dimensions: int | None,
+        floats: bool,
+        order: random.Random,
+    ) -> None:
+        def handler(request: httpx2.Request) -> httpx2.Response:
+            data: list[dict[str, Any]] = []
+            for n, text in enumerate(json.loads(request.content)["input"]):
+                packed = struct.pack(f"<{len(vectors[int(text)])}f", *vectors[int(text)])
+                value: Any = vectors[int(text)] if floats else b64encode(packed).decode()
+                data.append({"index": n, "embedding": value})
+            order.shuffle(data)
+            return httpx2.Response(200, json={"data": data})
+
+        embeddings = embedder(handler, chunk_size=chunk_size, dimensions=dimensions)
+        texts = [str(n) for n in range(len(vectors))]
+        try:
+            expected = await documents(embeddings, way, texts)
+        except NscaleMalformedResponseError as error:
+            with pytest.raises(type(error)):
+                await rows(embeddings, way, texts)
+            return
+        array = await rows(embeddings, way, texts)
+        assert array.dtype == np.float32
+        assert array.shape == (len(texts), array.shape[1])
+        assert array.flags.writeable
+        np.testing.assert_allclose(
+            array, np.array(expected, np.float32).reshape(array.shape), rtol=1e-6
+        )
+
+    @WAYS
+    async def test_failures_have_the_rest_as_lists(self, way: str) -> None:
+        embeddings = embedder(failing_on("bad", 500), chunk_size=1, max_concurrency=1)
+        with pytest.raises(NscaleError) as caught:
+            await rows(embeddings, way, ["aa", "bad", "c"])
+        assert caught.value.partial_embeddings == [[2.0, 1.0], None, None]
+
+    @WAYS
+    @pytest.mark.parametrize(
+        "values",
+        [
+            [[1.0], [1.0, 2.0]],
+            [[], []],
+            [[float("nan")], [1.0]],
+            ["AAAA", "AAAA"],
+            ["x", [1.0]],
+            [None, [1.0]],
+            [["a"], [1.0]],
+        ],
+    )
+    async def test_what_is_no_array(self, way: str, values: list[Any]) -> None:
+        data = [{"index": n, "embedding": value} for n, value in enumerate(values)]
+        body = json.dumps({"data": data})
+        with pytest.raises(NscaleMalformedResponseError):
+            await rows(
+                embedder(lambda _: httpx2.Response(200, text=body)), way, ["a", "b"]
+            )
+
+    @WAYS
+    async def test_usage(self, way: str) -> None:
+        with get_nscale_usage_callback() as usage:
+            await rows(embedder(chunk_size=2), way, ["a"] * 5)
+        assert (usage.total.calls, usage.total.input_tokens) == (3, 5)
+
+    def test_without_numpy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "numpy", None)
+        with pytest.raises(ImportError, match="numpy"):
+            embedder().embed_documents_as_array(["a"])
 
 
 class TestUsage:

@@ -13,6 +13,7 @@ import openai
 import pytest
 from langchain_core import exceptions as core
 from langchain_core.messages import AIMessage
+from langgraph.types import RetryPolicy
 
 import langchain_nscale.errors as ours
 from langchain_nscale._error_bodies import retry_after
@@ -39,7 +40,7 @@ def body(message: str = "said", **fields: Any) -> dict[str, Any]:
 TABLE = [
     (400, body(), ours.NscaleInvalidRequestError, core.ModelInvalidRequestError, False),
     (401, body(), ours.NscaleAuthenticationError, core.ModelAuthenticationError, False),
-    (402, body(), ours.NscaleInvalidRequestError, core.ModelInvalidRequestError, False),
+    (402, body(), ours.NscaleInsufficientCreditError, core.ModelRateLimitError, False),
     (
         403,
         body(),
@@ -234,10 +235,25 @@ def test_a_refused_field_names_the_way_out(status: int, said: str, way_out: str)
     assert way_out in str(status_error(response(body, status=status), body))
 
 
-def test_no_error_is_one_that_retry_policies_never_repeat() -> None:
-    # LangGraph's default policy gives up on these, and `except OSError` is for files.
-    for kind in (*subclasses(NscaleError), NscaleError):
-        assert not issubclass(kind, (OSError, ValueError, RuntimeError))
+def test_langgraphs_default_policy_repeats_what_may_pass() -> None:
+    # It repeats all but some built-in classes: 401, 400 and no credit three times each.
+    default = RetryPolicy().retry_on
+    assert callable(default)
+    for kind in subclasses(NscaleError):
+        error = kind("text")
+        assert default(error) == error.is_retryable, kind
+        assert not isinstance(error, (OSError, ValueError))  # for files, and settings
+
+
+def test_helpers_for_other_policies() -> None:
+    for kind in subclasses(NscaleError):
+        error = kind("text")
+        assert ours.should_retry(error) == error.is_retryable, kind
+        assert isinstance(error, ours.RETRYABLE_ERRORS) == error.is_retryable, kind
+    for may_pass in (ConnectionError(), TimeoutError(), core.ModelRateLimitError()):
+        assert ours.should_retry(may_pass)
+    for final in (ValueError(), KeyError(), OSError(), core.ModelAuthenticationError()):
+        assert not ours.should_retry(final)
 
 
 def subclasses(kind: type[NscaleError]) -> list[type[NscaleError]]:

@@ -91,7 +91,6 @@ REPLIES: dict[str, Any] = {
     "two calls, one broken": whole(
         {"tool_calls": [call(SENT_NAME, "{}"), call(SENT_NAME, "[1]")]}, "tool_calls"
     ),
-    "a call of another tool": whole({"tool_calls": [call("Ann", None)]}, "tool_calls"),
     "calls that are announced and missing": whole({"content": None}, "tool_calls"),
     "an answer that is cut off": whole({"content": "Half an answ"}, "length"),
     "an error after a call": whole(

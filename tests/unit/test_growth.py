@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic import BaseModel, create_model
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings, NscaleUsageCallbackHandler
 from tests.growth import growth
@@ -88,6 +89,45 @@ def test_a_stream_of_events(kind: str) -> None:
         return lambda: list(streaming.stream_events("Hi", version="v3"))
 
     assert growth(work, SIZE) < LINEAR
+
+
+def answer_class(count: int, **defaults: Any) -> type[BaseModel]:
+    kind = (str, defaults.get("default", ...))
+    fields: Any = {f"field_{number}": kind for number in range(count)}
+    return create_model("Wide", **fields)
+
+
+ANSWERS: dict[str, Callable[[int], Any]] = {
+    "JSON Schema": lambda _: {"title": "Wide", "type": "object", "properties": {}},
+    "class with defaults": lambda _: answer_class(1, default=""),
+    "class with required fields": answer_class,
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_a_stream_of_a_structured_answer(name: str, method: Any) -> None:
+    def pieces(count: int) -> list[str]:
+        text = json.dumps({f"field_{n}": "word" for n in range(count)})
+        return [text[at : at + 6] for at in range(0, len(text), 6)]
+
+    def fragment(arguments: str, **start: Any) -> bytes:
+        function = {"arguments": arguments, **start.pop("function", {})}
+        return chunk({"tool_calls": [{"index": 0, "function": function, **start}]})
+
+    def events(count: int) -> list[bytes]:
+        if method == "json_schema":
+            return [chunk({"content": piece}) for piece in pieces(count)]
+        start = fragment("", id="c", type="function", function={"name": "Wide"})
+        return [start, *map(fragment, pieces(count))]
+
+    def work(count: int) -> Callable[[], Any]:
+        wire = [*events(count), FINISH, DONE]
+        schema = ANSWERS[name](count)
+        chain = model(lambda _: wire).with_structured_output(schema, method=method)
+        return lambda: [None for _ in chain.stream("Hi")]
+
+    assert growth(work, SIZE) <= LINEAR
 
 
 def reply(message: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,19 @@ def test_imports_only_point_downward() -> None:
         [command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_walks_name_functions_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    walks = page.partition("## Walks")[2].partition("\n## ")[0]
+    hops = re.findall(r"`(\w+)\.(\w+)`", walks)
+    assert len(hops) > 20
+    for module, name in hops:
+        if name != "py":
+            found = [*ROOT.glob(f"langchain_nscale/**/{module}.py")]
+            sources = [path.read_text("utf-8") for path in found]
+            pattern = rf"^ *(async )?(def|class) {name}\b"
+            assert any(re.search(pattern, text, re.MULTILINE) for text in sources), name
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="needs tomllib")

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import pickle
+import sys
+import weakref
 from collections.abc import Iterator
 from contextvars import copy_context
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import opentelemetry.metrics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -278,6 +283,16 @@ class TestBlocks:
         assert seen == [1]
         assert outer.total.calls == 1  # not once by inheritance, once by the block
 
+    def test_a_block_that_was_not_entered_says_so(
+        self, model: GenericFakeChatModel
+    ) -> None:
+        usage: Any = get_nscale_usage_callback()
+        with pytest.raises(AttributeError, match=r"`with get_nscale_usage_callback\(\)"):
+            _ = usage.total
+        with pytest.raises(AttributeError, match=r"NscaleUsageCallbackHandler\(\)"):
+            model.invoke("Hi", {"callbacks": [usage]})
+        assert not hasattr(usage, "cost")
+
     def test_an_exception_ends_a_block(self, model: GenericFakeChatModel) -> None:
         with pytest.raises(RuntimeError), get_nscale_usage_callback() as usage:
             raise RuntimeError
@@ -435,8 +450,77 @@ class TestMetrics:
 
     def test_none_without_the_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "opentelemetry.metrics", None)
-        assert metrics.Metrics.of() is None
+        assert metrics.metrics_of() is None
         run(NscaleUsageCallbackHandler(), used())
+
+    @pytest.fixture
+    def as_global(self, monkeypatch: pytest.MonkeyPatch) -> InMemoryMetricReader:
+        reader = InMemoryMetricReader()
+        provider = MeterProvider([reader])
+        monkeypatch.setattr(opentelemetry.metrics, "get_meter_provider", lambda: provider)
+        return reader
+
+    @pytest.mark.parametrize(
+        ("module", "name"),
+        [
+            ("opentelemetry.instrumentation.genai.langchain", "LangChainInstrumentor"),
+            ("opentelemetry.instrumentation.langchain", "LangchainInstrumentor"),
+        ],
+    )
+    def test_what_an_instrumentation_records_is_not_recorded_twice(
+        self,
+        module: str,
+        name: str,
+        as_global: InMemoryMetricReader,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        instrumentor = SimpleNamespace(is_instrumented_by_opentelemetry=True)
+        fake = SimpleNamespace(**{name: lambda: instrumentor})
+        monkeypatch.setitem(sys.modules, module, fake)
+        usage = NscaleUsageCallbackHandler()
+        run(usage, used(10, 5))
+        assert self.read(as_global) == {}
+        usage.ledger.begin(1, Call("e", operation="embeddings"))  # nobody else does
+        usage.ledger.end(1, used(3, 0))
+        (tokens,) = self.read(as_global)["gen_ai.client.token.usage"]
+        assert tokens.sum == 3
+        run(NscaleUsageCallbackHandler(metrics=True), used(10, 5))
+        instrumentor.is_instrumented_by_opentelemetry = False
+        run(usage, used(10, 5))
+        found = self.read(as_global)["gen_ai.client.token.usage"]
+        assert sum(point.sum for point in found) == 3 + 2 * 15
+        assert usage.total.total_tokens == 33  # the report has all of them
+
+    def test_handlers_share_their_instruments(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Without an SDK, the API keeps each for ever: one handler per web request leaks.
+        made = []
+
+        class Provider:
+            def get_meter(self, name: str, version: str) -> Any:
+                made.append((name, version))
+                return MeterProvider().get_meter(name)
+
+        provider = Provider()
+        monkeypatch.setattr(opentelemetry.metrics, "get_meter_provider", lambda: provider)
+        for _ in range(3):
+            NscaleUsageCallbackHandler()
+            with get_nscale_usage_callback():
+                pass
+        assert len(made) == 1
+        NscaleUsageCallbackHandler(meter_provider=Provider())
+        assert len(made) == 2
+
+    def test_handlers_need_no_garbage_collector(self) -> None:
+        handler = NscaleUsageCallbackHandler()
+        seen = weakref.ref(handler)
+        gc.disable()
+        try:
+            del handler
+            assert seen() is None
+        finally:
+            gc.enable()
 
     def test_none_if_not_wanted(self) -> None:
         reader = InMemoryMetricReader()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import operator
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import reduce
@@ -16,6 +17,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langchain_nscale import ChatNscale, NscaleError
 
 Way = Callable[[Any, Any], Any]
+_numbers = itertools.count()
 
 
 def added(chunks: Iterable[Any]) -> Any:
@@ -96,6 +98,8 @@ def model_for(
     transport = httpx2.MockTransport(handler)
     given: dict[str, Any] = {
         "model": "m",
+        # What is learned of a service is remembered by its address.
+        "base_url": f"https://{next(_numbers)}.example.com/v1",
         "service_token": "t",
         "max_retries": 0,
         "http_client": httpx2.Client(transport=transport),
