@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help test lint demo bench compare soak fuzz chaos docs test-min test-real test-vllm record-vllm package format clean
+.PHONY: help test lint demo bench compare soak fuzz chaos docs test-min test-real test-vllm test-templates record-vllm package format clean
 
 help:
 	@echo 'make test     run every test against the stand-in server'
@@ -12,7 +12,7 @@ help:
 	@echo 'make demo     ask, stream and run an agent'
 	@echo 'make bench    compare CPU time with other integrations (slow), or with BASE=<commit>'
 	@echo 'make docs     build the documentation site in site/'
-	@echo 'also: compare soak fuzz chaos test-min test-real test-vllm record-vllm package format clean'
+	@echo 'also: compare soak fuzz chaos test-min test-real test-vllm test-templates record-vllm package format clean'
 
 test: $(STAMP)
 	$(BIN)/coverage erase
@@ -100,6 +100,11 @@ test-real: $(STAMP)
 test-vllm: $(STAMP)
 	if $(BIN)/python -m tests.vllm.environment; then $(BIN)/python -m pytest tests/vllm; fi
 
+# What is sent, rendered with the chat templates of 70 models in .venv-templates: 400 MB.
+test-templates: $(STAMP)
+	$(BIN)/python -m tests.templates.environment
+	$(BIN)/python -m pytest tests/templates
+
 record-vllm: $(STAMP)
 	$(BIN)/python -m tests.vllm.record
 
@@ -128,4 +133,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-chaos .venv-vllm* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-chaos .venv-vllm* .venv-templates .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -20,9 +20,12 @@ def main() -> int:
             'extra `cli`: pip install "langchain-nscale[cli]"\n'
         )
         return 2
-    from langchain_nscale._cli.commands import run  # noqa: PLC0415  # needs click
+    try:
+        from langchain_nscale._cli.commands import run  # noqa: PLC0415  # needs click
 
-    return run()
+        return run()
+    except KeyboardInterrupt:  # while something was imported
+        return 130
 
 
 def _is_installed(name: str) -> bool:

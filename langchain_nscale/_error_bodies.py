@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import timezone
@@ -12,18 +11,23 @@ from typing import Any
 
 import jiter
 
+from langchain_nscale._json import to_json_text
+
 _EXCERPT = 500  # characters of a body that a message shows
+_READ = 50_000  # characters of a message that are searched
 
 # Patterns are compiled when they are first used: most programs never need them, and
 # compiling all of the package's would take 3 ms of its import. The one exception is that
 # of every error, whose compilation would make the first one block its event loop.
 
-# An entry of a validation error, as Python or JSON: its location and its message.
+# An entry of a validation error, as Python or JSON: its location and its message. All
+# repetitions are bounded, so that a hostile text costs linear time.
 _PROBLEM = (
-    r"""['"]loc['"]:\s*[(\['"](.*?)[)\]'"],\s*"""
-    r"""['"]msg['"]:\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")"""
+    r"""['"]loc['"]:\s{0,9}[(\['"](.{0,2000}?)[)\]'"],\s{0,9}"""
+    r"""['"]msg['"]:\s{0,9}"""
+    r"""(?:'((?:[^'\\]|\\.){0,2000})'|"((?:[^"\\]|\\.){0,2000})")"""
 )
-_TRACEBACK = r'(?s)\s*File "[^"]*", line \d+, in .*'
+_TRACEBACK = r'(?s)File "[^"\n]*", line \d{1,9}, in .*'
 
 # Phrases with which vLLM, SGLang, TGI, llama.cpp, TensorRT, LM Studio, Ollama and common
 # proxies report an overlong prompt.
@@ -87,7 +91,8 @@ def error_message(error: Mapping[str, Any]) -> str | None:
     message = error.get("message")
     if message is None:
         return None
-    text = message if isinstance(message, str) else json.dumps(message, default=str)
+    text = message if isinstance(message, str) else to_json_text(message)
+    text = text[:_READ]
     problems = []
     for found in re.finditer(_PROBLEM, text):
         location = ".".join(part.strip(" '\"") for part in (found[1] or "").split(","))

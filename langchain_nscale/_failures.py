@@ -28,6 +28,7 @@ from langchain_nscale._error_bodies import (
     is_overflow,
     retry_after,
 )
+from langchain_nscale.templates import violated_rule
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _START = 10_000  # bytes of a body that can become an excerpt
 _SHORTEST_TOKEN = 8  # characters; anything shorter could be part of a word
+_DEEPEST = 100  # levels of JSON in an error; CPython's stack has room for 1,000
 _HIDDEN = "[service token]"
 _CLIENT_ERRORS, _SERVER_ERRORS = 400, 500  # the first status of each kind
 _PAYMENT_REQUIRED = 402
@@ -50,6 +52,10 @@ _PROXY_ADVICE = (
     "The proxy requires authentication: add a user and password to HTTPS_PROXY "
     "(http://user:password@host:port), or pass your own `http_client` and "
     "`http_async_client`."
+)
+_TEMPLATE_ADVICE = (
+    "The model's chat template can't carry this conversation: pass `template_rules`, "
+    "which says what it carries"
 )
 _PAGE_ADVICE = (
     "The answer is a web page, and the service sends none: look for a proxy, firewall or "
@@ -225,6 +231,10 @@ def _advice_for(cls: type[NscaleError], status: int, message: str, url: str) -> 
         for pattern, advice in _ADVICE_BY_MESSAGE.items():
             if re.search(pattern, message):
                 return advice
+        rule = violated_rule(message)
+        if rule is not None:
+            example = f", for example TemplateRules({rule})" if rule else ""
+            return f"{_TEMPLATE_ADVICE}{example}."
     return cls.advice
 
 
@@ -495,23 +505,25 @@ def without_token(value: T, response: Response) -> T:
     Servers and proxies that echo a request's headers would put it into errors and logs.
 
     Args:
-        value: Text, bytes, or JSON of which to replace the text.
+        value: Text, bytes, or JSON of which to replace the text. Of JSON that is nested
+            so deeply that copying it could fail, the innermost parts are left out.
         response: The response to the request that had the token.
     """
     header = response.request.headers.get("authorization", "")
     token = header.removeprefix("Bearer ")
-    if len(token) < _SHORTEST_TOKEN:
-        return value
-    return cast("T", _replaced(value, token))
+    return cast("T", _replaced(value, token if len(token) >= _SHORTEST_TOKEN else ""))
 
 
-def _replaced(value: Any, token: str) -> Any:
+def _replaced(value: Any, token: str, depth: int = 0) -> Any:
     if isinstance(value, str):
-        return value.replace(token, _HIDDEN)
+        return value.replace(token, _HIDDEN) if token else value
     if isinstance(value, bytes):
-        return value.replace(token.encode(), _HIDDEN.encode())
+        return value.replace(token.encode(), _HIDDEN.encode()) if token else value
+    if not isinstance(value, (dict, list)):
+        return value
+    if depth == _DEEPEST:
+        return "(nested too deeply)"
     if isinstance(value, dict):
-        return {_replaced(k, token): _replaced(v, token) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_replaced(item, token) for item in value]
-    return value
+        pairs = value.items()
+        return {_replaced(k, token): _replaced(v, token, depth + 1) for k, v in pairs}
+    return [_replaced(item, token, depth + 1) for item in value]

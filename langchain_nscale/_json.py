@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from decimal import Decimal
 from math import isfinite
 from typing import Any
 
@@ -32,21 +33,21 @@ def encode(body: Mapping[str, Any]) -> bytes:
         raise ValueError(msg) from None
 
 
-def to_json_text(value: Any, where: str | None = None) -> str:
-    """Return any value as JSON: objects without a JSON form become text.
+_compact = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False
+).encode
 
-    Args:
-        value: The value.
-        where: If set, such objects are an error that names this place.
 
-    Raises:
-        ValueError: `where` is set, and a value has no JSON form.
-    """
+def to_json_text(value: Any) -> str:
+    """Return any value as JSON; objects without a JSON form become text."""
+    with suppress(ValueError, TypeError, RecursionError):
+        text = _compact(value)
+        if not has_surrogates(text):
+            return text
     try:
-        plain = _plain(value, where or "", strict=where is not None)
-        return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+        return _compact(_plain(value, "", strict=False))
     except RecursionError:
-        return json.dumps("(nested too deeply)")
+        return _compact("(nested too deeply)")
 
 
 def _plain(value: Any, path: str, *, strict: bool) -> Any:  # noqa: PLR0911  # a case each
@@ -56,7 +57,8 @@ def _plain(value: Any, path: str, *, strict: bool) -> Any:  # noqa: PLR0911  # a
     if isinstance(value, float):
         return value if isfinite(value) else None
     if isinstance(value, str):
-        return join_surrogates(value) if has_surrogates(value) else str(value)
+        text = str.__str__(value)  # of an enum, its value
+        return join_surrogates(text) if has_surrogates(text) else text
     if isinstance(value, Mapping):
         return {
             _plain(str(key), path, strict=strict): _plain(
@@ -71,10 +73,10 @@ def _plain(value: Any, path: str, *, strict: bool) -> Any:  # noqa: PLR0911  # a
         ]
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(bytes(value)).decode()
+    if isinstance(value, Decimal):
+        return _number(value)
     try:
-        return _plain(
-            json.loads(to_json(value, inf_nan_mode="null")), path, strict=strict
-        )
+        return _plain(_known_form(value), path, strict=strict)
     except ValueError:
         if not strict:
             return str(value)
@@ -83,6 +85,28 @@ def _plain(value: Any, path: str, *, strict: bool) -> Any:  # noqa: PLR0911  # a
             f"{type(value).__name__}."
         )
         raise ValueError(msg) from None
+
+
+def _number(value: Decimal) -> float | str | None:
+    """Return a decimal as a number, or as text if it has too many digits for one."""
+    if not value.is_finite():
+        return None
+    number = float(value)
+    return number if Decimal(repr(number)) == value else str(value)
+
+
+def _known_form(value: object) -> Any:
+    """Return what an object of a library is in JSON.
+
+    Raises:
+        ValueError: It has no JSON form.
+    """
+    # numpy's and other libraries' numbers and arrays.
+    with suppress(Exception):
+        plain = value.tolist()  # type: ignore[attr-defined]  # suppressed
+        if isinstance(plain, (bool, int, float, str, list)):
+            return plain
+    return json.loads(to_json(value, inf_nan_mode="null"))
 
 
 def decode(data: bytes) -> Any:

@@ -12,10 +12,10 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import closing
+from contextlib import closing, suppress
 from contextvars import ContextVar
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict, replace
+from functools import cached_property, partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
@@ -29,8 +29,14 @@ from langchain_core.callbacks import (
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    convert_to_messages,
+)
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableSerializable
 from langchain_core.runnables.utils import AnyConfigurableField
 from langchain_core.utils.pydantic import is_basemodel_subclass
@@ -59,6 +65,8 @@ from langchain_nscale._replies.writer import Writer
 from langchain_nscale._requests import tokens
 from langchain_nscale._requests.body import (
     BodySettings,
+    converted,
+    fitted,
     merge_stop,
     request_body,
 )
@@ -70,6 +78,7 @@ from langchain_nscale._requests.exchange import (
 from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._requests.schemas import response_format as to_response_format
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
+from langchain_nscale._requests.strict import StrictForm
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     ParsedChoice,
@@ -92,7 +101,7 @@ from langchain_nscale._structured import (
     pipeline,
 )
 from langchain_nscale._version import __version__
-from langchain_nscale.templates import TemplateRules
+from langchain_nscale.templates import STRICT, TemplateRules
 
 if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
@@ -100,6 +109,7 @@ if TYPE_CHECKING:
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.tools import BaseTool
 
+    from langchain_nscale._http.transport import Transport
     from langchain_nscale._settings import SettingsArguments
 
     Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
@@ -342,6 +352,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Settings left out when serialized, with the variables that replace them."""
         return {"service_token": "NSCALE_SERVICE_TOKEN"}
 
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """Settings that are serialized in a form of their own."""
+        rules = self.template_rules
+        if isinstance(rules, TemplateRules):
+            return {"template_rules": asdict(rules)}
+        return {}
+
     @classmethod
     def is_lc_serializable(cls) -> bool:
         """`dumpd` works; `load` needs `valid_namespaces=["langchain_nscale"]`."""
@@ -351,7 +369,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Return the state to pickle, without the token; see `NscaleSettings`."""
         state: dict[Any, Any] = super().__getstate__()
         fields: dict[str, Any] = state["__dict__"]
-        fields.pop("_serialized", None)
+        for cached in ("_serialized", "_strict_models"):
+            fields.pop(cached, None)
         return state
 
     def __copy__(self) -> Self:
@@ -626,6 +645,11 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         new_reader = partial(self._reader, new_writer, exchange, kwargs)
         return Inner(transport.astream(_PATH, exchange.body, new_reader))
 
+    @cached_property
+    def _strict_models(self) -> set[str]:
+        """The models whose chat templates have rejected a conversation as it was."""
+        return set()
+
     def _reader(
         self,
         new_writer: Callable[[], Writer[T]],
@@ -678,13 +702,14 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         stall = self.stream_chunk_timeout if stream else None
         transport = self._transport(call, stall=stall)
         exchange = Exchange(body, transport.base_url, self.schema_with_tools)
-        # Requests to models with rules for IDs have other ones.
-        exchange.call_ids = call_ids(body["messages"]) | {
-            str(made["id"])
-            for message in messages
-            if isinstance(message, AIMessage)
-            for made in (*message.tool_calls, *message.invalid_tool_calls)
-        }
+        exchange.call_ids = call_ids(messages)
+        is_own = any(
+            "messages" in (source or {})
+            for source in (self.extra_body, self.model_kwargs, call.get("extra_body"))
+        )
+        if self.template_rules is None and not is_own:
+            exchange.reviser = StrictForm(self._strict_models)
+            transport.reviser = exchange
         return exchange, transport
 
     def _body(
@@ -696,7 +721,11 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         stream: bool = False,
     ) -> dict[str, Any]:
         """Build the request body; see `request_body` for the order of precedence."""
-        settings = BodySettings(
+        settings = self._body_settings()
+        return request_body(settings, messages, call, stop=stop, stream=stream)
+
+    def _body_settings(self) -> BodySettings:
+        return BodySettings(
             parameters=self._parameters,
             model_kwargs=self.model_kwargs,
             extra_body=self.extra_body,
@@ -706,7 +735,35 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             template_rules=self._rules_of,
             accepts_images=self._accepts_images,
         )
-        return request_body(settings, messages, call, stop=stop, stream=stream)
+
+    def request_body(
+        self,
+        input: LanguageModelInput,  # noqa: A002  # LangChain's name
+        *,
+        stop: list[str] | None = None,
+        stream: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Return the body of the request that a call would send; nothing is sent.
+
+        Its messages have the form that the model's chat template carries.
+
+        Args:
+            input: The input of the call.
+            stop: Stop sequences of the call.
+            stream: Whether the reply would be streamed.
+            kwargs: Further arguments of the call. A bound model has its own in `kwargs`:
+                `model.request_body(input, **bound.kwargs)`.
+
+        Raises:
+            ValueError: The call would not be sent, because something in it is invalid.
+        """
+        if isinstance(input, str):
+            input = [HumanMessage(input)]  # noqa: A001
+        if isinstance(input, PromptValue):
+            input = input.to_messages()  # noqa: A001
+        messages = convert_to_messages(input)
+        return self._body(messages, stop, kwargs, stream=stream)
 
     # --- tools and structured output --------------------------------------------------
 
@@ -854,6 +911,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Return what the template of this model or of a single call's carries."""
         if self.template_rules is not None:
             return None if self.template_rules == "as_is" else self.template_rules
+        if model in self._strict_models:
+            return STRICT
         rules = TemplateRules.for_model(model)
         if not rules.tools and self._profile_of(model).get("tool_calling"):
             return replace(rules, tools=True)
@@ -903,15 +962,34 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
         With a tokenizer, texts are counted exactly, plus 4 tokens per message and 85 per
         image. Without one, the result is that of langchain-core's
-        `count_tokens_approximately`, and more for other scripts than Latin.
+        `count_tokens_approximately`, and more for other scripts than Latin. What counts
+        is what is sent, in the form that the model's chat template carries.
         """
         token_ids = self._token_ids()
         if token_ids is None:
+            messages = self._messages_as_sent(messages, tools)
             return tokens.estimate_messages(messages, cast("list[Any]", tools))
         formatted = format_tools(tools or ())
+        settings = self._body_settings()
+        body = {"model": self.model_name, "tools": formatted}
+        plain = converted(settings, messages, self.model_name) if messages else []
         return tokens.count_messages(
-            messages, formatted, lambda text: len(token_ids(text))
+            fitted(settings, plain, body) if plain else [],
+            formatted,
+            lambda text: len(token_ids(text)),
         )
+
+    def _messages_as_sent(
+        self, messages: Sequence[BaseMessage], tools: Tools | None
+    ) -> Sequence[BaseMessage]:
+        """Return the messages of a request, rewritten if they don't fit the template."""
+        settings = self._body_settings()
+        with suppress(ValueError):  # no messages, or something that can't be sent
+            plain = converted(settings, messages, self.model_name)
+            sent = fitted(settings, plain, {"model": self.model_name, "tools": tools})
+            if sent is not plain:
+                return convert_to_messages(sent)
+        return messages
 
 
 for _method in (ChatNscale._generate, ChatNscale._agenerate):  # noqa: SLF001  # our own

@@ -6,7 +6,8 @@ is rejected, or left out of the prompt without a word.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -46,6 +47,9 @@ class TemplateRules:
             `"unknown"`. Nothing is rewritten because of it.
     """
 
+    # For pydantic, which checks the setting.
+    __pydantic_config__ = {"extra": "forbid", "revalidate_instances": "always"}  # noqa: RUF012
+
     system: Literal["anywhere", "joined", "one", "first", "user"] = "joined"
     tools: bool = True
     parallel_calls: bool = True
@@ -78,7 +82,42 @@ STRICT = TemplateRules(
     other_roles=False,
     call_ids="nine",
 )
+STRICT_WITHOUT_TOOLS = replace(STRICT, tools=False)
 UNKNOWN = TemplateRules()
+
+# What templates say when they reject a conversation, with the rule to set: the wordings
+# of the 70 templates in llama-cpp-python 0.3.36, of mistral-common 1.13.1 and of vLLM
+# 0.21.0 and 0.32.0. The first match counts.
+_REJECTIONS = {
+    r"single tool-calls at once|same number of function calls|tool call id .* in tool res"
+    r"|no previous assistant message with a tool call": "parallel_calls=False",
+    r"roles must alternate": "alternating=True",
+    r"Tool call ids? (was|should|must|has to)": "call_ids='nine'",
+    r"System message must be at the beginning|role 'system' after": "system='first'",
+    r"System role not supported|Invalid system message": "system='user'",
+    r"No user query found": "user='required'",
+    r"no first user message": "user='first_with_tools'",
+    r"must start with a user message": "user='first'",
+    r"either content or tool_calls|tool calls and content": "text_beside_calls=False",
+    r"Assistant message must have": "empty_assistant=False",
+    r"Expected last role|last message is from the assistant": "assistant_last=False",
+    r"roles are supported|Unexpected message role|Invalid (message )?role|Unexpected role"
+    r"|Unsupported message role|outside of assistant": "other_roles=False",
+    r"while applying chat template": "",
+}
+_MAX_REJECTION = 500  # characters; templates are brief, longer texts quote the request
+
+
+def violated_rule(message: str) -> str | None:
+    """Return the rule of a template that an error's message is about, `None` if none.
+
+    Returns:
+        An argument of `TemplateRules`; empty if the message does not say which.
+    """
+    for pattern, rule in _REJECTIONS.items():
+        if re.search(pattern, message[:_MAX_REJECTION], re.IGNORECASE):
+            return rule
+    return None
 
 
 @dataclass(frozen=True)
@@ -340,11 +379,11 @@ FAMILIES = (
         "Kimi K2",
         ("kimi-k2",),
         TemplateRules(system="anywhere", other_roles=False, reasoning="unknown"),
-        ("moonshotai-Kimi-K2", "Kimi-K2-Thinking"),
+        ("moonshotai-Kimi-K2",),
         _RENDERED,
         {
             "system": "shown in every place",
-            "other_roles": "shown without a role",
+            "other_roles": "shown without the role",
         },
     ),
 )

@@ -177,11 +177,10 @@ def mistral_common(
         reject("Cannot set `add_generation_prompt` to True when the last message")
     prompt, previous, previous_text = tools_text(tools) if tools else "", "", ""
     for message in messages:
-        calls, role, text = (
-            calls_of(message),
-            message["role"],
-            text_of(message["content"]),
-        )
+        role, text = message["role"], text_of(message["content"])
+        calls = calls_of(message)
+        if previous and role == "assistant" and calls_of(messages[0]):
+            reject("Not the same number of function calls and responses")  # it forgets
         used = [call["id"][-9:] for call in calls]
         used += [message["tool_call_id"][-9:]] if role == "tool" else []
         if not all(re.fullmatch("[a-zA-Z0-9]{9}", call_id) for call_id in used):
@@ -194,9 +193,9 @@ def mistral_common(
             reject("Cannot have tool calls and content defined in the same")
         if role not in ("system", "user", "assistant", "tool"):
             reject(f"Unexpected role {role}")
-        if previous == "tool" and role == "system":
-            reject("Unexpected role 'system' after role 'tool'")
-        prompt += text + "".join(map(shown, calls))
+        if previous in ("assistant", "tool") and role == "system":
+            reject(f"Unexpected role 'system' after role '{previous}'")
+        prompt += text + "".join(map(shown, calls)) + "\n"
         previous, previous_text = role, text
     return prompt
 

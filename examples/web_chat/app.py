@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import nh3
 import uvicorn
@@ -24,6 +25,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from markdown_it import MarkdownIt
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -35,9 +38,12 @@ from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
 STATIC = Path(__file__).with_name("static")
 MODEL = os.environ.get("NSCALE_MODEL", "meta-llama/Llama-3.1-8B-Instruct")
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
+    ),
     "X-Accel-Buffering": "no",
 }
+LOCAL_HOSTS = ["127.0.0.1", "localhost"]
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
@@ -97,10 +103,13 @@ def make_app(model: ChatNscale) -> Starlette:
         yield sse({"kind": "done", "tokens": total.total_tokens, "calls": total.calls})
 
     async def chat(request: Request) -> Response:
+        if not is_own_page(request):
+            error = "Only the page of this server may ask, with a JSON body."
+            return JSONResponse({"error": error}, status_code=403)
         try:
             body = await request.json()
             question, thread = str(body["question"]).strip(), str(body["thread"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             question = ""
         if not question:
             error = "The body must be JSON with `question` and `thread`."
@@ -113,8 +122,21 @@ def make_app(model: ChatNscale) -> Starlette:
         routes=[
             Route("/chat", chat, methods=["POST"]),
             Mount("/", Page(directory=STATIC, html=True)),
-        ]
+        ],
+        # Pages of other sites, under whatever name they reach this one, get no answers.
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_HOSTS)],
     )
+
+
+def is_own_page(request: Request) -> bool:
+    """Return whether a request comes from the page, or from a program.
+
+    A browser sends other sites' forms and simple requests without asking, but it adds
+    their origin, and they can't have JSON's content type.
+    """
+    origin = request.headers.get("origin")
+    is_json = request.headers.get("content-type", "").startswith("application/json")
+    return is_json and (origin is None or urlsplit(origin).hostname in LOCAL_HOSTS)
 
 
 class Page(StaticFiles):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +14,9 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler, errors
 from langchain_nscale._cli.display import Display
-from langchain_nscale._cli.exits import error_text
+from langchain_nscale._cli.exits import error_text, full_error_text
+from langchain_nscale._cli.inputs import ChatOptions
+from langchain_nscale._cli.terminal import echo
 from langchain_nscale._usage.ledger import ModelUsage
 
 
@@ -67,6 +71,7 @@ class Answer:
             "reasoning": self.reasoning or None,
             "parsed": self.parsed,
             "finish_reason": self.metadata.get("finish_reason"),
+            "logprobs": self.metadata.get("logprobs"),
             "request_id": self.metadata.get("request_id"),
             **self.stats(model),
         }
@@ -93,24 +98,10 @@ def ask(
 ) -> Answer:
     """Request an answer and show it. Ctrl-C ends it and keeps what has arrived."""
     answer = Answer(model.model_name)
-    config: Any = {"callbacks": [answer.usage]}
     display.wait()
     try:
-        if schema is not None:
-            chain = model.with_structured_output(schema, include_raw=True)
-            result = chain.invoke(list(messages), config)
-            if result["parsing_error"] is not None:
-                raise result["parsing_error"]
-            answer.parsed = result["parsed"]
-            answer.add(result["raw"])
-            answer.text = json.dumps(answer.parsed, ensure_ascii=False, indent=2)
-            display.text(answer.text)
-        elif stream:
-            for chunk in model.stream(list(messages), config):
-                _show(display, *answer.add(chunk))
-        else:
-            reply = model.invoke(list(messages), config)
-            _show(display, *answer.add(reply))
+        with retries_shown(display.note):
+            _receive(answer, model, messages, display, stream=stream, schema=schema)
     except KeyboardInterrupt:
         answer.interrupted = True
     finally:
@@ -118,11 +109,85 @@ def ask(
     return answer
 
 
+def _receive(
+    answer: Answer,
+    model: ChatNscale,
+    messages: Sequence[BaseMessage],
+    display: Display,
+    *,
+    stream: bool,
+    schema: dict[str, Any] | None,
+) -> None:
+    config: Any = {"callbacks": [answer.usage]}
+    if schema is not None:
+        chain = model.with_structured_output(schema, include_raw=True)
+        result = chain.invoke(list(messages), config)
+        if result["parsing_error"] is not None:
+            raise result["parsing_error"]
+        answer.parsed = result["parsed"]
+        answer.add(result["raw"])
+        answer.text = json.dumps(answer.parsed, ensure_ascii=False, indent=2)
+        display.text(answer.text)
+    elif stream:
+        for chunk in model.stream(list(messages), config):
+            _show(display, *answer.add(chunk))
+    else:
+        reply = model.invoke(list(messages), config)
+        _show(display, *answer.add(reply))
+
+
+@contextmanager
+def retries_shown(show: Callable[[str], None]) -> Iterator[None]:
+    """Show that a request is sent again, which the package only logs."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno == logging.INFO:
+                show(f"{record.getMessage()}.")
+
+    logger, handler = logging.getLogger("langchain_nscale"), Handler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
 def _show(display: Display, reasoning: str, text: str) -> None:
     if reasoning:
         display.reasoning(reasoning)
     if text:
         display.text(text)
+
+
+def print_answer(answer: Answer, model: ChatNscale, options: ChatOptions) -> None:
+    """Print what the display has not shown."""
+    if options.extract:
+        echo(first_code_block(answer.text))
+    elif options.as_json:
+        echo(json.dumps(answer.as_dict(model), ensure_ascii=False))
+    elif options.stats:
+        echo(json.dumps(answer.stats(model)), err=True)
+
+
+_CODE = re.compile(r"(?ms)^[ \t]*(```|~~~)[^\n]*\n(.*?)^[ \t]*\1[ \t]*$")
+
+
+def first_code_block(text: str) -> str:
+    """Return the content of the first code block, or the text if it has none."""
+    found = _CODE.search(text)
+    return (found[2] if found else text).removesuffix("\n")
+
+
+def print_error(error: Exception, *, as_json: bool) -> None:
+    """Print an error in the requested form."""
+    if as_json:
+        echo(json.dumps({"error": error_object(error)}, ensure_ascii=False))
+    else:
+        echo(f"Error: {full_error_text(error)}", err=True)
 
 
 def error_object(error: Exception) -> dict[str, Any]:

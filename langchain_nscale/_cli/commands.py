@@ -20,8 +20,8 @@ import click
 from langchain_nscale._cli.exits import (
     API_ERROR,
     INTERRUPTED,
-    error_text,
     exit_code,
+    full_error_text,
 )
 from langchain_nscale._cli.files import default_model, store_default_model
 from langchain_nscale._cli.terminal import echo
@@ -29,6 +29,8 @@ from langchain_nscale._cli.terminal import echo
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+EMBEDDING_MODEL = "Qwen/Qwen3-Embedding-8B"
+_COMPLETION_VARIABLE = "_LANGCHAIN_NSCALE_COMPLETE"
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +40,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Ctrl-C.
     """
     _use_lenient_streams()
+    if os.environ.get(_COMPLETION_VARIABLE, "").startswith("fish"):
+        _use_whole_help_in_fish()
     try:
         result = cli.main(
             args=None if arguments is None else list(arguments),
@@ -60,27 +64,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = exit_code(error)
         if code is None:
             raise
-        echo(f"Error: {_in_options(error_text(error))}", err=True)
+        echo(f"Error: {full_error_text(error)}", err=True)
         return code
     return result if isinstance(result, int) else 0
-
-
-_OPTIONS = {
-    "argument `service_token`": "option --token",
-    "`service_token`": "--token",
-    "`base_url`": "--base-url",
-    "`timeout`": "--timeout",
-    "`max_tokens`": "--max-tokens",
-    "`model`": "--model",
-    "`tool_choice`": "tool_choice",
-}
-
-
-def _in_options(text: str) -> str:
-    """Name options of the command line in place of settings of the package."""
-    for setting, option in _OPTIONS.items():
-        text = text.replace(setting, option)
-    return text
 
 
 def _use_lenient_streams() -> None:
@@ -123,10 +109,31 @@ _connection = _options(
     click.option("--local", is_flag=True, help="Use a stand-in server; no token needed."),
     click.option("--timeout", type=float, metavar="SECONDS", help="Timeout in seconds."),
 )
+
+
+def _model_ids(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Complete the ID of a known model from any part of it."""
+    from langchain_nscale.data._profiles import _PROFILES  # noqa: PLC0415
+
+    if context.command.name == "embed":
+        return [EMBEDDING_MODEL]
+    return [name for name in _PROFILES if begun.lower() in name.lower()]
+
+
+def _effort_levels(context: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Complete the levels of the model, if one is given, or the usual ones."""
+    from langchain_nscale.data._profiles import _PROFILES  # noqa: PLC0415
+
+    profile = _PROFILES.get(context.params.get("model") or "", {})
+    levels = profile.get("reasoning_effort_levels") or ["low", "medium", "high"]
+    return [level for level in levels if level.startswith(begun)]
+
+
 _model = click.option(
     "-m",
     "--model",
     metavar="ID",
+    shell_complete=_model_ids,
     envvar="NSCALE_MODEL",
     default=lambda: default_model(DEFAULT_MODEL),
     show_default=DEFAULT_MODEL,
@@ -145,7 +152,10 @@ _sampling = _options(
         "--stop", multiple=True, metavar="TEXT", help="Stop sequence; can be repeated."
     ),
     click.option(
-        "--reasoning-effort", metavar="LEVEL", help="Such as low, medium or high."
+        "--reasoning-effort",
+        metavar="LEVEL",
+        shell_complete=_effort_levels,
+        help="Such as low, medium or high.",
     ),
     click.option(
         "-o",
@@ -184,10 +194,16 @@ def _version(context: click.Context, _: click.Parameter, requested: bool) -> Non
 
 
 class _Group(click.Group):
-    """Says how to ask a model if a question is given in place of a command."""
+    """Asks a model if a question is given in place of a command."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Return the command, or raise a usage error."""
+        """Return the command, or raise a usage error.
+
+        Only what has white space in it is a question, so that a command with a typing
+        error never becomes a request that has to be paid for.
+        """
+        if len(args[0].split()) > 1:
+            args = ["chat", *args]
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
@@ -198,7 +214,10 @@ class _Group(click.Group):
             if similar:
                 msg += f" Did you mean {similar[0]!r}?"
             else:
-                msg += f" To ask a model: langchain-nscale chat {args[0]!r}"
+                msg += (
+                    f" The commands are {', '.join(self.commands)}. To ask a model: "
+                    f"langchain-nscale chat {args[0]!r}"
+                )
             raise click.UsageError(msg, ctx) from None
 
 
@@ -214,7 +233,8 @@ class _Group(click.Group):
 def cli() -> None:
     """Use Nscale's models from the command line.
 
-    The token is read from NSCALE_SERVICE_TOKEN, the address from NSCALE_BASE_URL.
+    A question in quotes, in place of a command, is answered as by `chat`. The token is
+    read from NSCALE_SERVICE_TOKEN, the address from NSCALE_BASE_URL.
     """
 
 
@@ -255,6 +275,12 @@ def cli() -> None:
     "-c", "--continue", "resume", is_flag=True, help="Continue the last conversation."
 )
 @click.option(
+    "-n",
+    "--no-stdin",
+    is_flag=True,
+    help="Ignore standard input, as in a loop over its lines.",
+)
+@click.option(
     "--log/--no-log",
     default=True,
     help="Keep the conversation for -c, in a file that only you can read. Default: yes.",
@@ -273,16 +299,40 @@ def chat(**options: Any) -> int:
     return main(ChatOptions(**options))
 
 
+@cli.command("help")
+@click.argument("command", required=False)
+@click.pass_context
+def show_help(context: click.Context, command: str | None) -> None:
+    """Show the help of a command."""
+    parent = context.parent or context
+    if command is None:
+        click.echo(parent.get_help())
+        return
+    name, found, _ = cli.resolve_command(parent, [command])
+    click.echo(found.get_help(click.Context(found, parent=parent, info_name=name)))
+
+
 @cli.command()
-@click.argument("model", metavar="ID")
-def default(model: str) -> int:
-    """Store ID as the default model. NSCALE_MODEL and -m take precedence."""
-    echo(f"Stored in {store_default_model(model)}.", err=True)
+@click.argument("model", metavar="[ID]", required=False, shell_complete=_model_ids)
+@click.option("--unset", is_flag=True, help="Forget the stored model.")
+def default(model: str | None, unset: bool) -> int:
+    """Show, or store, the default model. NSCALE_MODEL and -m take precedence."""
+    from langchain_nscale.data._profiles import _PROFILES  # noqa: PLC0415
+
+    if unset or model:
+        path = store_default_model(None if unset else model)
+        echo("Forgotten." if unset else f"Stored in {path}.", err=True)
+    else:
+        echo(os.environ.get("NSCALE_MODEL") or default_model(DEFAULT_MODEL))
+    if model and not unset and model not in _PROFILES:
+        similar = get_close_matches(model, _PROFILES, n=1)
+        hint = f" Did you mean {similar[0]}?" if similar else ""
+        echo(f"{model} is none of the known models.{hint}", err=True)
     return 0
 
 
 @cli.command()
-@click.argument("part", required=False)
+@click.argument("part", required=False, shell_complete=_model_ids)
 @_connection
 @click.option("--kind", type=click.Choice(["chat", "embedding", "image"]))
 @click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
@@ -301,10 +351,18 @@ def models(**options: Any) -> int:
 @click.argument("texts", nargs=-1)
 @_connection
 @click.option(
-    "-m", "--model", metavar="ID", default="Qwen/Qwen3-Embedding-8B", show_default=True
+    "-m",
+    "--model",
+    metavar="ID",
+    default=EMBEDDING_MODEL,
+    show_default=True,
+    shell_complete=_model_ids,
 )
 @click.option(
-    "--file", "-f", type=click.File(), help="File with one text per line; - for input."
+    "--file",
+    "-f",
+    type=click.File("rb"),
+    help="File with one text per line; - for input.",
 )
 @click.option("--dimensions", type=int, metavar="N", help="Length of the vectors.")
 @click.option("--query", is_flag=True, help="Embed as queries, not as documents.")
@@ -419,6 +477,31 @@ def completion(shell: str) -> int:
     from click.shell_completion import get_completion_class  # noqa: PLC0415
 
     if cls := get_completion_class(shell):
-        script = cls(cli, {}, "langchain-nscale", "_LANGCHAIN_NSCALE_COMPLETE")
+        script = cls(cli, {}, "langchain-nscale", _COMPLETION_VARIABLE)
         click.echo(script.source())
     return 0
+
+
+def _use_whole_help_in_fish() -> None:
+    """Write help without commas, at which click's script for fish cuts it (click 8.5)."""
+    from click import shell_completion as click_completion  # noqa: PLC0415
+
+    class Fish(click_completion.FishComplete):
+        def format_completion(self, item: click_completion.CompletionItem) -> str:
+            item.help = (item.help or "").replace(",", ";") or None
+            return super().format_completion(item)
+
+    click_completion.add_completion_class(Fish)
+
+
+for _command in cli.commands.values():
+    _command.params.append(
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_version,
+            hidden=True,
+        )
+    )

@@ -8,13 +8,15 @@ from threading import RLock, Timer
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from langchain_nscale._cli.terminal import harmless, text_for
+from langchain_nscale._cli.terminal import echo, harmless, text_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console, ConsoleOptions
     from rich.segment import Segment
+
+    from langchain_nscale._cli.inputs import ChatOptions
 
 _DIM, _NORMAL = "\x1b[2m", "\x1b[0m"
 _WAITING, _ERASED = "…", "\r\x1b[K"
@@ -34,6 +36,10 @@ class Display:
 
     def wait(self) -> None:
         """Show that the question has been sent; on a terminal only."""
+
+    def note(self, text: str) -> None:
+        """Show why there is no answer yet."""
+        echo(text, err=True)
 
     def reasoning(self, piece: str) -> None:
         """Show more of the reasoning."""
@@ -104,6 +110,12 @@ class MarkdownDisplay(Display):
         self._waits = True
         sys.stdout.write(_WAITING)
         sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Show why there is no answer yet."""
+        self._end_waiting()
+        super().note(text)
+        self.wait()
 
     def reasoning(self, piece: str) -> None:
         """Show more of the reasoning."""
@@ -207,8 +219,10 @@ def complete_blocks(text: str) -> int:
     return cut
 
 
-def display_for(*, reasoning: bool | None) -> Display:
-    """Return the display that fits standard output."""
+def display_for(options: ChatOptions) -> Display:
+    """Return the display that fits the options and standard output."""
+    if options.as_json or options.extract:
+        return Silent()
     terminal = sys.stdout.isatty()
-    shows_reasoning = terminal if reasoning is None else reasoning
+    shows_reasoning = terminal if options.reasoning is None else options.reasoning
     return (MarkdownDisplay if terminal else Display)(reasoning=shows_reasoning)

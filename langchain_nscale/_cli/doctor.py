@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -49,8 +50,10 @@ def _checks(options: DoctorOptions, settings: dict[str, Any]) -> Iterator[Check]
     yield "token", lambda: _token(options)
     try:
         model = ChatNscale(model=options.model, max_tokens=32, max_retries=0, **settings)
-    except ValueError:
-        return  # the check of the token has reported it
+    except ValueError as error:
+        if options.local or options.token or _token_variable():
+            yield "settings", partial(_fail, error)  # else the token has been reported
+        return
     yield "API", lambda: _reach(model)
     if options.model == DEFAULT_MODEL and (listed := _first_chat_model(model)):
         yield "model", lambda: f"{listed}, as the default is not listed"
@@ -73,10 +76,17 @@ def _token(options: DoctorOptions) -> str:
             f"{masked(options.token)} from --token, which other users can see in the "
             "process list"
         )
-    for name in TOKEN_VARIABLES:
-        if token := os.environ.get(name):
-            return f"{masked(token)} from {name}"
+    if name := _token_variable():
+        return f"{masked(os.environ[name])} from {name}"
     raise ValueError(missing_token())
+
+
+def _token_variable() -> str | None:
+    return next((name for name in TOKEN_VARIABLES if os.environ.get(name)), None)
+
+
+def _fail(error: ValueError) -> str:
+    raise error
 
 
 def masked(token: str) -> str:

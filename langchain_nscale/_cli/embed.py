@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import click
 
 from langchain_nscale import NscaleEmbeddings
+from langchain_nscale._cli.answer import retries_shown
 from langchain_nscale._cli.inputs import EmbedOptions
+from langchain_nscale._cli.stdin import decoded
+from langchain_nscale._cli.terminal import echo
 
 
 def main(options: EmbedOptions) -> int:
     """Run `embed`; return the exit code."""
-    lines = (line.rstrip("\n") for line in options.file or () if line.strip())
-    texts = [*options.texts, *lines]
+    text = decoded(options.file.read()) if options.file else ""
+    texts = [*options.texts, *(line for line in text.split("\n") if line.strip())]
     if not texts:
         msg = "There is nothing to embed: pass TEXTS or --file."
         raise click.UsageError(msg)
-    with options.settings() as settings:
+    with options.settings() as settings, retries_shown(partial(echo, err=True)):
         embeddings = NscaleEmbeddings(
             model=options.model, dimensions=options.dimensions, **settings
         )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
+
+from langchain_nscale._cli.terminal import echo
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-PRIVATE = 0o600  # conversations are for the user alone
+_PRIVATE = 0o600  # conversations are for the user alone
 _FOLDER = "langchain-nscale"
 
 
@@ -21,17 +25,40 @@ def _folder(variable: str, *default: str) -> Path:
     return Path(base) / _FOLDER
 
 
-def _write(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Replace a file at once by one that only its owner can read.
+
+    Raises:
+        OSError: It can't be written; then it is as it was.
+    """
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():
+        msg = f"{path} is not a file."
+        raise OSError(msg)
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as new:
+        temporary = Path(new.name)
+        try:
+            new.write(text)
+            new.flush()
+        except BaseException:
+            temporary.unlink()
+            raise
+    temporary.replace(path)
+
+
+def _store(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=PRIVATE)
-    path.write_text(text, encoding="utf-8")
+    write_private(path, text)
 
 
 def history_file() -> Path:
     """Return the file with the questions of interactive sessions, creating it."""
     history = _folder("XDG_STATE_HOME", ".local", "state") / "history"
     history.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    history.touch(mode=PRIVATE)
+    history.touch(mode=_PRIVATE)
+    history.chmod(_PRIVATE)  # it may have been there with another mode
     return history
 
 
@@ -51,10 +78,13 @@ def default_model(fallback: str) -> str:
     return fallback
 
 
-def store_default_model(model: str) -> Path:
-    """Store a default model; return the file."""
+def store_default_model(model: str | None) -> Path:
+    """Store a default model, or forget the stored one; return the file."""
     path = _settings_file()
-    _write(path, json.dumps({"model": model}) + "\n")
+    if model is None:
+        path.unlink(missing_ok=True)
+        return path
+    _store(path, json.dumps({"model": model}) + "\n")
     return path
 
 
@@ -74,9 +104,12 @@ def conversation_text(model: str, messages: Sequence[BaseMessage]) -> str:
 
 
 def store_conversation(model: str, messages: Sequence[BaseMessage]) -> None:
-    """Store a conversation; ignore a folder that can't be written to."""
-    with suppress(OSError):
-        _write(_conversation_file(), conversation_text(model, messages))
+    """Store a conversation; a folder that nobody is to write to is ignored."""
+    try:
+        _store(_conversation_file(), conversation_text(model, messages))
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            echo(f"-c won't continue this conversation: {error}", err=True)
 
 
 def last_conversation() -> tuple[str, list[BaseMessage]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import click
 from langchain_core.messages import (
@@ -19,6 +19,8 @@ from langchain_core.messages import (
     HumanMessage,
     SystemMessage,
 )
+
+from langchain_nscale._cli.stdin import decoded
 
 _ROLES: dict[str, type[BaseMessage]] = {
     "system": SystemMessage,
@@ -116,6 +118,7 @@ class ChatOptions(ConnectionOptions, SamplingOptions):
     extract: bool
     resume: bool
     log: bool
+    no_stdin: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +136,7 @@ class EmbedOptions(ConnectionOptions):
 
     texts: Sequence[str]
     model: str
-    file: TextIO | None
+    file: BinaryIO | None
     dimensions: int | None
     query: bool
 
@@ -239,8 +242,8 @@ def read_schema(path: Path) -> dict[str, Any]:
         click.BadParameter: The file does not contain a JSON object.
     """
     try:
-        schema = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        schema = json.loads(decoded(path.read_bytes()))
+    except (ValueError, RecursionError) as error:
         msg = f"{path} is not JSON: {error}"
         raise click.BadParameter(msg, param_hint="--json-schema") from None
     if not isinstance(schema, dict):

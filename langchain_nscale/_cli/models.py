@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -13,8 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from langchain_nscale import NscaleModel, list_models
+from langchain_nscale._cli.answer import retries_shown
+from langchain_nscale._cli.exits import API_ERROR
 from langchain_nscale._cli.inputs import ModelsOptions
-from langchain_nscale._cli.terminal import text_for
+from langchain_nscale._cli.terminal import echo, text_for
 
 _FILE_WIDTH = 200  # characters; wide enough that nothing wraps outside a terminal
 _ID_WIDTH = 32  # characters; fits on any terminal
@@ -29,22 +32,28 @@ _CAPABILITIES = {
 
 def main(options: ModelsOptions) -> int:
     """Run `models`; return the exit code."""
-    with options.settings() as settings:
+    with options.settings() as settings, retries_shown(partial(echo, err=True)):
         matches = [
             model
             for model in list_models(**settings)
             if (options.part or "").lower() in model.id.lower()
             and options.kind in (None, model.kind)
         ]
+    if not matches:
+        wanted = " and ".join(
+            ([f"{options.part!r} in its ID"] if options.part else [])
+            + ([f"kind {options.kind}"] if options.kind else [])
+        )
+        click.echo(f"No model has {wanted}." if wanted else "No models.", err=True)
     if options.as_json:
         click.echo(json.dumps([_as_dict(model) for model in matches], indent=1))
-    else:
+    elif matches:
         console = Console()
         if not console.is_terminal:
             console.width = _FILE_WIDTH
         console.print(models_table(matches))
         click.echo(LEGEND, err=True)
-    return 0
+    return 0 if matches else API_ERROR
 
 
 def models_table(models: Sequence[NscaleModel]) -> Table:

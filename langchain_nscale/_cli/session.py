@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import click
+from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import (
     BaseMessage,
     SystemMessage,
 )
 
 from langchain_nscale import ChatNscale, errors
-from langchain_nscale._cli.answer import Answer, ask
+from langchain_nscale._cli.answer import Answer, ask, print_answer, print_error
 from langchain_nscale._cli.display import display_for
-from langchain_nscale._cli.exits import error_text
+from langchain_nscale._cli.exits import full_error_text
 from langchain_nscale._cli.files import (
-    PRIVATE,
     conversation_text,
     history_file,
     read_conversation,
+    write_private,
 )
 from langchain_nscale._cli.inputs import ChatOptions, image_block, user_message
 from langchain_nscale._cli.terminal import echo
@@ -30,7 +31,7 @@ from langchain_nscale._cli.terminal import echo
 HELP = """\
 /model [ID]        show or change the model
 /system [TEXT]     show or change the system prompt
-/image PATH|URL    send an image with the next question
+/image PATH|URL    send an image with the next question (/image clear: none)
 /reset             start a new conversation
 /save FILE         save the conversation as JSON
 /load FILE         continue a saved conversation
@@ -82,7 +83,7 @@ class Session:
                 continue
             except EOFError:
                 return 0
-            if line.strip().lower() in ("/exit", "/quit", "exit", "quit"):
+            if _is_farewell(line):
                 return 0
             self.handle(line.strip())
 
@@ -91,33 +92,35 @@ class Session:
         if not line:
             return
         name, _, argument = line.partition(" ")
-        if not line.startswith("/"):
-            self._answer(user_message(line, self.images))
-            return
         command = self._commands.get(name)
-        if command is None:
-            _print(f"There is no command {name}; /help lists them.")
-            return
         try:
+            if not line.startswith("/"):
+                self._answer(user_message(line, self.images))
+                return
+            if command is None:
+                msg = f"There is no command {name}; /help lists them."
+                raise ValueError(msg)  # noqa: TRY301  # one place that prints errors
             text = command(argument.strip())
         except (ValueError, OSError, errors.NscaleError, click.ClickException) as error:
-            text = f"Error: {error_text(error)}"
+            text = f"Error: {full_error_text(error)}"
         if text:
             _print(text)
 
     def _answer(self, question: BaseMessage) -> None:
-        display = display_for(reasoning=self._options.reasoning)
-        stream = not self._options.no_stream
+        options = self._options
         try:
             answer = ask(
                 self.model,
                 [*self.messages, question],
-                display,
-                stream=stream,
+                display_for(options),
+                stream=not options.no_stream,
                 schema=self._schema,
             )
-        except (errors.NscaleError, ValueError) as error:
-            _print(f"Error: {error_text(error)}")
+        except (errors.NscaleError, OutputParserException, ValueError) as error:
+            print_error(error, as_json=options.as_json)
+            if self.images and not getattr(error, "is_retryable", False):
+                self.images = []  # else they could fail every later question
+                _print("The images were dropped.")
             return
         self.images = []
         self._last = answer
@@ -125,8 +128,7 @@ class Session:
             self.messages += [question, answer.message()]
         if answer.interrupted:
             _print("Stopped.")
-        if self._options.stats:
-            _print(self._stats())
+        print_answer(answer, self.model, options)
 
     # --- commands -------------------------------------------------------------------
 
@@ -143,9 +145,15 @@ class Session:
         return f"System: {' '.join(texts) or '(none)'}"
 
     def _add_image(self, location: str) -> str:
-        image_block(location)  # raises now if the image is unusable
-        self.images.append(location)
-        return f"Images with the next question: {len(self.images)}"
+        if location == "clear":
+            self.images = []
+        elif location:
+            if (self.model.profile or {}).get("image_inputs") is False:
+                msg = f"{self.model.model_name} only reads text: choose another /model."
+                raise ValueError(msg)
+            image_block(location)  # raises now if the image is unusable
+            self.images.append(location)
+        return f"Images with the next question: {', '.join(self.images) or '(none)'}"
 
     def _reset(self, _: str) -> str:
         self.messages = [message for message in self.messages if message.type == "system"]
@@ -154,13 +162,11 @@ class Session:
 
     def _save(self, name: str) -> str:
         text = conversation_text(self.model.model_name, self.messages)
-        path = Path(name).expanduser()
-        path.touch(mode=PRIVATE)
-        path.write_text(text, encoding="utf-8")
+        write_private(_file(name, "/save"), text)
         return f"Saved to {name}."
 
     def _load(self, name: str) -> str:
-        model, messages = read_conversation(Path(name).expanduser())
+        model, messages = read_conversation(_file(name, "/load"))
         self.messages = messages
         self._change_model(model)
         return f"Loaded {len(self.messages)} messages from {name}."
@@ -169,6 +175,18 @@ class Session:
         if self._last is None:
             return "There is no answer yet."
         return json.dumps(self._last.stats(self.model))
+
+
+def _file(name: str, command: str) -> Path:
+    if not name:
+        msg = f"{command} needs the name of a file."
+        raise ValueError(msg)
+    return Path(name).expanduser()
+
+
+def _is_farewell(line: str) -> bool:
+    words = line.lower().split()
+    return words in (["exit"], ["quit"]) or words[:1] in (["/exit"], ["/quit"])
 
 
 def _print(text: str) -> None:

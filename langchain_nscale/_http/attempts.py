@@ -53,6 +53,7 @@ class Attempts:
         client: Sends the requests.
         stage: How far the current attempt got.
         retries: Number of retries before the current attempt.
+        rejection: The error of the request before it was revised.
         time: The time of the call.
     """
 
@@ -77,6 +78,7 @@ class Attempts:
         """
         self.stage = Stage.SENT
         self.retries = 0
+        self.rejection: NscaleError | None = None
         self.time = CallTime(limits, clock)
         self.client = client
         self._max_retries = max_retries
@@ -129,6 +131,21 @@ class Attempts:
             type(error).__name__,
         )
         return seconds
+
+    def may_revise(self, error: NscaleError) -> bool:
+        """Return whether a request may be changed and sent again; only once in a call.
+
+        A second error gets the first one as its context.
+        """
+        if self.rejection is not None:
+            error.__context__ = self.rejection
+            return False
+        return self.stage is Stage.SENT and not self.time.is_over()
+
+    def begin_revision(self, error: NscaleError) -> None:
+        """Count the attempt with the revised request as a retry."""
+        self.rejection = error
+        self.retries += 1
 
     def _is_free(self, error: NscaleError) -> bool:
         """Return whether a repetition costs nothing; true once for each reason."""

@@ -62,6 +62,20 @@ class Advisor(Protocol):
         ...
 
 
+class Reviser(Protocol):
+    """Changes a request that was rejected so that it may be accepted."""
+
+    def revise(
+        self, body: Mapping[str, Any], error: NscaleError
+    ) -> Mapping[str, Any] | None:
+        """Return the body to send in place of a rejected one, `None` if there is none."""
+        ...
+
+    def accept(self, body: Mapping[str, Any]) -> None:
+        """Learn that a revised body was accepted."""
+        ...
+
+
 @dataclass(eq=False, repr=False)  # not frozen: created for each call
 class Transport:
     """Sends request bodies to one address with one token.
@@ -77,6 +91,7 @@ class Transport:
         client: The user's own httpx or httpx2 client; the shared one if `None`.
         async_client: The user's own async client, for async calls.
         advisor: Completes errors.
+        reviser: Changes rejected requests, once in each call.
     """
 
     base_url: str
@@ -89,6 +104,7 @@ class Transport:
     client: Any = None
     async_client: Any = None
     advisor: Advisor | None = None
+    reviser: Reviser | None = None
 
     def call(self, path: str, body: Body | Bodies, read: Callable[[Sent], R]) -> R:
         """POST a body, or GET without one; return what the reply contains.
@@ -165,11 +181,14 @@ class Transport:
                 reading = self._reading(
                     attempts, request, response, new_reader, is_stream
                 )
+                self._report_revision(attempts, response, current)
                 for item in read_stream(response, *reading, client.faults):
                     attempts.stage = Stage.DELIVERED
                     yield item
             except NscaleError as error:
                 delay = attempts.delay(error)
+                if delay is None and (revised := self._revised(attempts, current, error)):
+                    body, delay = body if callable(body) else revised, 0.0
                 if delay is None:
                     if self.advisor is not None:
                         self.advisor.advise(self, current, error)
@@ -205,6 +224,7 @@ class Transport:
                 reading = self._reading(
                     attempts, request, response, new_reader, is_stream
                 )
+                self._report_revision(attempts, response, current)
                 inner = aread_stream(response, *reading, client.faults)
                 async with Inner(inner) as items:
                     async for item in items:
@@ -212,6 +232,8 @@ class Transport:
                         yield item
             except NscaleError as error:
                 delay = attempts.delay(error)
+                if delay is None and (revised := self._revised(attempts, current, error)):
+                    body, delay = body if callable(body) else revised, 0.0
                 if delay is None:
                     if self.advisor is not None:
                         await self.advisor.aadvise(self, current, error)
@@ -225,6 +247,21 @@ class Transport:
     def _attempts(self, client: Client | AsyncClient) -> Attempts:
         renews = callable(self.token)
         return Attempts(client, self.limits, self.max_retries, renews_token=renews)
+
+    def _revised(self, attempts: Attempts, body: Body, error: NscaleError) -> Body:
+        """Return the body to send in place of a rejected one, if there is any."""
+        if self.reviser is None or body is None or not attempts.may_revise(error):
+            return None
+        revised = self.reviser.revise(body, error)
+        if revised is not None:
+            attempts.begin_revision(error)
+        return revised
+
+    def _report_revision(
+        self, attempts: Attempts, response: Response, body: Body
+    ) -> None:
+        if attempts.rejection and self.reviser and body and response.is_success:
+            self.reviser.accept(body)
 
     @staticmethod
     def _exchange(attempts: Attempts, client: Client, request: Request) -> Response:

@@ -8,7 +8,14 @@ from math import isfinite
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from langchain_core.messages import InvalidToolCall, ToolCall, ToolCallChunk
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    InvalidToolCall,
+    ToolCall,
+    ToolCallChunk,
+    ToolMessage,
+)
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.utils.json import parse_partial_json
 
@@ -337,13 +344,16 @@ def has_parameters(tools: object, name: str | None) -> bool:
     return True
 
 
-def call_ids(messages: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the IDs of all tool calls in the messages of a request."""
-    ids = set()
+def call_ids(messages: Sequence[BaseMessage]) -> set[str]:
+    """Return the IDs of all tool calls in a conversation.
+
+    Not those of the request, where some are replaced for Mistral's models.
+    """
+    ids: set[str | None] = set()
     for message in messages:
-        calls = message.get("tool_calls")
-        # `extra_body` may have messages of any form.
-        for call in calls if isinstance(calls, list) else ():
-            if isinstance(call, Mapping) and isinstance(call.get("id"), str):
-                ids.add(call["id"])
-    return ids
+        if isinstance(message, AIMessage):
+            ids.update(call["id"] for call in message.tool_calls)
+            ids.update(call["id"] for call in message.invalid_tool_calls)
+        elif isinstance(message, ToolMessage):
+            ids.add(message.tool_call_id)
+    return {call_id for call_id in ids if call_id}

@@ -28,7 +28,7 @@ from langchain_nscale._requests.tools import (
     tool_names,
     with_api_names,
 )
-from langchain_nscale.templates import TemplateRules
+from langchain_nscale.templates import STRICT, STRICT_WITHOUT_TOOLS, TemplateRules
 
 # Arguments of a call that change how it is sent, not what.
 CALL_SETTINGS = {"extra_headers", "extra_query", "max_retries", "timeout"}
@@ -197,7 +197,9 @@ def request_body(
         fields["response_format"] = response_format(schema)
     body = {**_with_tools(fields), **extra}
     if "messages" not in body:
-        body = {"messages": fit_messages(settings, messages, body), **body}
+        sent = fitted(settings, converted(settings, messages, model), body)
+        body = {"messages": sent, **body}
+        _check_tools(settings, body)
     _check_messages(body["messages"])
     options = _stream_options(settings, call, extra)
     for name in _NEVER_FIELDS & body.keys():
@@ -322,35 +324,58 @@ def _stream_options(
     return options
 
 
-def fit_messages(
-    settings: BodySettings, messages: Sequence[BaseMessage], body: Mapping[str, Any]
+def converted(
+    settings: BodySettings, messages: Sequence[BaseMessage], model: str
 ) -> list[dict[str, Any]]:
-    """Convert messages to the form that the model's chat template carries.
-
-    Args:
-        settings: The model's settings.
-        messages: The conversation.
-        body: The other fields of the request.
+    """Convert messages to the API's form.
 
     Raises:
-        ValueError: A message can't be sent, or the template is known to show no tools.
+        ValueError: A message can't be sent.
     """
-    model = body["model"]
-    converted = convert_messages(
+    plain = convert_messages(
         messages,
         reasoning_history=settings.reasoning_history,
         text_only_model=None if settings.accepts_images(model) else model,
         tool_name=api_name,
     )
-    converted = answer_every_call(converted)
-    rules = settings.template_rules(model)
+    return answer_every_call(plain)
+
+
+def fitted(
+    settings: BodySettings, messages: list[dict[str, Any]], body: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return messages in the form that the model's chat template carries.
+
+    Args:
+        settings: The model's settings.
+        messages: Messages in the API's form.
+        body: The other fields of the request.
+    """
+    rules = settings.template_rules(body["model"])
     if rules is None:
-        return converted
+        return messages
     has_tools = bool(body.get("tools"))
-    if has_tools and not rules.tools and body.get("tool_choice") != "none":
-        _report_tools(model)
+    if rules is STRICT and not has_tools:
+        rules = STRICT_WITHOUT_TOOLS
     continues = body.get("continue_final_message") is True
-    return fit(converted, rules, has_tools=has_tools, is_continued=continues)
+    return fit(messages, rules, has_tools=has_tools, is_continued=continues)
+
+
+def _check_tools(settings: BodySettings, body: Mapping[str, Any]) -> None:
+    """Report tools that the model never sees.
+
+    Raises:
+        ValueError: It is a model of Nscale's, so there is no doubt about its template.
+    """
+    if not body.get("tools") or body.get("tool_choice") == "none":
+        return
+    model = body["model"]
+    rules = settings.template_rules(model)
+    if rules is None or rules.tools:
+        return
+    if is_known_model(model):
+        raise ValueError(_NO_TOOLS.format(model))
+    _warn_of_tools(model)
 
 
 _NO_TOOLS = (
@@ -359,17 +384,6 @@ _NO_TOOLS = (
     "method='prompt'. If your service serves it with a template that shows tools, pass "
     "`template_rules`, or a `profile` with tool_calling=True."
 )
-
-
-def _report_tools(model: str) -> None:
-    """Report that a model never sees the tools of the request.
-
-    Raises:
-        ValueError: It is a model of Nscale's, so there is no doubt about its template.
-    """
-    if is_known_model(model):
-        raise ValueError(_NO_TOOLS.format(model))
-    _warn_of_tools(model)
 
 
 @lru_cache(maxsize=256)  # once for each model

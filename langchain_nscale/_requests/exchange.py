@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from threading import Lock
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_nscale._requests.strict import StrictForm
+
+if TYPE_CHECKING:
+    from langchain_nscale.errors import NscaleError
 
 SchemaWithTools = Literal["separate", "together"]
 
@@ -50,9 +55,11 @@ class Exchange:
     Attributes:
         earlier: The usage of replies that the caller does not get.
         call_ids: The IDs of the conversation's tool calls.
+        reviser: Changes rejected requests, if anything does.
     """
 
     call_ids: Collection[str] = ()
+    reviser: StrictForm | None = None
 
     def __init__(
         self, body: Mapping[str, Any], address: str, schema_with_tools: SchemaWithTools
@@ -98,6 +105,20 @@ class Exchange:
         if self._step in ("tools", "strict"):
             body["tools"] = list(map(_strict, body["tools"]))
         return body
+
+    def revise(
+        self, body: Mapping[str, Any], error: NscaleError
+    ) -> Mapping[str, Any] | None:
+        """Change this and all further requests so that the service may accept them."""
+        revised = None if self.reviser is None else self.reviser.revise(body, error)
+        if revised is not None:
+            self._body = {**self._body, "messages": revised["messages"]}
+        return revised
+
+    def accept(self, body: Mapping[str, Any]) -> None:
+        """Learn that a changed request was accepted."""
+        if self.reviser is not None:
+            self.reviser.accept(body)
 
     def go_on(self, usage: Mapping[str, Any] | None) -> None:
         """Ask for the answer by the schema, after a reply without calls."""

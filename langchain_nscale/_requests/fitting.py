@@ -141,8 +141,11 @@ def _described(call: Mapping[str, Any]) -> str:
 
 def _separate_calls(messages: list[Message], rules: TemplateRules) -> list[Message]:
     """Give each call, and the text beside calls, a message of its own."""
-    calls = [message for message in messages if "tool_calls" in message]
-    if not any(_has_to_be_separated(message, rules) for message in calls):
+    if not any(
+        message["content"] or len(message["tool_calls"]) > 1
+        for message in messages
+        if "tool_calls" in message
+    ):
         return messages
     result: list[Message] = []
     answers = iter(messages)
@@ -151,7 +154,7 @@ def _separate_calls(messages: list[Message], rules: TemplateRules) -> list[Messa
             result += _separated(message, answers, rules)
         else:
             result.append(message)
-    return result
+    return _unless_same(messages, result)
 
 
 def _has_to_be_separated(message: Message, rules: TemplateRules) -> bool:
@@ -240,8 +243,9 @@ def _short_id(key: tuple[str, int], owners: dict[str, tuple[str, int]]) -> str:
 
 def _known_roles(messages: list[Message]) -> list[Message]:
     """Make messages of other roles user messages, marked with the role."""
-    known = [m if m["role"] in _ROLES else _as_user(m, m["role"]) for m in messages]
-    return _unless_same(messages, known)
+    if _ROLES.issuperset([message["role"] for message in messages]):
+        return messages
+    return [m if m["role"] in _ROLES else _as_user(m, m["role"]) for m in messages]
 
 
 def _as_user(message: Message, role: str) -> Message:
@@ -257,7 +261,7 @@ def _place_system(messages: list[Message], place: str) -> list[Message]:
     while end < len(messages) and messages[end]["role"] == "system":
         end += 1
     rest = messages[end:]
-    if place != "joined" and any(message["role"] == "system" for message in rest):
+    if place != "joined" and "system" in [message["role"] for message in rest]:
         rest = [_as_user(m, "system") if m["role"] == "system" else m for m in rest]
     elif end - start < (1 if place == "user" else 2):
         return messages

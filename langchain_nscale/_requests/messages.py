@@ -8,6 +8,7 @@ user did not write it and can't fix it, so what can't be sent is described in wo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, Literal
 
 from langchain_core.messages import (
@@ -20,7 +21,7 @@ from langchain_core.messages import (
 )
 
 from langchain_nscale._json import to_json_text
-from langchain_nscale._replies.tool_calls import original_arguments
+from langchain_nscale._replies.tool_calls import original_arguments, parse_arguments
 from langchain_nscale._requests.blocks import (
     as_image,
     as_text,
@@ -78,15 +79,18 @@ def convert_messages(
     newest = max(
         (n for n, m in enumerate(messages) if isinstance(m, HumanMessage)), default=-1
     )
+    answered = cache(partial(_answered_calls, messages))
     converted: list[dict[str, Any]] = []
     for position, message in enumerate(messages):
-        where = f"messages[{position}] ({type(message).__name__})"
         if isinstance(message, AIMessage):
-            converted.append(_assistant(message, where, reasoning_history, tool_name))
-        elif isinstance(message, ToolMessage):
+            calls = message.tool_calls or _calls_in_blocks(message, answered)
+            converted.append(_assistant(message, calls, reasoning_history, tool_name))
+            continue
+        if isinstance(message, ToolMessage):
             converted.append(_tool(message))
-        else:
-            converted += _other(message, where)
+            continue
+        where = f"messages[{position}] ({type(message).__name__})"
+        converted += _other(message, where)
         if text_only_model and position == newest and _has_images(converted[-1]):
             msg = (
                 f"{where} has an image, but the model {text_only_model} only reads text. "
@@ -186,14 +190,13 @@ def _user_part(block: Any, where: str) -> dict[str, Any]:
 
 def _assistant(
     message: AIMessage,
-    where: str,
+    tool_calls: Sequence[Mapping[str, Any]],
     reasoning_history: ReasoningHistory,
     tool_name: Callable[[str], str],
 ) -> dict[str, Any]:
     text, reasoning = _assistant_content(message.content)
     calls = [
-        _call(call, to_json_text(call["args"] or {}, f"{where}, tool call"), tool_name)
-        for call in message.tool_calls
+        _call(call, to_json_text(call["args"] or {}), tool_name) for call in tool_calls
     ]
     for bad in message.invalid_tool_calls:
         # Servers fail on invalid JSON in the history, so its text is sent as a value.
@@ -240,6 +243,43 @@ def _assistant_content(content: str | list[str | dict[Any, Any]]) -> tuple[str, 
     if not any(texts) and omitted:
         texts = [" ".join(dict.fromkeys(omitted))]
     return "".join(texts), "".join(thoughts)
+
+
+def _calls_in_blocks(
+    message: AIMessage, answered: Callable[[], set[str]]
+) -> list[dict[str, Any]]:
+    """Return the calls that are only in the content, and have been answered.
+
+    langchain-core sets no `tool_calls` for dicts in Anthropic's wire form, as its SDK and
+    datasets have them (https://github.com/BerriAI/litellm/issues/25765). A block without
+    an answer is left alone: middleware removes a call from `tool_calls` only.
+    """
+    if message.invalid_tool_calls or not isinstance(message.content, list):
+        return []
+    blocks = [b for b in message.content if isinstance(b, dict)]
+    calls = [_call_in(block) for block in blocks if block.get("type") in _CALL_TYPES]
+    return [call for call in calls if call["id"] and call["id"] in answered()]
+
+
+def _call_in(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the call in a block of Anthropic, OpenAI's Responses API or LangChain."""
+    call_id = block.get("call_id") or block.get("id")
+    args: Any = block.get("input", block.get("args", block.get("arguments")))
+    if not isinstance(args, Mapping):
+        raw = args if isinstance(args, str) else to_json_text(args)
+        args, problem = parse_arguments(raw)
+        args = {"invalid_json": raw} if problem else args
+    return {"id": str(call_id or ""), "name": str(block.get("name") or ""), "args": args}
+
+
+def _answered_calls(messages: Sequence[BaseMessage]) -> set[str]:
+    """Return the IDs of all calls that have an answer."""
+    answered = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
+    for message in messages:
+        for block in message.content if isinstance(message.content, list) else ():
+            if isinstance(block, dict) and block.get("type") == "tool_result":
+                answered.add(str(block.get("tool_use_id") or ""))
+    return answered
 
 
 def _call(

@@ -16,8 +16,6 @@ from langchain_core.messages.utils import (
     count_tokens_approximately,
 )
 
-from langchain_nscale._requests.messages import convert_messages
-
 # As in langchain-core's `count_tokens_approximately`, for an image of typical size.
 _IMAGE_TOKENS = 85
 # Allowance for the role and end-of-turn markers that chat templates add.
@@ -148,16 +146,16 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 
 def count_messages(
-    messages: Sequence[BaseMessage],
+    messages: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]],
     count: Callable[[str], int],
 ) -> int:
-    """Count the tokens of a conversation.
+    """Count the tokens of a conversation in the API's form.
 
     Texts are counted exactly by `count`; each message and image adds an allowance.
     """
     total = sum(count(json.dumps(tool, ensure_ascii=False)) for tool in tools)
-    for message in convert_messages(messages) if messages else []:
+    for message in messages:
         content = message["content"]
         parts = (
             content if isinstance(content, list) else [{"type": "text", "text": content}]

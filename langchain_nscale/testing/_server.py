@@ -13,10 +13,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from itertools import count
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 try:
     import uvicorn
     from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response, StreamingResponse
     from starlette.routing import Route
@@ -31,6 +34,8 @@ from typing_extensions import Self
 from langchain_nscale._model_facts import is_known_model
 from langchain_nscale.testing import _rules
 from langchain_nscale.testing._script import RecordedRequest, ServerReply, summary
+
+_LOCAL_HOSTS = ["127.0.0.1", "localhost", "*.localhost"]
 
 Responder = Callable[[Mapping[str, Any]], "ServerReply | None"]
 
@@ -165,7 +170,9 @@ class NscaleServer:
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
                 Route("/v1/embeddings", self._embed, methods=["POST"]),
                 Route("/v1/models", self._list_models),
-            ]
+            ],
+            # A page of another site must not reach it under a name of its own.
+            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL_HOSTS)],
         )
         config = uvicorn.Config(
             app,
@@ -217,6 +224,10 @@ class NscaleServer:
         self.requests.append(
             RecordedRequest(request.method, request.url.path, dict(request.headers), body)
         )
+        origin = request.headers.get("origin")
+        if origin and urlsplit(origin).hostname not in _LOCAL_HOSTS:
+            reply = ServerReply.error(403, f"Requests of {origin} are not answered.")
+            return JSONResponse(reply.body, status_code=403)
         if request.headers.get("authorization") == f"Bearer {self.token}":
             return None
         reply = ServerReply.error(

@@ -477,3 +477,16 @@ def test_mistakes_in_a_script(tmp_path: Path, text: str, problem: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=re.escape(problem)):
         read_script(path)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"}],
+)
+def test_pages_of_other_sites_are_rejected(headers: dict[str, str]) -> None:
+    with NscaleServer() as server:
+        headers = {"authorization": f"Bearer {server.token}", **headers}
+        response = httpx2.get(f"{server.base_url}/models", headers=headers)
+        assert response.status_code in (400, 403)
+        own = {**headers, "host": "localhost:1", "origin": "http://localhost:1"}
+        assert httpx2.get(f"{server.base_url}/models", headers=own).status_code == 200

@@ -50,6 +50,36 @@ def events(address: str, question: str, thread: str = "1") -> list[dict[str, Any
     return [json.loads(part[6:]) for part in text.split("\n\n") if part]
 
 
+JSON = {"content-type": "application/json"}
+OTHER_SITES: list[dict[str, str]] = [
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1.evil.example"},
+    {"content-type": "text/plain"},
+    {"content-type": "text/plain", "origin": "https://evil.example"},
+    {"content-type": "application/x-www-form-urlencoded"},
+    {"host": "evil.example"},
+    {"host": "evil.example", "origin": "http://evil.example"},
+]
+
+
+@pytest.mark.parametrize("headers", OTHER_SITES)
+def test_other_sites_get_no_answer(
+    address: str, stand_in: NscaleServer, headers: dict[str, str]
+) -> None:
+    before = len(stand_in.requests)
+    body = json.dumps({"question": "Add 2 and 3", "thread": "other"})
+    headers = {**JSON, **headers}
+    response = httpx2.post(f"{address}/chat", content=body, headers=headers)
+    assert response.status_code in (400, 403)
+    assert len(stand_in.requests) == before
+
+
+def test_deep_json_is_rejected(address: str) -> None:
+    response = httpx2.post(f"{address}/chat", content=b"[" * 200_000, headers=JSON)
+    assert response.status_code == 400
+
+
 @pytest.mark.skipif(
     sys.version_info < (3, 11),
     reason="LangGraph's async nodes don't see the callbacks before Python 3.11",
@@ -108,7 +138,8 @@ def test_errors_are_told(address: str, stand_in: NscaleServer) -> None:
     assert found[0]["kind"] == "error"
     assert "insufficient credit" in found[0]["text"]
     for body in (b"{}", b"nope", b"[5]", b'{"question": " ", "thread": "1"}'):
-        assert httpx2.post(f"{address}/chat", content=body).status_code == 400
+        response = httpx2.post(f"{address}/chat", content=body, headers=JSON)
+        assert response.status_code == 400
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import httpx2
@@ -16,6 +19,7 @@ from langchain_core.messages import AIMessage
 from langgraph.types import RetryPolicy
 
 import langchain_nscale.errors as ours
+from langchain_nscale import ChatNscale
 from langchain_nscale._error_bodies import retry_after
 from langchain_nscale._failures import status_error
 from langchain_nscale.errors import NscaleError
@@ -281,3 +285,52 @@ def openai_class_for(status: int) -> type[Exception]:
     answer = httpx2.Response(status, request=httpx2.Request("POST", "https://x"))
     client = openai.OpenAI(api_key="k")
     return type(client._make_status_error("x", body=None, response=answer))
+
+
+HOSTILE_MESSAGES: dict[str, Callable[[int], str]] = {
+    "blanks": lambda n: "x" + " " * n + "y",
+    "locations": lambda n: "'loc':(" * (n // 7),
+    "locations and open quotes": lambda n: "'loc':(a),'msg':'" * (n // 17),
+    "blanks after a location": lambda n: "'loc':" + " " * n,
+    "files": lambda n: 'File "' * (n // 6),
+    "escapes": lambda n: "'loc':(a),'msg':'" + "\\" * n,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_MESSAGES)
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_a_hostile_message_costs_linear_time(kind: str, status: int) -> None:
+    """The search for the cause of an error is bounded, whatever the text."""
+
+    def seconds(size: int) -> float:
+        body = {"error": {"message": HOSTILE_MESSAGES[kind](size), "code": "X"}}
+        request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+        response = httpx2.Response(status, json=body, request=request)
+        start = process_time()
+        status_error(response, response.content)
+        return process_time() - start
+
+    small = min(seconds(250_000) for _ in range(3))
+    assert min(seconds(1_000_000) for _ in range(3)) < 8 * max(small, 0.005)
+
+
+@pytest.mark.parametrize("depth", [90, 150, 300, 1_000, 10_000, 60_000])
+@pytest.mark.parametrize("place", ['"message":', '"message":"m","x":', '"code":'])
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_deeply_nested_errors_are_typed(depth: int, place: str, opening: str) -> None:
+    end = {"[": "]", '{"a":': "}"}[opening]
+    inner = opening * depth + ("1" if end == "}" else "") + end * depth
+    body = f'{{"error":{{{place}{inner}}}}}'.encode()
+    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+    error = status_error(httpx2.Response(400, content=body, request=request), body)
+    assert isinstance(error, NscaleError)
+    pickle.dumps(copy.deepcopy(error))
+    wire = httpx2.Response(
+        200,
+        headers={"content-type": "text/event-stream"},
+        content=b"data: " + body + b"\n\n",
+    )
+    client = httpx2.Client(transport=httpx2.MockTransport(lambda _: wire))
+    model = ChatNscale(model="m", service_token="token-1", http_client=client)
+    with pytest.raises(NscaleError):
+        list(model.bind(max_retries=0).stream("Hi"))

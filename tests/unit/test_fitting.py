@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import pickle
 import re
 import warnings
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.load import dumpd
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
@@ -22,8 +25,9 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from langchain_core.prompts import ChatPromptTemplate
 
-from langchain_nscale import TemplateRules
+from langchain_nscale import ChatNscale, TemplateRules
 from langchain_nscale._requests.body import BodySettings, request_body
 from langchain_nscale._requests.fitting import BEGIN, CONTINUE, NO_ANSWER, fit
 from langchain_nscale.templates import FAMILIES, STRICT
@@ -194,15 +198,16 @@ def test_only_what_a_template_rejects_or_loses_is_changed(
         rest = [m for m in plain if m["role"] != "system"]
         if fit(rest, rules, has_tools=bool(tools)) == rest:
             return
+    # The steps before and after count too, since their requests have to begin alike.
     assert any(
-        is_lossy(template, plain, offers)
+        is_lossy(template, plain[:size], offers)
         for template in TEMPLATES[model]
         for offers in (tools, with_tools)
+        for size in range(1, len(plain) + 1)
     )
 
 
 def is_lossy(template: Any, messages: Any, tools: Any) -> bool:
-    # The next steps of the conversation count too.
     for more in (
         [],
         [{"role": "assistant", "content": "a"}, {"role": "user", "content": "u"}],
@@ -404,3 +409,68 @@ def test_families() -> None:
     )
     assert TemplateRules.for_model("nobody/knows") == TemplateRules()
     assert all(TemplateRules.for_model(model) != TemplateRules() for model in TEMPLATES)
+
+
+# --- what the model shows of it ---------------------------------------------------------
+
+
+def quiet(model: str, **more: Any) -> ChatNscale:
+    return ChatNscale(model=model, service_token="t", **more)
+
+
+def test_the_body_that_would_be_sent() -> None:
+    model = quiet(LLAMA, temperature=0)
+    bound: Any = model.bind_tools([TOOL])
+    body = model.request_body(PARALLEL, stop=["x"], **bound.kwargs)
+    assert lines(body["messages"])[2:4] == ["a 'a'", "a x"]
+    assert (body["stop"], body["temperature"]) == (["x"], 0)
+    assert body["tools"][0]["function"]["name"] == "look"
+    assert model.request_body("u", stream=True)["stream"] is True
+    asked = ChatPromptTemplate.from_messages([("user", "{q}")]).invoke({"q": "u"})
+    assert model.request_body(asked) == model.request_body([("user", "u")])
+    with pytest.raises(ValueError, match="can't call tools"):
+        quiet(R1).request_body("u", tools=[TOOL])
+
+
+def test_what_is_sent_is_counted() -> None:
+    class Letters:
+        def encode(self, text: str, **_: Any) -> list[int]:
+            return [1] * len(text)
+
+    for exact in ({}, {"tokenizer": Letters()}):
+        as_is = quiet(LLAMA, template_rules="as_is", **exact)
+        plain = as_is.get_num_tokens_from_messages(PARALLEL)
+        assert quiet(LLAMA, **exact).get_num_tokens_from_messages(PARALLEL) > plain
+        assert quiet("m", **exact).get_num_tokens_from_messages(PARALLEL) == plain
+        assert quiet(LLAMA, **exact).get_num_tokens_from_messages([]) == 0
+        assert quiet(R1, **exact).get_num_tokens_from_messages(PARALLEL, [TOOL])
+    assert quiet(LLAMA).get_num_tokens_from_messages([HumanMessage([{"type": "file"}])])
+
+
+def test_an_id_that_the_server_repeats_is_replaced_although_another_was_sent() -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        sent = json.loads(request.content)["messages"]
+        assert "call_0" not in str(sent)
+        function = {"name": "look", "arguments": "{}"}
+        calls = [{"id": "call_0", "type": "function", "function": function}]
+        message = {"role": "assistant", "content": None, "tool_calls": calls}
+        choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+        return httpx2.Response(200, json={"id": "c", "choices": [choice]})
+
+    client = httpx2.Client(transport=httpx2.MockTransport(answer))
+    reply = quiet(MIXTRAL, http_client=client).invoke(PARALLEL, tools=[TOOL])
+    assert reply.tool_calls[0]["id"] != "call_0"
+
+
+def test_rules_survive_serialization() -> None:
+    model = quiet(LLAMA, template_rules={"parallel_calls": True, "system": "first"})
+    rules = TemplateRules(parallel_calls=True, system="first")
+    assert model.template_rules == rules
+    assert pickle.loads(pickle.dumps(model)).template_rules == rules  # ours
+    assert model.model_copy().template_rules == rules
+    arguments = dumpd(model)["kwargs"]
+    assert ChatNscale(**{**arguments, "service_token": "t"}).template_rules == rules
+    typo: Any = {"system": "last"}
+    for wrong in ("sometimes", typo, {"unknown": 1}, TemplateRules(**typo)):
+        with pytest.raises(ValueError, match="template_rules"):
+            quiet(LLAMA, template_rules=wrong)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from scripts import models_page
+from scripts import models_page, templates_page
 from scripts.settings_page import PAGE, page
 
 
@@ -21,3 +21,8 @@ def test_the_page_is_up_to_date() -> None:
 def test_the_page_of_models_is_up_to_date() -> None:
     shown = models_page.PAGE.read_text(encoding="utf-8")
     assert shown == models_page.page(), "run `python -m scripts.models_page`"
+
+
+def test_the_page_of_templates_is_up_to_date() -> None:
+    shown = templates_page.PAGE.read_text(encoding="utf-8")
+    assert shown == templates_page.page(), "run `python -m scripts.templates_page`"

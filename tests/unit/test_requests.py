@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime, timezone
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from langchain_core.messages import (
     HumanMessage,
     SystemMessage,
     ToolMessage,
+    convert_to_messages,
 )
 from pydantic import BaseModel
 
@@ -251,6 +255,109 @@ def test_anthropics_tool_results_become_tool_messages() -> None:
     assert convert_messages([HumanMessage(results)]) == tools
     more = HumanMessage([*results, {"type": "text", "text": "And?"}])
     assert convert_messages([more]) == [*tools, {"role": "user", "content": "And?"}]
+
+
+QUESTION_TO_CLAUDE = {"role": "user", "content": [{"type": "text", "text": "Oslo?"}]}
+ANSWER_TO_CLAUDE = {
+    "role": "user",
+    "content": [{"type": "tool_result", "tool_use_id": "t_1", "content": "rain"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("block", "arguments"),
+    [
+        ({"type": "tool_use", "id": "t_1", "input": {"city": "Oslo"}}, {"city": "Oslo"}),
+        ({"type": "tool_use", "id": "t_1", "input": {}}, {}),
+        ({"type": "tool_use", "id": "t_1", "input": '{"city": "O"}'}, {"city": "O"}),
+        ({"type": "tool_use", "id": "t_1", "input": "{"}, {"invalid_json": "{"}),
+        ({"type": "tool_use", "id": "t_1", "input": [1]}, {"invalid_json": "[1]"}),
+        ({"type": "tool_use", "id": "t_1"}, {}),
+        ({"type": "tool_call", "id": "t_1", "args": {"city": "Oslo"}}, {"city": "Oslo"}),
+        (
+            {"type": "function_call", "id": "f", "call_id": "t_1", "arguments": "{}"},
+            {},
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_dict", [True, False])
+def test_calls_that_are_only_in_the_content(
+    block: dict[str, Any], arguments: Any, is_dict: bool
+) -> None:
+    """As Anthropic's SDK and datasets have them: langchain-core sets no `tool_calls`."""
+    content: list[Any] = [{"type": "text", "text": "I look."}, {**block, "name": "look"}]
+    message = {"role": "assistant", "content": content}
+    answer: Any = ANSWER_TO_CLAUDE if is_dict else ToolMessage("rain", tool_call_id="t_1")
+    history = convert_to_messages([QUESTION_TO_CLAUDE, message, answer])
+    _, asked, answered = convert_messages(history)
+    (call,) = asked["tool_calls"]
+    assert (asked["content"], call["id"]) == ("I look.", "t_1")
+    assert call["function"]["name"] == "look"
+    assert json.loads(call["function"]["arguments"]) == arguments
+    assert answered == {"role": "tool", "tool_call_id": "t_1", "content": "rain"}
+
+
+def test_a_call_that_middleware_removed_stays_away() -> None:
+    block = {"type": "tool_use", "id": "t_1", "name": "look", "input": {}}
+    assert "tool_calls" not in one(AIMessage([{"type": "text", "text": "a"}, block]))
+    kept = {"name": "look", "args": {}, "id": "t_2", "type": "tool_call"}
+    history = [
+        AIMessage([block], tool_calls=[kept]),
+        ToolMessage("r", tool_call_id="t_1"),
+    ]
+    (call,) = convert_messages(history)[0]["tool_calls"]
+    assert call["id"] == "t_2"
+
+
+class Array:
+    """Has numpy's way to plain values."""
+
+    def __init__(self, plain: Any) -> None:
+        self.plain = plain
+
+    def tolist(self) -> Any:
+        return self.plain
+
+
+class Color(str, Enum):
+    RED = "red"
+
+
+class Broken:
+    def __str__(self) -> str:
+        return "broken"
+
+    def tolist(self) -> Any:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Decimal("1.5"), 1.5),
+        (Decimal(3), 3),
+        (Decimal("NaN"), None),
+        (Decimal("0.12345678901234567890123"), "0.12345678901234567890123"),
+        (Array(3), 3),
+        (Array([1.5, float("inf")]), [1.5, None]),
+        (Color.RED, "red"),
+        (float("nan"), None),
+        ("half \ud83d", "half \ufffd"),
+        ({1: "a", "b": b"\x00"}, {"1": "a", "b": "AA=="}),
+        (datetime(2026, 11, 29, tzinfo=timezone.utc), "2026-11-29T00:00:00Z"),
+        (Broken(), "broken"),
+    ],
+)
+def test_arguments_and_results_have_the_same_json(value: Any, expected: Any) -> None:
+    call = {"name": "f", "args": {"a": value}, "id": "x", "type": "tool_call"}
+    message = AIMessage("").model_copy(update={"tool_calls": [call]})
+    result = ToolMessage("", tool_call_id="x").model_copy(
+        update={"content": {"a": value}}
+    )
+    asked, answered = convert_messages([message, result])
+    arguments = asked["tool_calls"][0]["function"]["arguments"]
+    assert arguments == answered["content"]
+    assert json.loads(arguments) == {"a": expected}
 
 
 def test_images_of_tools_follow_all_tool_messages_as_a_user_message() -> None:

@@ -1,0 +1,112 @@
+"""Standard input: read where it is meant for this command, and never silently waited for.
+
+Programs that start others leave an input open that nobody writes to (pi#5571,
+codex#20919), and in a `while read` loop over a file the input belongs to the loop.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import select
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+
+from langchain_nscale._cli.terminal import echo
+
+_NOTE_AFTER = 1.0  # seconds of waiting
+_LONGEST_SILENCE = 5.0  # seconds
+
+
+def piped_text(*, is_needed: bool) -> str:
+    """Return what is piped in; a terminal or another device is not read.
+
+    Args:
+        is_needed: Whether there is no prompt without it. Otherwise it is left alone if
+            another program is reading it, or if it was only left open.
+    """
+    try:
+        descriptor = sys.stdin.fileno()
+        mode = os.fstat(descriptor).st_mode
+    except (OSError, ValueError):  # not a file
+        return "" if sys.stdin.isatty() else read_text()
+    if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)):
+        return ""
+    if not is_needed and (reason := _reason_against(descriptor, mode)):
+        echo(reason, err=True)
+        return ""
+    return read_text()
+
+
+def read_text() -> str:
+    """Read standard input to its end."""
+    with _note_after(_NOTE_AFTER):
+        try:
+            if not isinstance(sys.stdin, io.TextIOWrapper):
+                return sys.stdin.read()
+            data = sys.stdin.buffer.read()
+        except (OSError, ValueError):  # closed
+            return ""
+    return decoded(data, sys.stdin.encoding)
+
+
+def decoded(data: bytes, encoding: str = "utf-8") -> str:
+    """Decode text; a byte order mark takes precedence over an encoding.
+
+    Raises:
+        UnicodeDecodeError: It is in another encoding.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"  # as Windows PowerShell writes files
+    elif data.startswith(codecs.BOM_UTF8):
+        encoding = "utf-8-sig"
+    return data.decode(encoding).replace("\r\n", "\n")
+
+
+@contextmanager
+def _note_after(seconds: float) -> Iterator[None]:
+    text = "Reading standard input until it ends (--no-stdin leaves it out)."
+    note = Timer(seconds, echo, [text], {"err": True})
+    note.daemon = True
+    note.start()
+    try:
+        yield
+    finally:
+        note.cancel()
+
+
+def _reason_against(descriptor: int, mode: int) -> str | None:
+    """Say why an input is not read, or return `None` if it is."""
+    if stat.S_ISREG(mode):
+        place = os.lseek(descriptor, 0, os.SEEK_CUR)
+        if 0 < place < os.fstat(descriptor).st_size:
+            return "Standard input is left to the program that has begun to read it."
+    elif stat.S_ISSOCK(mode) or _is_written_by_parent(descriptor):
+        ready, _, _ = select.select([descriptor], [], [], _LONGEST_SILENCE)
+        if not ready:
+            return (
+                f"Nothing came from standard input in {_LONGEST_SILENCE:.0f} seconds: "
+                "asking without it. --no-stdin asks at once."
+            )
+    return None
+
+
+def _is_written_by_parent(descriptor: int) -> bool:
+    """Return whether the program that started this one keeps the other end of a pipe.
+
+    A shell does not: its pipelines connect two other programs, and the first may take its
+    time. Only Linux tells; elsewhere the pipe is read, however long it takes.
+    """
+    try:
+        pipe = Path(f"/proc/self/fd/{descriptor}").readlink()
+        return any(
+            end.readlink() == pipe and end.lstat().st_mode & stat.S_IWUSR
+            for end in Path(f"/proc/{os.getppid()}/fd").iterdir()
+        )
+    except OSError:
+        return False
