@@ -32,7 +32,6 @@ from langchain_nscale.templates import violated_rule
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
-    from langchain_core.messages.ai import UsageMetadata
 
     from langchain_nscale._response import Response
     from langchain_nscale.errors import NscaleError
@@ -274,19 +273,21 @@ def abandoned_reply(
     )
 
 
-def lost_reply(response: Response, usage: UsageMetadata | None) -> NscaleError:
+def lost_reply(response: Response, message: AIMessage) -> NscaleError:
     """Return the error for a complete reply of which nothing has arrived.
 
     Args:
         response: The HTTP response.
-        usage: What the service says that it generated.
+        message: The empty message, with the usage of what was generated.
     """
+    usage = message.usage_metadata
     tokens = f"{usage['output_tokens']} tokens" if usage else "calls of tools"
     return errors.NscaleMalformedResponseError(
         f"Nscale answered {response.status_code}, but the reply is empty, although it "
         f"reports {tokens}: the service's tool parser has lost them. Try again; after a "
         "stream, the next request is not streamed.",
         response=public_response(response),
+        partial=message,
         **_details(response.headers, None),
     )
 

@@ -163,10 +163,12 @@ def _accept(
     if options.go_on is not None and not any(reply.has_outcome for reply in replies):
         options.go_on(usage)
         raise AskAgainError
-    if all(reply.is_lost(flushed) for reply in replies):
+    is_lost = all(reply.is_lost(flushed) for reply in replies)
+    if is_lost and (replies[0].is_stream or not options.demands_call):
+        partial = replies[0].complete()
         if options.on_lost is not None:
             options.on_lost(usage)
-        raise lost_reply(response, usage_metadata(usage))
+        raise lost_reply(response, partial)
 
 
 def _check_demand(response: Response, replies: Sequence[Reply]) -> None:

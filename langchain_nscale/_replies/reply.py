@@ -152,7 +152,7 @@ class Reply:
             )
         self._after_reasoning = False  # whether only reasoning has been received
         self._has_text = False
-        self._is_stream = False
+        self.is_stream = False
         self.deltas: list[Delta] = []  # everything received so far
         self._halves = Halves()
 
@@ -198,7 +198,7 @@ class Reply:
         message = choice.get("delta")
         whole = not message and not self.deltas and not deltas
         if not whole:
-            self._is_stream = True
+            self.is_stream = True
         else:
             message = choice.get("message") or message
         if message is not None and not isinstance(message, dict):
@@ -295,6 +295,10 @@ class Reply:
         """Return what has been received as a message."""
         return build_message(self.deltas, metadata, usage, self.problems())
 
+    def complete(self) -> AIMessage:
+        """Return the complete reply as a message, with the usage of the call so far."""
+        return self.message(self.metadata(), usage_metadata(self.reported_usage))
+
     @property
     def has_outcome(self) -> bool:
         """Whether the reply calls tools or refuses, so that nothing has to follow it."""
@@ -331,7 +335,7 @@ class Reply:
             calls = join_tool_calls(flushed)
             is_unknown = all(problems.get(index) == NOT_OFFERED for index in calls)
             kinds = {delta.kind for delta in flushed}
-            return self._is_stream and is_unknown and kinds == {"tool_call"}
+            return self.is_stream and is_unknown and kinds == {"tool_call"}
         usage = usage_metadata(self.usage)
         if usage is None:
             return self.finish_reason == "tool_calls"
@@ -362,7 +366,7 @@ class Reply:
         """Return the complete message if it lacks the tool call that was demanded."""
         if not self._options.demands_call:
             return None
-        message = self.message(self.metadata(), usage_metadata(self.reported_usage))
+        message = self.complete()
         is_refusal = "refusal" in message.additional_kwargs
         has_call = message.tool_calls or message.invalid_tool_calls or is_refusal
         return None if has_call else message
@@ -397,7 +401,7 @@ class Reply:
             return TRUNCATED
         if stop := self._stop_string():
             return STOPPED.format(stop)
-        if self.finish_reason is None and self._is_stream and not has_arguments:
+        if self.finish_reason is None and self.is_stream and not has_arguments:
             return TRUNCATED
         options = self._options
         if options.max_tokens is None:
