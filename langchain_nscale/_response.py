@@ -65,14 +65,23 @@ class ReadResponse:
     def __init__(self, response: Response, content: bytes) -> None:
         """Combine a response with the body that was read from it."""
         self.status_code = response.status_code
-        self.headers = response.headers
         self.content = content
-        self.request = response.request
+        self._response = response
 
     @classmethod
     def of(cls, response: Response, content: bytes) -> Response:
         """Return a read response typed as a `Response`; it is never read again."""
         return cast("Response", cls(response, content))
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, by name in any letter case."""
+        return self._response.headers
+
+    @property
+    def request(self) -> Any:
+        """The request; `Any` because its type depends on the library."""
+        return self._response.request
 
     @property
     def is_success(self) -> bool:

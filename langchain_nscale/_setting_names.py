@@ -46,7 +46,6 @@ _CHAT = {
     "use `streaming`, or call `stream`": "stream",
     "use `stream_usage`": "stream_options",
     "use `reasoning_effort`": "reasoning thinking think reasoning_budget thinking_budget",
-    "use `template_rules`": "merge_system_messages",
     "use `tokenizer`": "tiktoken_model_name encoding_name",
     "use a LangGraph checkpointer": "memory",
     "call `bind_tools`": "tools tool_choice parallel_tool_calls functions function_call",

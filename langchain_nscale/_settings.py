@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,27 +43,13 @@ from langchain_nscale._requests.body import dict_argument
 from langchain_nscale.models import NscaleModel
 
 if TYPE_CHECKING:
-    from typing import TypedDict
+    import httpx
+    import httpx2
 
-if TYPE_CHECKING:  # saves compiling each annotation at import
-
-    class SettingsArguments(TypedDict, total=False):
-        """The constructor's arguments as type checkers see them, aliases included."""
-
-        service_token: Token | None
-        api_key: Token | None
-        base_url: str | None
-        allow_insecure_http: bool
-        timeout: Any
-        request_timeout: Any
-        max_retries: int | None
-        total_timeout: float | None
-        max_response_bytes: int | None
-        default_headers: Mapping[str, str] | None
-        default_query: Mapping[str, object] | None
-        http_client: Any
-        http_async_client: Any
-
+    # For the constructors of the subclasses.
+    Timeout = float | tuple[float, float] | httpx2.Timeout | httpx.Timeout | None
+    Client = httpx2.Client | httpx.Client | None
+    AsyncClient = httpx2.AsyncClient | httpx.AsyncClient | None
 
 _ADVISOR = _model_list.SimilarModels()
 
@@ -115,11 +102,16 @@ class NscaleSettings(BaseModel):
     """Largest size of a response in bytes, decompressed; a larger one is an error.
     `None` for no limit."""
 
-    default_headers: Mapping[str, str] | None = Field(default=None, repr=False)
-    """Headers to send with every request."""
+    # Values can be secret, so they are in no `repr`, trace or dump; see docs/saving.md.
+    default_headers: Mapping[str, str] | None = Field(
+        default=None, repr=False, exclude=True
+    )
+    """Headers to send with every request. Dumps and traces leave them out."""
 
-    default_query: Mapping[str, object] | None = Field(default=None, repr=False)
-    """Query parameters to add to every request."""
+    default_query: Mapping[str, object] | None = Field(
+        default=None, repr=False, exclude=True
+    )
+    """Query parameters to add to every request. Dumps and traces leave them out."""
 
     http_client: Any = Field(default=None, exclude=True)
     """Your own `httpx2.Client` or `httpx.Client`, instead of the shared one."""
@@ -196,9 +188,29 @@ class NscaleSettings(BaseModel):
         return {**state, "__dict__": {**state["__dict__"], **omitted}}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Restore from a pickle."""
+        """Restore from a pickle, perhaps of an earlier version with other fields."""
+        fields, private = type(self).model_fields, type(self).__private_attributes__
+        values = self._converted(state["__dict__"])
+        known = {name: value for name, value in values.items() if name in fields}
+        kept = state.get("__pydantic_private__") or {}
+        state = {
+            **state,
+            "__dict__": {
+                name: known.get(name, field.get_default(call_default_factory=True))
+                for name, field in fields.items()
+            },
+            "__pydantic_private__": {
+                name: kept[name] if name in kept else _initial(attribute)
+                for name, attribute in private.items()
+            },
+        }
         super().__setstate__(state)
         self.service_token = token_from_environment()
+
+    @classmethod
+    def _converted(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Convert settings of earlier versions, which pickles and dumps can have."""
+        return values
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Copy deeply, but share HTTP clients, which can't be copied."""
@@ -289,6 +301,12 @@ class NscaleSettings(BaseModel):
     async def alist_models(self, *, refresh: bool = False) -> list[NscaleModel]:
         """Async version of `list_models`; `service_token` can be an async callable."""
         return await _model_list.afetch_models(self._transport(), refresh=refresh)
+
+
+def _initial(attribute: Any) -> Any:
+    """Return a private attribute's first value; pydantic's own method has changed."""
+    factory = attribute.default_factory
+    return copy.deepcopy(attribute.default) if factory is None else factory()
 
 
 def _check_retries(limit: object) -> int:

@@ -43,8 +43,9 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_core.utils.utils import LC_ID_PREFIX
 from langchain_protocol.protocol import MessagesData
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
-from typing_extensions import Self, Unpack
+from typing_extensions import Self
 
+from langchain_nscale._http.headers import digest, hide_in_dumps, hide_in_traces
 from langchain_nscale._http.inner import Inner
 from langchain_nscale._http.transport import Transport
 from langchain_nscale._model_facts import (
@@ -109,8 +110,9 @@ if TYPE_CHECKING:
     from langchain_core.rate_limiters import BaseRateLimiter
     from langchain_core.tools import BaseTool
 
+    from langchain_nscale._http.token import Token
     from langchain_nscale._http.transport import Transport
-    from langchain_nscale._settings import SettingsArguments
+    from langchain_nscale._settings import AsyncClient, Client, Timeout
 
     Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 
@@ -143,51 +145,6 @@ _PARAMETERS = (
     "top_logprobs",
     "top_p",
 )
-
-
-if TYPE_CHECKING:  # saves compiling each annotation at import
-
-    class ChatArguments(SettingsArguments, total=False):
-        """The constructor's arguments as type checkers see them, aliases included."""
-
-        model: str
-        model_name: str
-        temperature: float | None
-        max_tokens: int | None
-        max_completion_tokens: int | None
-        top_p: float | None
-        stop: str | list[str] | None
-        stop_sequences: str | list[str] | None
-        seed: int | None
-        n: int | None
-        presence_penalty: float | None
-        frequency_penalty: float | None
-        logit_bias: dict[int, int] | None
-        logprobs: bool | None
-        top_logprobs: int | None
-        reasoning_effort: str | None
-        streaming: bool | None
-        stream_usage: bool | None
-        stream_chunk_timeout: float | None
-        reasoning_history: ReasoningHistory
-        template_rules: TemplateRules | Literal["as_is"] | None
-        think_tags: ThinkTags | None
-        tokenizer: Any
-        schema_with_tools: SchemaWithTools
-        include_response_headers: bool
-        model_kwargs: dict[str, Any] | None
-        extra_body: Mapping[str, Any] | None
-        name: str | None
-        cache: BaseCache | bool | None
-        verbose: bool
-        callbacks: Callbacks
-        tags: list[str] | None
-        metadata: dict[str, Any] | None
-        custom_get_token_ids: Callable[[str], list[int]] | None
-        rate_limiter: BaseRateLimiter | None
-        disable_streaming: bool | Literal["tool_calling"]
-        output_version: str | None
-        profile: ModelProfile | None
 
 
 class ChatNscale(NscaleSettings, BaseChatModel):
@@ -295,9 +252,228 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         populate_by_name=True, hide_input_in_errors=True, defer_build=False
     )
 
+    # --- constructor for editors: `python -m scripts.constructors`
+
     if TYPE_CHECKING:
 
-        def __init__(self, **kwargs: Unpack[ChatArguments]) -> None: ...
+        @overload
+        def __init__(
+            self,
+            *,
+            model: str,
+            temperature: float | None = None,
+            max_tokens: int | None = None,
+            max_completion_tokens: int | None = None,
+            top_p: float | None = None,
+            stop: str | list[str] | None = None,
+            stop_sequences: str | list[str] | None = None,
+            seed: int | None = None,
+            n: int | None = None,
+            presence_penalty: float | None = None,
+            frequency_penalty: float | None = None,
+            logit_bias: dict[int, int] | None = None,
+            logprobs: bool | None = None,
+            top_logprobs: int | None = None,
+            reasoning_effort: str | None = None,
+            streaming: bool | None = False,
+            stream_usage: bool | None = True,
+            stream_chunk_timeout: float | None = 120.0,
+            reasoning_history: ReasoningHistory | None = "never",
+            template_rules: TemplateRules | Literal["as_is"] | None = None,
+            think_tags: ThinkTags | None = None,
+            tokenizer: Any = None,
+            schema_with_tools: SchemaWithTools | None = "separate",
+            include_response_headers: bool | None = False,
+            model_kwargs: dict[str, Any] | None = None,
+            extra_body: Mapping[str, Any] | None = None,
+            service_token: Token | None = None,
+            api_key: Token | None = None,
+            base_url: str | None = None,
+            allow_insecure_http: bool | None = False,
+            timeout: Timeout = None,
+            request_timeout: Timeout = None,
+            max_retries: int | None = 2,
+            total_timeout: float | None = None,
+            max_response_bytes: int | None = 268435456,
+            default_headers: Mapping[str, str] | None = None,
+            default_query: Mapping[str, object] | None = None,
+            http_client: Client = None,
+            http_async_client: AsyncClient = None,
+            cache: BaseCache | bool | None = None,
+            callbacks: Callbacks | None = None,
+            custom_get_token_ids: Callable[[str], list[int]] | None = None,
+            disable_streaming: bool | Literal["tool_calling"] | None = False,
+            metadata: dict[str, Any] | None = None,
+            name: str | None = None,
+            output_version: str | None = None,
+            profile: ModelProfile | None = None,
+            rate_limiter: BaseRateLimiter | None = None,
+            tags: list[str] | None = None,
+            verbose: bool | None = None,
+        ) -> None:
+            """Create the model.
+
+            Args:
+                model: ID of the model, as listed by `GET /v1/models`
+                    (case-sensitive). Required.
+                model_name: The same as `model`.
+                temperature: Sampling temperature, from 0 to 2.
+                max_tokens: Maximum number of tokens to generate;
+                    `max_completion_tokens` is accepted too.
+                max_completion_tokens: The same as `max_tokens`.
+                top_p: Nucleus sampling: sample only from the most likely tokens with
+                    this total probability.
+                stop: Stop sequences: texts at which the answer ends.
+                stop_sequences: The same as `stop`.
+                seed: Seed for best-effort reproducible sampling.
+                n: Number of answers; with several, `stream` yields the first in one
+                    piece.
+                presence_penalty: Penalizes tokens that have already appeared, from -2
+                    to 2.
+                frequency_penalty: Penalizes tokens in proportion to their frequency
+                    so far, from -2 to 2.
+                logit_bias: Values to add to the logits of token IDs, from -100 to
+                    100.
+                logprobs: Whether to return log probabilities.
+                top_logprobs: Number of alternatives with log probabilities for each
+                    token.
+                reasoning_effort: Reasoning effort: `'low'`, `'medium'`, `'high'`, and
+                    `'none'` for some models.
+                streaming: Whether `invoke` requests a stream too.
+                stream_usage: Whether to request usage at the end of streams.
+                stream_chunk_timeout: Seconds without a new event after which a stream
+                    has stalled; keep-alives do not count as events. `None` or 0
+                    leaves `timeout` as the only limit.
+                reasoning_history: Which earlier assistant turns are sent with their
+                    reasoning: none, those with tool calls, or all.
+                template_rules: What the model's chat template can carry, as
+                    `TemplateRules`; messages are sent in a form that arrives whole.
+                    Defaults to what is known about the model; `"as_is"` sends them
+                    unchanged.
+                think_tags: Whether the model writes its reasoning into the text:
+                    `"both"` if between `<think>` and `</think>`, `"closing"` if the
+                    opening tag is missing, `"off"` if not at all. Defaults to what is
+                    known about the model.
+                tokenizer: For exact token counts: the path of the model's
+                    `tokenizer.json`, or a tokenizer of the packages tokenizers,
+                    tiktoken or transformers.
+                schema_with_tools: How to request an answer by a schema from a model
+                    that may also call tools, since most versions of vLLM call no tool
+                    if they get both. `"separate"` asks with the tools first and, if
+                    no tool is called, again with the schema instead: one more request
+                    for the last turn. `"together"` sends both at once, with strict
+                    tools: vLLM 0.32 or later can call them if the model's tool parser
+                    has a grammar (Hermes, Llama 3, Qwen3-Coder). Either way, the
+                    reply arrives in one piece.
+                include_response_headers: Whether `response_metadata` includes the
+                    response headers.
+                model_kwargs: Extra request fields; arguments of a call take
+                    precedence.
+                extra_body: Extra request fields, such as vLLM's `top_k`; they take
+                    precedence over everything else.
+                service_token: Nscale service token; `api_key` is accepted too. A
+                    string, or a sync or async callable that returns one and is called
+                    for each request. Defaults to `NSCALE_SERVICE_TOKEN`, then
+                    `NSCALE_API_KEY`.
+                api_key: The same as `service_token`.
+                base_url: Address of the API. Defaults to `NSCALE_BASE_URL`, then
+                    `NSCALE_API_BASE`, then `https://inference.api.nscale.com/v1`.
+                allow_insecure_http: Whether `base_url` may be an `http://` address on
+                    another machine, which would send the token in clear text.
+                timeout: Timeout in seconds: a number (applies to every phase), a
+                    `(connect, read)` pair, an `httpx` or `httpx2` Timeout, or `None`
+                    for 10 s to connect and 600 s to read.
+                request_timeout: The same as `timeout`.
+                max_retries: Maximum number of retries after a transient failure.
+                total_timeout: Limit in seconds for a whole call: retries, waits and
+                    the stream included. The default is no limit; `timeout` limits
+                    each phase of each attempt.
+                max_response_bytes: Largest size of a response in bytes, decompressed;
+                    a larger one is an error. `None` for no limit.
+                default_headers: Headers to send with every request. Dumps and traces
+                    leave them out.
+                default_query: Query parameters to add to every request. Dumps and
+                    traces leave them out.
+                http_client: Your own `httpx2.Client` or `httpx.Client`, instead of
+                    the shared one.
+                http_async_client: Your own `httpx2.AsyncClient` or
+                    `httpx.AsyncClient`, instead of the shared one.
+                cache: Whether to use LangChain's global cache, or a cache for this
+                    model.
+                callbacks: Callbacks for every call of this model.
+                custom_get_token_ids: A function that returns the token IDs of a text.
+                disable_streaming: Whether `stream` makes a single call;
+                    `'tool_calling'`: only with tools.
+                metadata: Metadata to add to traces.
+                name: Name of the model in traces.
+                output_version: `'v1'` for content as a list of LangChain's content
+                    blocks.
+                profile: The model's capabilities. Defaults to what is known about the
+                    model.
+                rate_limiter: LangChain's rate limiter for requests.
+                tags: Tags to add to traces.
+                verbose: Whether to print every call.
+            """
+
+        @overload
+        def __init__(
+            self,
+            *,
+            model_name: str,
+            temperature: float | None = None,
+            max_tokens: int | None = None,
+            max_completion_tokens: int | None = None,
+            top_p: float | None = None,
+            stop: str | list[str] | None = None,
+            stop_sequences: str | list[str] | None = None,
+            seed: int | None = None,
+            n: int | None = None,
+            presence_penalty: float | None = None,
+            frequency_penalty: float | None = None,
+            logit_bias: dict[int, int] | None = None,
+            logprobs: bool | None = None,
+            top_logprobs: int | None = None,
+            reasoning_effort: str | None = None,
+            streaming: bool | None = False,
+            stream_usage: bool | None = True,
+            stream_chunk_timeout: float | None = 120.0,
+            reasoning_history: ReasoningHistory | None = "never",
+            template_rules: TemplateRules | Literal["as_is"] | None = None,
+            think_tags: ThinkTags | None = None,
+            tokenizer: Any = None,
+            schema_with_tools: SchemaWithTools | None = "separate",
+            include_response_headers: bool | None = False,
+            model_kwargs: dict[str, Any] | None = None,
+            extra_body: Mapping[str, Any] | None = None,
+            service_token: Token | None = None,
+            api_key: Token | None = None,
+            base_url: str | None = None,
+            allow_insecure_http: bool | None = False,
+            timeout: Timeout = None,
+            request_timeout: Timeout = None,
+            max_retries: int | None = 2,
+            total_timeout: float | None = None,
+            max_response_bytes: int | None = 268435456,
+            default_headers: Mapping[str, str] | None = None,
+            default_query: Mapping[str, object] | None = None,
+            http_client: Client = None,
+            http_async_client: AsyncClient = None,
+            cache: BaseCache | bool | None = None,
+            callbacks: Callbacks | None = None,
+            custom_get_token_ids: Callable[[str], list[int]] | None = None,
+            disable_streaming: bool | Literal["tool_calling"] | None = False,
+            metadata: dict[str, Any] | None = None,
+            name: str | None = None,
+            output_version: str | None = None,
+            profile: ModelProfile | None = None,
+            rate_limiter: BaseRateLimiter | None = None,
+            tags: list[str] | None = None,
+            verbose: bool | None = None,
+        ) -> None: ...
+
+        def __init__(self, **_: Any) -> None: ...
+
+    # --- end of the constructor
 
     # --- settings -------------------------------------------------------------------
 
@@ -307,7 +483,7 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         """Reject unknown settings, which pydantic would ignore."""
         if not isinstance(values, dict):
             return values
-        return _without_derived_profile(check_names(cls, values))
+        return _without_derived_profile(check_names(cls, cls._converted(values)))
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
@@ -345,7 +521,8 @@ class ChatNscale(NscaleSettings, BaseChatModel):
 
     @property
     def _llm_type(self) -> str:
-        return "nscale-chat"
+        # Sentry and ddtrace take it for the name of the provider, so it is that name.
+        return PROVIDER
 
     @property
     def lc_secrets(self) -> dict[str, str]:
@@ -373,6 +550,19 @@ class ChatNscale(NscaleSettings, BaseChatModel):
             fields.pop(cached, None)
         return state
 
+    @classmethod
+    def _converted(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Convert `merge_system_messages`, which became one of the template's rules."""
+        if "merge_system_messages" not in values:
+            return values
+        merge = values["merge_system_messages"]
+        values = {k: v for k, v in values.items() if k != "merge_system_messages"}
+        if merge is not None:
+            model = values.get("model_name") or values.get("model") or ""
+            merged = replace(TemplateRules.for_model(str(model)), system="first")
+            values["template_rules"] = merged if merge else "as_is"
+        return values
+
     def __copy__(self) -> Self:
         """Copy without the cached description, which `model_copy(update=)` outdates."""
         copied = super().__copy__()
@@ -395,6 +585,12 @@ class ChatNscale(NscaleSettings, BaseChatModel):
         if "model_name" in update and self._has_derived_profile():
             update.setdefault("profile", find_profile(update["model_name"]))
         return super().model_copy(update=update, deep=deep)
+
+    if not TYPE_CHECKING:  # the type is that of langchain-core, which has changed
+
+        def bind(self, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:
+            """Bind arguments of calls; dumps leave out values of headers and queries."""
+            return super().bind(**hide_in_dumps(kwargs))
 
     def configurable_fields(
         self, **kwargs: AnyConfigurableField
@@ -436,9 +632,17 @@ class ChatNscale(NscaleSettings, BaseChatModel):
     def _get_invocation_params(
         self, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        params = {**self._default_params, **kwargs, "_type": self._llm_type}
+        call = hide_in_traces(kwargs)
+        params = {**self._default_params, **call, "_type": self._llm_type}
         params["stop"] = merge_stop(self.stop, stop)
         return {"model_name": params["model"], **params}
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """Return the key of caches, where answers for other headers have another key."""
+        key = super()._get_llm_string(stop, **hide_in_traces(kwargs))
+        call = (kwargs.get("extra_headers"), kwargs.get("extra_query"))
+        secrets = digest(self.default_headers, self.default_query, *call)
+        return f"{key}---{secrets}" if secrets else key
 
     def _get_ls_params(
         self, stop: list[str] | None = None, **kwargs: Any

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
-from typing_extensions import Self, Unpack
+from typing_extensions import Self
 
 from langchain_nscale import errors
 from langchain_nscale._model_facts import facts
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from langchain_nscale._settings import SettingsArguments
+    from langchain_nscale._http.token import Token
+    from langchain_nscale._settings import AsyncClient, Client, Timeout
     from langchain_nscale.errors import NscaleError, NscaleInvalidRequestError
 
     Array = NDArray[np.float32]
@@ -44,24 +45,6 @@ _PATH = "/embeddings"
 _OWN_FIELDS = {"model", "input", "encoding_format", "dimensions"}
 EncodingFormat = Literal["base64", "float"]
 _Read = Callable[..., Vectors]  # `read_vectors` or `read_array`
-
-
-if TYPE_CHECKING:  # saves compiling each annotation at import
-
-    class EmbeddingArguments(SettingsArguments, total=False):
-        """The constructor's arguments as type checkers see them, aliases included."""
-
-        model: str
-        dimensions: int | None
-        query_instruction: str | None
-        chunk_size: int
-        max_chunk_bytes: int
-        max_concurrency: int
-        encoding_format: EncodingFormat | None
-        empty_text: str | None
-        show_progress_bar: bool
-        extra_body: Mapping[str, Any] | None
-        callbacks: list[NscaleUsageCallbackHandler]
 
 
 class NscaleEmbeddings(NscaleSettings, Embeddings):
@@ -129,9 +112,99 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
 
     _rejected: set[str] = PrivateAttr(default_factory=set)
 
+    # --- constructor for editors: `python -m scripts.constructors`
+
     if TYPE_CHECKING:
 
-        def __init__(self, **kwargs: Unpack[EmbeddingArguments]) -> None: ...
+        def __init__(
+            self,
+            *,
+            model: str,
+            dimensions: int | None = None,
+            query_instruction: str | None = None,
+            chunk_size: int | None = 256,
+            max_chunk_bytes: int | None = 1000000,
+            max_concurrency: int | None = 4,
+            encoding_format: EncodingFormat | None = None,
+            empty_text: str | None = None,
+            show_progress_bar: bool | None = False,
+            extra_body: Mapping[str, Any] | None = None,
+            callbacks: list[NscaleUsageCallbackHandler] | None = None,
+            service_token: Token | None = None,
+            api_key: Token | None = None,
+            base_url: str | None = None,
+            allow_insecure_http: bool | None = False,
+            timeout: Timeout = None,
+            request_timeout: Timeout = None,
+            max_retries: int | None = 2,
+            total_timeout: float | None = None,
+            max_response_bytes: int | None = 268435456,
+            default_headers: Mapping[str, str] | None = None,
+            default_query: Mapping[str, object] | None = None,
+            http_client: Client = None,
+            http_async_client: AsyncClient = None,
+        ) -> None:
+            """Create the embeddings.
+
+            Args:
+                model: ID of the model, as listed by `list_models` (case-sensitive).
+                    Required.
+                dimensions: Length of the vectors, for models that offer a choice.
+                    Defaults to the model's own (4,096 for Qwen3-Embedding-8B, which
+                    supports any length below). If the service ignores or rejects it,
+                    the vectors of such models are shortened here.
+                query_instruction: Instruction added to queries, for models that
+                    expect one; documents are embedded as they are. Defaults to `Given
+                    a web search query, retrieve relevant passages that answer the
+                    query` for Qwen3-Embedding models, and to nothing for others. An
+                    empty string disables it. With `{query}` it is a template for the
+                    whole query, such as `query: {query}` for E5 models.
+                chunk_size: Maximum number of texts per request.
+                max_chunk_bytes: Maximum number of bytes of text (UTF-8) per request;
+                    a longer text is sent in a separate request.
+                max_concurrency: Maximum number of concurrent requests.
+                encoding_format: Transfer format of vectors. base64 costs a fraction
+                    of float, and both are exact. Defaults to base64, and to float
+                    once the service has rejected it.
+                empty_text: Text to embed in place of an empty one, for example `" "`.
+                    By default an empty text raises a ValueError, because services
+                    reject it.
+                show_progress_bar: Whether to show a progress bar (tqdm) on standard
+                    error.
+                extra_body: Extra request fields, such as vLLM's
+                    `truncate_prompt_tokens`.
+                callbacks: Handlers that count usage and spend; the context manager
+                    `get_nscale_usage_callback` works without this.
+                service_token: Nscale service token; `api_key` is accepted too. A
+                    string, or a sync or async callable that returns one and is called
+                    for each request. Defaults to `NSCALE_SERVICE_TOKEN`, then
+                    `NSCALE_API_KEY`.
+                api_key: The same as `service_token`.
+                base_url: Address of the API. Defaults to `NSCALE_BASE_URL`, then
+                    `NSCALE_API_BASE`, then `https://inference.api.nscale.com/v1`.
+                allow_insecure_http: Whether `base_url` may be an `http://` address on
+                    another machine, which would send the token in clear text.
+                timeout: Timeout in seconds: a number (applies to every phase), a
+                    `(connect, read)` pair, an `httpx` or `httpx2` Timeout, or `None`
+                    for 10 s to connect and 600 s to read.
+                request_timeout: The same as `timeout`.
+                max_retries: Maximum number of retries after a transient failure.
+                total_timeout: Limit in seconds for a whole call: retries, waits and
+                    the stream included. The default is no limit; `timeout` limits
+                    each phase of each attempt.
+                max_response_bytes: Largest size of a response in bytes, decompressed;
+                    a larger one is an error. `None` for no limit.
+                default_headers: Headers to send with every request. Dumps and traces
+                    leave them out.
+                default_query: Query parameters to add to every request. Dumps and
+                    traces leave them out.
+                http_client: Your own `httpx2.Client` or `httpx.Client`, instead of
+                    the shared one.
+                http_async_client: Your own `httpx2.AsyncClient` or
+                    `httpx.AsyncClient`, instead of the shared one.
+            """
+
+    # --- end of the constructor
 
     @model_validator(mode="before")
     @classmethod

@@ -80,6 +80,32 @@ class AsyncClient(_AnyClient, Protocol):
         ...
 
 
+class SharedClient(Client, Protocol):
+    """A sync client of the package's own."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client has been closed."""
+        ...
+
+    def close(self) -> None:
+        """Close its connections."""
+        ...
+
+
+class AsyncSharedClient(AsyncClient, Protocol):
+    """An async client of the package's own."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the client has been closed."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        ...
+
+
 class UsersClient:
     """A user's client of httpx2 or httpx, sync or async.
 
@@ -99,8 +125,8 @@ class UsersClient:
         return _send(self._client, self._client.build_request, self._library, request)
 
 
-class SharedClient:
-    """One of the package's own clients of httpx2, sync or async.
+class Httpx2Client:
+    """A client of httpx2 of the package's own, sync or async.
 
     Its headers never change, so requests are built without it: to merge them again for
     each request takes 40 µs.

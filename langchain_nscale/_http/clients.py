@@ -13,9 +13,9 @@ import threading
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
-from langchain_nscale._http import pools
+from langchain_nscale._http import environment
 from langchain_nscale._http.address import is_local
-from langchain_nscale._http.client import SharedClient
+from langchain_nscale._http.client import AsyncSharedClient, SharedClient
 
 
 class _Clients:
@@ -26,7 +26,7 @@ class _Clients:
         self.sync: SharedClient | None = None
         self.by_loop: dict[
             asyncio.AbstractEventLoop,
-            tuple[SharedClient, AsyncGenerator[None, None]],
+            tuple[AsyncSharedClient, AsyncGenerator[None, None]],
         ] = {}
 
 
@@ -61,22 +61,22 @@ def shared_client(base_url: str = "") -> SharedClient:
         with clients.lock:
             client = clients.sync
             if client is None or client.is_closed:
-                client = clients.sync = pools.make_client(base_url)
+                client = clients.sync = environment.make_client(base_url)
     return client
 
 
-async def shared_async_client(base_url: str = "") -> SharedClient:
+async def shared_async_client(base_url: str = "") -> AsyncSharedClient:
     """Return the running loop's client; a client is never used on another loop."""
     loop = asyncio.get_running_loop()
     clients = _clients_for(base_url)
-    if not pools.is_prepared:
-        await asyncio.to_thread(pools.prepare)
+    if not environment.is_prepared(base_url):
+        await asyncio.to_thread(environment.prepare, base_url)
     entry = clients.by_loop.get(loop)
     if entry is None or entry[0].is_closed:
         for other in list(clients.by_loop):
             if other.is_closed():  # a loop that was stopped without being shut down
                 clients.by_loop.pop(other, None)
-        client = pools.make_async_client(base_url)
+        client = environment.make_async_client(base_url)
         closer = _close_with_loop(client, clients)
         clients.by_loop[loop] = entry = (client, closer)
         await anext(closer)
@@ -84,7 +84,7 @@ async def shared_async_client(base_url: str = "") -> SharedClient:
 
 
 async def _close_with_loop(
-    client: SharedClient, clients: _Clients
+    client: AsyncSharedClient, clients: _Clients
 ) -> AsyncGenerator[None, None]:
     """Close a client when its loop ends: `asyncio.run` finalizes open generators."""
     try:

@@ -12,10 +12,12 @@ import heapq
 import itertools
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -87,30 +89,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+def call_later(seconds: float, function: Callable[[], None]) -> None:
+    """Call a function after some seconds, in the watchdog's thread.
+
+    A process that ends starts no threads and needs no calls.
+    """
+    if not sys.is_finalizing():
+        _watchdog.schedule(seconds, function)
+
+
 def end_reads_after(response: Response, seconds: float) -> Callable[[], None]:
     """End the reads of a response after some seconds; return a function to cancel that.
 
     Works for sync responses, and for async responses on the running event loop.
     """
-    sock = _socket_of(response)
-    if sock is None:
+    # A response of a user's client has the stream as an extension of httpx.
+    stream = getattr(response, "extensions", {}).get("network_stream", response)
+    end: Any = getattr(stream, "end_reads", None)
+    if end is None and stream is not response:
+        end = partial(_shut_down, stream.get_extra_info("socket"))
+    if end is None:
         return lambda: None
-
-    def shut_down() -> None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-
-    if _is_async(response):
+    if hasattr(stream, "aclose"):
         with suppress(RuntimeError):  # an event loop that is not asyncio's
-            return asyncio.get_running_loop().call_later(seconds, shut_down).cancel
-    return _watchdog.schedule(seconds, shut_down).cancel
+            return asyncio.get_running_loop().call_later(seconds, end).cancel
+    return _watchdog.schedule(seconds, end).cancel
 
 
-def _socket_of(response: Any) -> Any:
-    stream = getattr(response, "extensions", {}).get("network_stream")
-    return None if stream is None else stream.get_extra_info("socket")
-
-
-def _is_async(response: Any) -> bool:
-    stream = response.extensions["network_stream"]
-    return hasattr(stream, "aclose")
+def _shut_down(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)

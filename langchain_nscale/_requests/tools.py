@@ -11,6 +11,9 @@ from langchain_nscale._requests.schemas import (
     INVALID_IN_NAME,
     MAX_NAME,
 )
+from langchain_nscale._requests.tool_formats import (
+    FormattedTool as FormattedTool,  # noqa: PLC0414  # pickles of 0.1.0 have it here
+)
 
 
 def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -32,7 +32,7 @@ except ImportError as missing:
 from typing_extensions import Self
 
 from langchain_nscale._model_facts import is_known_model
-from langchain_nscale.testing import _rules
+from langchain_nscale.testing import _requests_model, _rules
 from langchain_nscale.testing._script import RecordedRequest, ServerReply, summary
 
 _LOCAL_HOSTS = ["127.0.0.1", "localhost", "*.localhost"]
@@ -250,7 +250,7 @@ class NscaleServer:
             await asyncio.sleep(reply.delay)
             return await self._plain_response(reply)
         body = await _json_of(request)
-        if problem := _rules.problem_with_texts(body):
+        if problem := _requests_model.problem_with_texts(body):
             return JSONResponse(problem.body, status_code=400)
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         if too_long := self._too_long(body["model"], texts):
@@ -305,7 +305,7 @@ class NscaleServer:
         if rejection := await self._record(request):
             return rejection
         body = await _json_of(request)
-        reply = _rules.problem_with(body) or self._missing_model(body)
+        reply = _requests_model.problem_with(body) or self._missing_model(body)
         reply = reply or self._reply_to(body)
         await asyncio.sleep(reply.delay)
         if reply.body is not None:

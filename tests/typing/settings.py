@@ -96,9 +96,13 @@ NscaleEmbeddings(
     callbacks=[NscaleUsageCallbackHandler()],
 )
 
-ChatNscale(model="m", temprature=0.2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-ChatNscale(model="m", temperature="hot")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-ChatNscale(model="m", client=None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+ChatNscale()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+ChatNscale(service_token="t")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+ChatNscale(model="m", model_name="m")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+NscaleEmbeddings()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+ChatNscale(model="m", temprature=0.2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+ChatNscale(model="m", temperature="hot")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+ChatNscale(model="m", client=None)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 NscaleEmbeddings(model="m", dimension=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 NscaleEmbeddings(model=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -139,7 +139,7 @@ def test_nothing_of_openais_environment_changes_anything(
 def test_it_is_a_chat_model_that_names_itself() -> None:
     model = make()
     assert isinstance(model, BaseChatModel)
-    assert model._llm_type == "nscale-chat"
+    assert model._llm_type == "nscale"
     assert model.metadata is not None
     assert model.metadata["lc_versions"]["langchain-nscale"] == __version__
 

@@ -5,12 +5,8 @@ A field without an entry fails, so no setting can be accepted and ignored.
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
-import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, get_args
 
 import httpx2
@@ -21,9 +17,8 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
-from langchain_nscale import ChatNscale, TemplateRules, _settings, catalog
+from langchain_nscale import ChatNscale, TemplateRules, catalog
 from langchain_nscale._requests.exchange import Exchange, SchemaWithTools
-from langchain_nscale._setting_names import setting_names
 from langchain_nscale.embeddings import NscaleEmbeddings
 
 COMPLETION = {
@@ -269,33 +264,6 @@ def test_inherited_fields_reach_langchain_core() -> None:
     model, _, _ = ask(settings)
     model.invoke("hi")  # answered by the cache
     assert spy.calls == 2
-
-
-@pytest.mark.parametrize(
-    ("cls", "arguments"),
-    [(ChatNscale, "ChatArguments"), (NscaleEmbeddings, "EmbeddingArguments")],
-)
-def test_type_checkers_see_every_name(cls: Any, arguments: str) -> None:
-    names = [
-        *annotated(_settings, "SettingsArguments"),
-        *annotated(sys.modules[cls.__module__], arguments),
-    ]
-    assert len(names) == len(set(names))
-    assert set(names) == set(setting_names(cls))
-
-
-def annotated(module: ModuleType, name: str) -> list[str]:
-    """Return the names that a class declares, which only type checkers execute."""
-    classes = [
-        node
-        for node in ast.walk(ast.parse(inspect.getsource(module)))
-        if isinstance(node, ast.ClassDef) and node.name == name
-    ]
-    return [
-        node.target.id
-        for node in classes[0].body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    ]
 
 
 def test_every_own_field_has_a_default_and_a_docstring() -> None:

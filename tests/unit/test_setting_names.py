@@ -191,7 +191,6 @@ ANSWERS = {
     "store": "no such field",
     "verbosity": "no such field",
     "disabled_params": "leave it out",
-    "merge_system_messages": "`template_rules`",
     "top_k": "`extra_body`",
     "num_ctx": "length of the context",
 }

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from langchain_nscale._http import clients as _clients
 from langchain_nscale._http.attempts import Attempts
-from langchain_nscale._http.client import SharedClient, library
+from langchain_nscale._http.client import Httpx2Client, library
 from langchain_nscale._http.clients import (
     aclose_connections,
     close_connections,
@@ -94,7 +94,7 @@ def test_the_shared_client_sends_what_a_client_of_ones_own_sends(
         httpx2.Client(transport=httpx2.MockTransport(service)) as client,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(_clients._clients, "sync", SharedClient(client))
+        patch.setattr(_clients._clients, "sync", Httpx2Client(client))
         for own in (client, None):
             settings = {"headers": headers, "query": query, "base_url": base_url}
             service.transport(client=own, **settings).call(
@@ -232,7 +232,7 @@ def test_the_service_says_how_long_to_wait(call: Any, caplog: Any) -> None:
 
 def test_callers_who_are_told_the_same_time_do_not_return_at_once() -> None:
     error = NscaleRateLimitError("slow down", retry_after=1.0)
-    client = SharedClient(httpx2.Client())
+    client = Httpx2Client(httpx2.Client())
     waits = [Attempts(client, Limits(), 2).delay(error) or 0.0 for _ in range(500)]
     assert min(waits) >= 1.0
     assert max(waits) - min(waits) > 1.0
