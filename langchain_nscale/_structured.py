@@ -248,68 +248,6 @@ def _value_at(text: str, start: int, *, may_end: object) -> tuple[list[Any], int
     return [value], end
 
 
-def _fitting(schema: Any) -> Callable[[Any], bool]:
-    """Return a function that tells whether a value has the form of a schema."""
-
-    def fits(value: Any) -> bool:
-        if isinstance(schema, type) and (
-            is_basemodel_subclass(schema) or is_dataclass(schema)
-        ):
-            try:
-                _adapter(schema).validate_python(value)
-            except Exception:  # noqa: BLE001  # validators can raise anything
-                return False
-            return True
-        required = set() if schema is None else json_schema(schema).get("required", ())
-        return isinstance(value, dict) and value.keys() >= set(required)
-
-    return fits
-
-
-class _Stream(Protocol):
-    """Parses the chunks of one reply, each once."""
-
-    def feed(self, chunk: str | BaseMessage) -> Iterator[Any]:
-        """Yield what the chunk adds to the output."""
-
-    def flush(self) -> Iterator[Any]:
-        """Yield the rest of the output."""
-
-
-class _OneStep(BaseCumulativeTransformOutputParser[Any]):
-    """A parser that reads each chunk once, and that async calls need no thread for."""
-
-    async def aparse_result(
-        self, result: list[Generation], *, partial: bool = False
-    ) -> Any:
-        """Parse a reply."""
-        return self.parse_result(result, partial=partial)
-
-    def parse(self, text: str) -> Any:
-        """Parse a text."""
-        return self.parse_result([Generation(text=text)])
-
-    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:  # noqa: A002  # interface
-        stream = self._new_stream()
-        for chunk in input:
-            yield from stream.feed(chunk)
-        yield from stream.flush()
-
-    async def _atransform(
-        self,
-        input: AsyncIterator[str | BaseMessage],  # noqa: A002  # interface
-    ) -> AsyncIterator[Any]:
-        stream = self._new_stream()
-        async for chunk in input:
-            for item in stream.feed(chunk):
-                yield item
-        for item in stream.flush():
-            yield item
-
-    def _new_stream(self) -> _Stream:
-        raise NotImplementedError
-
-
 class StructuredOutputParser(_OneStep):
     """Parses partial replies leniently and complete replies strictly."""
 
@@ -325,8 +263,8 @@ class StructuredOutputParser(_OneStep):
     dataclass: Any = None
     """A dataclass to convert the answer to."""
 
-    fits: Any = None
-    """Returns whether a value has the requested form, if the answer is a text."""
+    form: Any = None
+    """The schema, by which the answer is told from other values in its text."""
 
     schema_class: Any = None
     """The class of the answer: Pydantic's, or a dataclass."""
@@ -343,10 +281,24 @@ class StructuredOutputParser(_OneStep):
         if self.tool and message is not None:
             check_complete(message, has_answer=bool(calls))
         elif not self.tool:
-            text = json.dumps(_complete_value(generation, message, self.fits))
+            text = json.dumps(_complete_value(generation, message, self._fits))
             result = [Generation(text=text)]
         value = self.parser.parse_result(result)
         return value if self.dataclass is None else self._as_dataclass(value)
+
+    def _fits(self, value: Any) -> bool:
+        """Return whether a value has the form of the schema."""
+        schema = vars(self).get("form")  # pickles of earlier versions have none
+        if isinstance(schema, type) and (
+            is_basemodel_subclass(schema) or is_dataclass(schema)
+        ):
+            try:
+                _adapter(schema).validate_python(value)
+            except Exception:  # noqa: BLE001  # validators can raise anything
+                return False
+            return True
+        required = () if schema is None else json_schema(schema).get("required", ())
+        return isinstance(value, dict) and value.keys() >= set(required)
 
     def _as_dataclass(self, value: Any) -> Any:
         try:
@@ -484,7 +436,7 @@ def parser_for(
         tool=tool,
         has_tools=has_tools,
         dataclass=schema if is_data else None,
-        fits=_fitting(schema),
+        form=schema,
         schema_class=schema if is_pydantic or is_data else None,
     )
 
