@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help test lint demo bench compare soak fuzz chaos docs test-min test-real test-vllm test-templates record-vllm package format clean
+.PHONY: help test lint demo bench compare soak fuzz chaos docs test-min test-real test-vllm test-templates record-vllm test-ray findings package format clean
 
 help:
 	@echo 'make test     run every test against the stand-in server'
@@ -12,7 +12,7 @@ help:
 	@echo 'make demo     ask, stream and run an agent'
 	@echo 'make bench    compare CPU time with other integrations (slow), or with BASE=<commit>'
 	@echo 'make docs     build the documentation site in site/'
-	@echo 'also: compare soak fuzz chaos test-min test-real test-vllm test-templates record-vllm package format clean'
+	@echo 'also: compare soak fuzz chaos test-min test-real test-vllm test-templates record-vllm test-ray findings package format clean'
 
 test: $(STAMP)
 	$(BIN)/coverage erase
@@ -108,6 +108,18 @@ test-templates: $(STAMP)
 record-vllm: $(STAMP)
 	$(BIN)/python -m tests.vllm.record
 
+# Ray is too large for the environment of the other tests.
+test-ray:
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet 'pip>=25.1'
+	.venv-ray/bin/pip install --quiet --constraint constraints.txt \
+		--editable '.[cli]' --group test --group demo ray==2.60.0
+	.venv-ray/bin/python -m pytest tests/integration/test_scale.py
+
+# What surprised us in other software still holds: half an hour, outside continuous integration.
+findings:
+	$(PYTHON) -m scripts.findings $(ONLY)
+
 # Build wheel and sdist, and exercise the wheel in a clean environment.
 package: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group package
@@ -133,4 +145,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-chaos .venv-vllm* .venv-templates .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-chaos .venv-ray .venv-vllm* .venv-templates .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -248,6 +248,50 @@ def _value_at(text: str, start: int, *, may_end: object) -> tuple[list[Any], int
     return [value], end
 
 
+class _Stream(Protocol):
+    """Parses the chunks of one reply, each once."""
+
+    def feed(self, chunk: str | BaseMessage) -> Iterator[Any]:
+        """Yield what the chunk adds to the output."""
+
+    def flush(self) -> Iterator[Any]:
+        """Yield the rest of the output."""
+
+
+class _OneStep(BaseCumulativeTransformOutputParser[Any]):
+    """A parser that reads each chunk once, and that async calls need no thread for."""
+
+    async def aparse_result(
+        self, result: list[Generation], *, partial: bool = False
+    ) -> Any:
+        """Parse a reply."""
+        return self.parse_result(result, partial=partial)
+
+    def parse(self, text: str) -> Any:
+        """Parse a text."""
+        return self.parse_result([Generation(text=text)])
+
+    def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:  # noqa: A002  # interface
+        stream = self._new_stream()
+        for chunk in input:
+            yield from stream.feed(chunk)
+        yield from stream.flush()
+
+    async def _atransform(
+        self,
+        input: AsyncIterator[str | BaseMessage],  # noqa: A002  # interface
+    ) -> AsyncIterator[Any]:
+        stream = self._new_stream()
+        async for chunk in input:
+            for item in stream.feed(chunk):
+                yield item
+        for item in stream.flush():
+            yield item
+
+    def _new_stream(self) -> _Stream:
+        raise NotImplementedError
+
+
 class StructuredOutputParser(_OneStep):
     """Parses partial replies leniently and complete replies strictly."""
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from langchain_nscale._setting_names import check_names
-from langchain_nscale._settings import NscaleSettings
+from langchain_nscale._settings.connection import NscaleSettings
+from langchain_nscale._settings.names import check_names
 from langchain_nscale.models import NscaleModel
 
 

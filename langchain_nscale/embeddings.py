@@ -24,8 +24,8 @@ from langchain_nscale._requests.texts import (
     split_texts,
 )
 from langchain_nscale._response import Sent
-from langchain_nscale._setting_names import check_names
-from langchain_nscale._settings import NscaleSettings
+from langchain_nscale._settings.connection import NscaleSettings
+from langchain_nscale._settings.names import check_names
 from langchain_nscale._usage.ledger import Call
 from langchain_nscale.usage import NscaleUsageCallbackHandler, open_ledgers
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_nscale._http.token import Token
-    from langchain_nscale._settings import AsyncClient, Client, Timeout
+    from langchain_nscale._settings.connection import AsyncClient, Client, Timeout
     from langchain_nscale.errors import NscaleError, NscaleInvalidRequestError
 
     Array = NDArray[np.float32]

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from langchain_nscale._provider import PROVIDER
+from langchain_nscale._version import PROVIDER
 
 # The modules of LangChain with a list of providers, and the class to add to each.
 _LISTS = {

@@ -17,10 +17,10 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.tracers.context import register_configure_hook
 
 from langchain_nscale._model_list import known_price
-from langchain_nscale._provider import PROVIDER
 from langchain_nscale._usage.ledger import Call, Ledger, ModelUsage
 from langchain_nscale._usage.metrics import metrics_of
 from langchain_nscale._usage.table import total_usage, usage_table
+from langchain_nscale._version import PROVIDER
 from langchain_nscale.models import Price, Prices, price_table
 
 

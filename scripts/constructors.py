@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings
-from langchain_nscale._setting_names import setting_names
+from langchain_nscale._settings.names import setting_names
 from scripts.settings_page import settings_of
 
 CLASSES: list[type[BaseModel]] = [ChatNscale, NscaleEmbeddings]

@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings
-from langchain_nscale._settings import NscaleSettings
+from langchain_nscale._settings.chat import ChatSettings
+from langchain_nscale._settings.connection import NscaleSettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 HEAD = """\
@@ -78,7 +79,10 @@ class Setting:
 
 def settings_of(cls: type[BaseModel]) -> list[Setting]:
     """Return all settings of a class: its own, the connection's and inherited ones."""
-    texts = docstrings(cls) | docstrings(NscaleSettings)
+    texts: dict[str, str] = {}
+    for base in cls.__mro__:
+        if base.__module__.startswith("langchain_nscale"):
+            texts |= docstrings(base)
     if issubclass(cls, BaseChatModel):
         texts |= _inherited()
     return _settings(cls, texts)
@@ -128,7 +132,7 @@ def page() -> str:
         + "## Connection\n\nFor `ChatNscale`, `NscaleEmbeddings` and `list_models`.\n\n"
         + _sections(NscaleSettings, docstrings(NscaleSettings))
         + "\n## `ChatNscale`\n\n"
-        + _sections(ChatNscale, docstrings(ChatNscale))
+        + _sections(ChatNscale, docstrings(ChatSettings))
         + "\n## `ChatNscale`, inherited\n\nFrom LangChain's `BaseChatModel`.\n\n"
         + _sections(ChatNscale, _inherited())
         + "\n## `NscaleEmbeddings`\n\n"

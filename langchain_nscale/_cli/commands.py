@@ -393,11 +393,12 @@ def doctor(**options: Any) -> int:
     help="File with replies: texts or objects, as JSON or one per line. Without one, the "
     "documentation's questions are answered.",
 )
-def serve(port: int, script: Path | None) -> NoReturn:
-    """Run the stand-in server until Ctrl-C."""
+@click.option("--any-model", is_flag=True, help="Accept unknown model IDs too.")
+def serve(port: int, script: Path | None, any_model: bool) -> NoReturn:
+    """Run the stand-in server until Ctrl-C. It rejects unknown models, as Nscale does."""
     from langchain_nscale._cli.serve import main  # noqa: PLC0415
 
-    main(port, script)
+    main(port, script, any_model=any_model)
 
 
 @cli.command()

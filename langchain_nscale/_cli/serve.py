@@ -15,10 +15,10 @@ from langchain_nscale.testing._play import documentation_answers, read_script
 _VARIABLE = '$env:{} = "{}"' if os.name == "nt" else "export {}={}"
 
 
-def main(port: int, script: Path | None) -> NoReturn:
+def main(port: int, script: Path | None, *, any_model: bool) -> NoReturn:
     """Run the stand-in server until Ctrl-C."""
     replies, responder = read_script(script) if script else ([], documentation_answers())
-    with NscaleServer(port=port, responder=responder) as server:
+    with NscaleServer(port=port, responder=responder, any_model=any_model) as server:
         server.add(*replies)
         click.echo(_VARIABLE.format("NSCALE_BASE_URL", server.base_url))
         click.echo(_VARIABLE.format("NSCALE_SERVICE_TOKEN", server.token))

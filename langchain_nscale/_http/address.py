@@ -6,11 +6,39 @@ import os
 import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from typing import ClassVar
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
 from langchain_nscale._failures import Proxy
+
+
+class RequestGuard:
+    """Keeps tests from sending requests to other machines.
+
+    Attributes:
+        is_active: Whether only servers on this machine may be used.
+        rejected: The addresses of requests that were not sent.
+    """
+
+    is_active = False
+    rejected: ClassVar[list[str]] = []
+
+    @classmethod
+    def check(cls, url: str) -> None:
+        """Raise if a request must not be sent.
+
+        Raises:
+            AssertionError: The guard is active, and the URL leads to another machine.
+        """
+        if cls.is_active and not is_local(url):
+            cls.rejected.append(url)
+            msg = (
+                f"A request to {url} was not sent: this test only allows servers on this "
+                "machine. Use the fixture `nscale_server` or `nscale_environment`."
+            )
+            raise AssertionError(msg)
 
 
 @lru_cache

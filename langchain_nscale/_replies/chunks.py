@@ -23,7 +23,6 @@ from langchain_core.outputs import ChatGenerationChunk
 from pydantic import BaseModel
 
 import langchain_nscale._replies.content_blocks  # noqa: F401  # registers with langchain-core
-from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.edges import EdgeChunk
 from langchain_nscale._replies.tool_calls import breaker, parse_tool_calls
 from langchain_nscale._replies.usage import usage_metadata
@@ -34,6 +33,7 @@ from langchain_nscale._replies.whole import (
     join_tool_calls,
 )
 from langchain_nscale._replies.writer import BlockNumbers
+from langchain_nscale._version import PROVIDER
 
 if TYPE_CHECKING:
     from langchain_nscale._replies.reply import Reply

@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.block_translators import register_translator
 from langchain_core.messages.content import ContentBlock
 
-from langchain_nscale._provider import PROVIDER
+from langchain_nscale._version import PROVIDER
 
 
 def content_blocks(message: AIMessage) -> list[ContentBlock]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.chunks import ChunkWriter
 from langchain_nscale._replies.reply import FINISH_KEYS
 from langchain_nscale._replies.tool_calls import parse_tool_calls
 from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale._replies.whole import Delta, join_tool_calls
 from langchain_nscale._replies.writer import BlockNumbers
+from langchain_nscale._version import PROVIDER
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage

@@ -16,7 +16,6 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.version import VERSION
 
 from langchain_nscale._json import storable
-from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.leniency import (
     Halves,
     MalformedError,
@@ -39,6 +38,7 @@ from langchain_nscale._replies.whole import (
     build_message,
     join_tool_calls,
 )
+from langchain_nscale._version import PROVIDER
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, ToolCallChunk

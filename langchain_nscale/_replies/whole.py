@@ -9,8 +9,8 @@ from langchain_core.messages import AIMessage, ToolCallChunk
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
-from langchain_nscale._provider import PROVIDER
 from langchain_nscale._replies.tool_calls import parse_tool_calls
+from langchain_nscale._version import PROVIDER
 
 Kind = Literal["text", "reasoning", "refusal", "tool_call", "logprobs"]
 

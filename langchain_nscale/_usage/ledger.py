@@ -11,7 +11,7 @@ from decimal import Decimal
 from time import perf_counter
 from typing import Any
 
-from langchain_nscale._provider import PROVIDER
+from langchain_nscale._version import PROVIDER
 from langchain_nscale.models import Price
 
 # Raised when the caller cancels a call; these are not failures.

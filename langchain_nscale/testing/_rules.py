@@ -18,7 +18,10 @@ _MIN_WORD = 3  # letters; shorter words are ignored by embeddings
 def default_reply(body: Mapping[str, Any]) -> ServerReply:
     """Return the reply to a chat request, or an error if a schema in it is not valid."""
     try:
-        return _plausible_reply(body)
+        reply = _plausible_reply(body)
+        # gpt-oss always reasons: its template has no way to turn it off.
+        thoughts = "The question is clear." if "gpt-oss" in body["model"] else None
+        return _replace(reply, reasoning=thoughts)
     except (
         AttributeError,
         LookupError,

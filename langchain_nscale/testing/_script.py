@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_core.messages import AIMessage
+
 
 @dataclass(frozen=True)
 class RecordedRequest:
@@ -28,6 +30,10 @@ class RecordedRequest:
     def json(self) -> Any:
         """The body decoded from JSON."""
         return json.loads(self.body)
+
+    def __getitem__(self, field: str) -> Any:
+        """Return a field of the body, as in `requests[-1]["messages"]`."""
+        return self.json[field]
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,28 @@ class ServerReply:
             code="TOO_MANY_REQUESTS",
             error_type="INSUFFICIENT_CREDIT",
         )
+
+
+def as_reply(reply: object) -> ServerReply:
+    """Return a scripted reply in any of its forms.
+
+    Raises:
+        TypeError: It has none of them.
+    """
+    if isinstance(reply, ServerReply):
+        return reply
+    if isinstance(reply, str):
+        return ServerReply(text=reply)
+    if isinstance(reply, AIMessage):
+        calls = [ToolCallReply(c["name"], c["args"], c["id"]) for c in reply.tool_calls]
+        thoughts = reply.additional_kwargs.get("reasoning_content")
+        return ServerReply(text=reply.text, reasoning=thoughts, tool_calls=calls)
+    msg = (
+        f"A reply is a text, an AIMessage or a ServerReply, not {type(reply).__name__}. "
+        'Errors: add(status=429). Tool calls: add(tool_calls=[ToolCallReply("name", '
+        "{...})])."
+    )
+    raise TypeError(msg)
 
 
 def summary(reply: ServerReply) -> str:

@@ -10,6 +10,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from http import HTTPStatus
 from itertools import count
 from types import TracebackType
 from typing import Any
@@ -29,11 +30,17 @@ except ImportError as missing:
         'pip install "langchain-nscale[testing]"'
     )
     raise ImportError(_hint) from missing
+from langchain_core.messages import AIMessage
 from typing_extensions import Self
 
 from langchain_nscale._model_facts import is_known_model
 from langchain_nscale.testing import _requests_model, _rules
-from langchain_nscale.testing._script import RecordedRequest, ServerReply, summary
+from langchain_nscale.testing._script import (
+    RecordedRequest,
+    ServerReply,
+    as_reply,
+    summary,
+)
 
 _LOCAL_HOSTS = ["127.0.0.1", "localhost", "*.localhost"]
 
@@ -123,20 +130,26 @@ class NscaleServer:
         """Keyword arguments that point a model to this server."""
         return {"base_url": self.base_url, "service_token": self.token}
 
-    def add(self, *replies: ServerReply | str) -> Self:
-        """Add scripted replies, to be sent in order; a string is the text of a reply.
+    def add(self, *replies: ServerReply | AIMessage | str, **fields: Any) -> Self:
+        """Add scripted replies, to be sent in order.
+
+        Args:
+            replies: Texts, messages as for LangChain's fake models, or `ServerReply`s.
+            fields: The fields of one more `ServerReply`. A `status` of an error without
+                a `body` gets one.
 
         Raises:
-            TypeError: A reply is neither; nothing is added.
+            TypeError: A reply or field is something else; nothing is added.
         """
-        for reply in replies:
-            if not isinstance(reply, (ServerReply, str)):
-                msg = f"A reply is a ServerReply or a text, not {type(reply).__name__}."
-                raise TypeError(msg)
-        self._script.extend(
-            ServerReply(text=reply) if isinstance(reply, str) else reply
-            for reply in replies
-        )
+        added = [as_reply(reply) for reply in replies]
+        if fields:
+            reply = ServerReply(**fields)
+            if reply.status and reply.status >= HTTPStatus.BAD_REQUEST:
+                text = reply.text or HTTPStatus(reply.status).phrase
+                error = ServerReply.error(reply.status, text, headers=reply.headers)
+                reply = reply if reply.body is not None else error
+            added.append(reply)
+        self._script.extend(added)
         return self
 
     def reset(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings
-from langchain_nscale._setting_names import setting_names
+from langchain_nscale._settings.names import setting_names
 from tests.pages.runner import ROOT
 
 SERVER: Any = shutil.which("pyright-langserver", path=str(ROOT / ".venv" / "bin"))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import distributed
@@ -14,6 +18,7 @@ import pytest
 from langchain_nscale import ChatNscale, NscaleEmbeddings, NscaleUsageCallbackHandler
 from langchain_nscale.testing import NscaleServer
 from tests.integration.conftest import MODEL
+from tests.pages.runner import environment
 
 dask: Any = distributed  # it has few types
 PRICES: Any = {MODEL: (1, 2), "e": (1, 0)}
@@ -104,3 +109,23 @@ def test_ray(server: NscaleServer, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert usage.by_model[MODEL].input_tokens == 240
     assert len(server.requests) == 120 + 12
+
+
+def test_the_pages_program_for_ray(tmp_path: Path) -> None:
+    """The tests of the pages leave it out, since Ray is in another environment."""
+    pytest.importorskip("ray", reason="ray isn't installed: run `make test-ray`")
+    page = Path(__file__).parents[2] / "docs" / "scale.md"
+    program, shown = re.findall(
+        r"```py\n(.*?)```\n\n```text\n(.*?)```", page.read_text(), re.DOTALL
+    )[0]
+    with environment() as variables:
+        output = subprocess.run(  # noqa: S603  # the page's own program
+            [sys.executable, "-c", program],
+            check=True,
+            capture_output=True,
+            cwd=tmp_path,
+            env={**os.environ, **variables, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
+            text=True,
+            timeout=300,
+        ).stdout
+    assert output.endswith(shown)

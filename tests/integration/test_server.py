@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage
+from langchain_core.messages import HumanMessage
 
 from langchain_nscale.errors import NscaleInvalidRequestError, NscaleModelNotFoundError
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
@@ -334,8 +334,8 @@ def test_a_text_is_a_reply_and_anything_else_is_rejected_at_once(
 ) -> None:
     server.add("Hello", ServerReply(text="again"))
     assert [make().invoke("Hi").text for _ in range(2)] == ["Hello", "again"]
-    with pytest.raises(TypeError, match="not AIMessage"):
-        server.add("kept back", AIMessage("Hello"))  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="not HumanMessage"):
+        server.add("kept back", HumanMessage("Hello"))  # type: ignore[arg-type]  # the mistake
     assert make().invoke("Hi").text != "kept back"
 
 

@@ -18,6 +18,7 @@ from langchain_core.runnables import (
 from pydantic import BaseModel
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings
+from tests.unit import service
 
 PUBLIC_MODULES = (
     "langchain_nscale",
@@ -82,31 +83,26 @@ def test_annotations_of_the_fields_can_be_resolved(cls: type) -> None:
 # --- with wrappers of langchain-core ----------------------------------------------------
 
 
-def answer(request: httpx2.Request) -> httpx2.Response:
+CALL = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "find_person", "arguments": '{"name": "Ann"}'},
+}
+
+
+def answer(body: dict[str, Any]) -> Any:
     """Fail for the model "down"; answer with JSON, or a call if there are tools."""
-    body = request.read().decode()
-    if '"model":"down"' in body:
+    if body["model"] == "down":
         return httpx2.Response(400, json={"error": {"message": "down"}})
-    call = {
-        "id": "call_1",
-        "type": "function",
-        "function": {"name": "find_person", "arguments": '{"name": "Ann"}'},
-    }
-    message: dict[str, Any] = {"role": "assistant", "content": '{"name": "Ann"}'}
-    if '"tools"' in body:
-        message = {"role": "assistant", "content": None, "tool_calls": [call]}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return httpx2.Response(200, json={"model": "m", "choices": [choice]})
+    if "input" in body:
+        return service.vectors([1.0, 0.5])
+    if "tools" in body:
+        return service.completion(None, tool_calls=[CALL])
+    return service.completion('{"name": "Ann"}')
 
 
 def make(model: str = "m") -> ChatNscale:
-    transport = httpx2.MockTransport(answer)
-    return ChatNscale(
-        model=model,
-        service_token="t",
-        http_client=httpx2.Client(transport=transport),
-        http_async_client=httpx2.AsyncClient(transport=transport),
-    )
+    return service.chat(service.Service(answer), model=model)
 
 
 WRAPPERS: dict[str, Callable[[], Any]] = {
@@ -166,20 +162,8 @@ async def test_retried_models_answer() -> None:
     assert (await model.ainvoke("Who?")).text == '{"name": "Ann"}'
 
 
-def embed(request: httpx2.Request) -> httpx2.Response:
-    if b'"model":"down"' in request.read():
-        return httpx2.Response(400, json={"error": {"message": "down"}})
-    return httpx2.Response(200, json={"data": [{"index": 0, "embedding": [1.0, 0.5]}]})
-
-
 def embeddings(model: str = "m") -> RunnableLambda[str, list[float]]:
-    transport = httpx2.MockTransport(embed)
-    made = NscaleEmbeddings(
-        model=model,
-        service_token="t",
-        http_client=httpx2.Client(transport=transport),
-        http_async_client=httpx2.AsyncClient(transport=transport),
-    )
+    made = service.embeddings(service.Service(answer), model=model)
     return RunnableLambda(made.embed_query, made.aembed_query)
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings
-from langchain_nscale._setting_names import setting_names
+from langchain_nscale._settings.names import setting_names
 from scripts.constructors import CLASSES, module_of, with_constructor
 
 BOTH = pytest.mark.parametrize("cls", CLASSES)

@@ -20,45 +20,26 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_nscale import ChatNscale, TemplateRules, catalog
 from langchain_nscale._requests.exchange import Exchange, SchemaWithTools
 from langchain_nscale.embeddings import NscaleEmbeddings
+from tests.unit.service import Service, completion, stream
 
-COMPLETION = {
-    "id": "c-1",
-    "model": "m",
-    "choices": [
-        {
-            "message": {"content": "<think>why</think>yes"},
-            "finish_reason": "stop",
-        }
-    ],
-}
-EVENTS = (
-    b'data: {"id": "c-1", "choices": [{"index": 0, "delta": {"content": "yes"}, '
-    b'"finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
-)
+THOUGHT = "<think>why</think>yes"
+STREAM = stream({"content": "yes"})
 
 
-class Recorder:
-    """Answers every request and records it."""
+class Recorder(Service):
+    """Answers every request, in the way that it asks for, and records it."""
 
     def __init__(self) -> None:
-        self.requests: list[httpx2.Request] = []
-        self.sync = httpx2.Client(transport=httpx2.MockTransport(self))
-        self.asynchronous = httpx2.AsyncClient(transport=httpx2.MockTransport(self))
-
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        self.requests.append(request)
-        if json.loads(request.content).get("stream"):
-            return httpx2.Response(
-                200, content=EVENTS, headers={"content-type": "text/event-stream"}
-            )
-        return httpx2.Response(200, json=COMPLETION)
+        super().__init__(
+            lambda body: STREAM if body.get("stream") else completion(THOUGHT)
+        )
 
 
 def ask(
     settings: dict[str, Any], messages: Any = "hi", **call: Any
 ) -> tuple[ChatNscale, AIMessage, httpx2.Request]:
     recorder = Recorder()
-    defaults = {"model": "m", "service_token": "t", "http_client": recorder.sync}
+    defaults = {"model": "m", "service_token": "t", "http_client": recorder.client}
     model = ChatNscale(**{**defaults, **settings})
     return model, model.invoke(messages, **call), recorder.requests[-1]
 
@@ -88,7 +69,7 @@ def of_streams(name: str, value: Any, key: str) -> Callable[[], None]:
             model = ChatNscale(
                 model="m",
                 service_token="t",
-                http_client=recorder.sync,
+                http_client=recorder.client,
                 **settings,
             )
             list(model.stream("hi"))
@@ -160,7 +141,7 @@ def check_stall_limit() -> None:
     # Applied to the request's read timeout once the stream has begun.
     model = ChatNscale(model="m", service_token="t", stream_chunk_timeout=3)
     recorder = Recorder()
-    model.http_client = recorder.sync
+    model.http_client = recorder.client
     list(model.stream("hi"))
     assert recorder.requests[-1].extensions["timeout"]["read"] == 3
 
@@ -206,9 +187,9 @@ EFFECTS: dict[str, Callable[[], None]] = {
     "max_response_bytes": check_transport("max_response_bytes", 9, "max_response_bytes"),
     "default_headers": check_transport("default_headers", {"X": "1"}, "headers"),
     "default_query": check_transport("default_query", {"q": 1}, "query"),
-    "http_client": check_transport("http_client", Recorder().sync, "client"),
+    "http_client": check_transport("http_client", Recorder().client, "client"),
     "http_async_client": check_transport(
-        "http_async_client", Recorder().asynchronous, "async_client"
+        "http_async_client", Recorder().async_client, "async_client"
     ),
     "allow_insecure_http": check_insecure,
     "model_name": check_model_name,
@@ -267,10 +248,10 @@ def test_inherited_fields_reach_langchain_core() -> None:
 
 
 def test_every_own_field_has_a_default_and_a_docstring() -> None:
-    from langchain_nscale._settings import NscaleSettings  # noqa: PLC0415
     from scripts.settings_page import docstrings  # noqa: PLC0415  # parses the sources
 
-    texts = {**docstrings(NscaleSettings), **docstrings(ChatNscale)}
+    ours = [c for c in ChatNscale.__mro__ if c.__module__.startswith("langchain_nscale")]
+    texts = {name for cls in ours for name in docstrings(cls)}
     assert set(texts) == set(EFFECTS)
     assert all(not f.is_required() for f in ChatNscale.model_fields.values())
 

@@ -8,7 +8,6 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from langchain_core.tracers.schemas import Run
 from langchain_nscale import ChatNscale, NscaleEmbeddings
 from langchain_nscale._http.headers import digest
 from tests.pages.runner import ROOT
+from tests.unit.service import Service, chat, completion
 
 SECRET = "sk-tenant-42"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -33,27 +33,20 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 
 
-class Service:
-    """Answers every request, and counts those that have the secret."""
+class Counting(Service):
+    """Numbers its answers, and counts the requests that have the secret."""
 
     def __init__(self) -> None:
-        self.count = self.with_secret = 0
-        self.client = httpx2.Client(transport=httpx2.MockTransport(self))
+        super().__init__(lambda _: completion(f"answer {len(self.requests)}"))
 
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        self.count += 1
-        sent = [*request.headers.values(), str(request.url)]
-        self.with_secret += any(SECRET in text for text in sent)
-        message = {"role": "assistant", "content": f"answer {self.count}"}
-        choice = {"message": message, "finish_reason": "stop"}
-        return httpx2.Response(200, json={"model": "m", "choices": [choice]})
+    @property
+    def with_secret(self) -> int:
+        sent = [[*each.headers.values(), str(each.url)] for each in self.requests]
+        return sum(any(SECRET in text for text in texts) for texts in sent)
 
 
 def make(service: Service | None = None, **settings: Any) -> ChatNscale:
-    client = (service or Service()).client
-    return ChatNscale(
-        **{"model": "m", "service_token": "t", "http_client": client, **settings}
-    )
+    return chat(service, **settings)
 
 
 class Tracer(BaseTracer):
@@ -91,10 +84,10 @@ WAYS: dict[str, Callable[[ChatNscale, Any, dict[str, Any]], Any]] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", [*SETTINGS, *CALLS])
 def test_they_are_sent_but_in_no_trace(way: str, name: str) -> None:
-    service, tracer = Service(), Tracer()
+    service, tracer = Counting(), Tracer()
     model = make(service, **SETTINGS.get(name, {}))
     WAYS[way](model, {"callbacks": [tracer]}, CALLS.get(name, {}))
-    assert service.with_secret == service.count == 1
+    assert service.with_secret == len(service.requests) == 1
     assert tracer.text
     assert SECRET not in tracer.text
     if name in CALLS:
@@ -145,11 +138,11 @@ def test_copies_and_pickles_keep_them(
 ) -> None:
     monkeypatch.setenv("NSCALE_SERVICE_TOKEN", "t")
     model = make(**SETTINGS[name])
-    service = Service()
+    service = Counting()
     for other in (copied(model), pickle.loads(pickle.dumps(model)), model.model_copy()):
         other.http_client = service.client
         other.invoke("hi")
-    assert service.with_secret == service.count == 3
+    assert service.with_secret == len(service.requests) == 3
 
 
 # --- caches -----------------------------------------------------------------------------
@@ -158,7 +151,7 @@ def test_copies_and_pickles_keep_them(
 @pytest.mark.parametrize("name", [*SETTINGS, *CALLS])
 def test_caches_tell_them_apart_without_showing_them(name: str) -> None:
     cache = InMemoryCache()
-    service = Service()
+    service = Counting()
 
     def ask(secret: str) -> str:
         settings = replaced(SETTINGS.get(name, {}), secret)
@@ -168,7 +161,7 @@ def test_caches_tell_them_apart_without_showing_them(name: str) -> None:
     first = ask(SECRET)
     assert ask("another") != first
     assert ask(SECRET) == first
-    assert service.count == 2
+    assert len(service.requests) == 2
     assert SECRET not in repr(list(cache._cache))
 
 

@@ -40,7 +40,7 @@ def question(parser: str, name: str) -> str:
     assert request is not None
     text = str(json.loads(request[2])["messages"][0]["content"])
     if parser == "glm45" and VERSION != "0.21.0":
-        # 0.32.0 loses arguments that are written on lines of their own.
+        # 0.32.0 has a grammar for these calls, in which no line breaks are allowed.
         text = text.replace("\n", "")
     return text
 

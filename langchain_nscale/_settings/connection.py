@@ -24,7 +24,7 @@ from pydantic_core import PydanticOmit
 from typing_extensions import Self
 
 from langchain_nscale import _model_list
-from langchain_nscale._http.address import resolve_base_url
+from langchain_nscale._http.address import RequestGuard, resolve_base_url
 from langchain_nscale._http.client import library
 from langchain_nscale._http.headers import check_headers, merge_headers
 from langchain_nscale._http.limits import Limits
@@ -254,6 +254,7 @@ class NscaleSettings(BaseModel):
                 "`service_token`."
             )
             raise ValueError(msg)
+        RequestGuard.check(self.base_url)
         call = call or {}
         extra_headers = dict_argument(call, "extra_headers")
         check_headers(extra_headers, "extra_headers")

@@ -1,3 +1,0 @@
-"""The provider name under which LangChain knows this package."""
-
-PROVIDER = "nscale"

@@ -1,0 +1,1 @@
+"""Settings: their names, the connection, and those of chat models."""
