@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from time import monotonic
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -28,6 +29,7 @@ from langchain_nscale._cli.terminal import echo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+BEGAN = monotonic()  # before the imports that take most of the start
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 EMBEDDING_MODEL = "Qwen/Qwen3-Embedding-8B"
 _COMPLETION_VARIABLE = "_LANGCHAIN_NSCALE_COMPLETE"

@@ -53,6 +53,7 @@ PYTHON_ONLY = (
     "show_progress_bar",
     "stream_chunk_timeout",
     "stream_usage",
+    "template_rules",
     "think_tags",
     "tiktoken_model_name",
     "tokenizer",

@@ -16,11 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
+from time import monotonic
 
+from langchain_nscale._cli.commands import BEGAN
 from langchain_nscale._cli.terminal import echo
 
 _NOTE_AFTER = 1.0  # seconds of waiting
-_LONGEST_SILENCE = 5.0  # seconds
+_LONGEST_SILENCE = 3.0  # seconds since this command began
+_SHORTEST_WAIT = 0.5  # seconds, if the command itself was slow to begin
 
 
 def piped_text(*, is_needed: bool) -> str:
@@ -87,11 +90,12 @@ def _reason_against(descriptor: int, mode: int) -> str | None:
         if 0 < place < os.fstat(descriptor).st_size:
             return "Standard input is left to the program that has begun to read it."
     elif stat.S_ISSOCK(mode) or _is_written_by_parent(descriptor):
-        ready, _, _ = select.select([descriptor], [], [], _LONGEST_SILENCE)
+        wait = max(_LONGEST_SILENCE - (monotonic() - BEGAN), _SHORTEST_WAIT)
+        ready, _, _ = select.select([descriptor], [], [], wait)
         if not ready:
             return (
-                f"Nothing came from standard input in {_LONGEST_SILENCE:.0f} seconds: "
-                "asking without it. --no-stdin asks at once."
+                "Nothing came from standard input so far: asking without it. "
+                "--no-stdin asks at once."
             )
     return None
 

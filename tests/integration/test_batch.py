@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -584,14 +585,49 @@ class TestStore:
         assert (tmp_path / "out").read_bytes() == before
 
     def test_without_its_database(self, tmp_path: Path, capsys: Any) -> None:
-        source = write(tmp_path / "in.jsonl", ["1"])
+        source = write(tmp_path / "in.jsonl", ["1", {"prompt": 5}, "2"])
         command = ["batch", str(source), str(tmp_path / "out"), "--local"]
-        assert run(command) == 0
-        before = (tmp_path / "out").read_bytes()
+        assert run(command) == 1
+        files = [tmp_path / "out", tmp_path / "out.failed"]
+        before = [path.read_bytes() for path in files]
         (tmp_path / "out.db").unlink()
-        assert run(command) == 2
-        assert "out.db is missing" in capsys.readouterr().err
-        assert (tmp_path / "out").read_bytes() == before
+        assert run(command) == 1
+        assert "2 done, 1 failed, 8 tokens, " in capsys.readouterr().err.splitlines()[-2]
+        assert [path.read_bytes() for path in files] == before
+        (tmp_path / "out.db").unlink()
+        assert run([*command, "--system", "s"]) == 2  # the settings are known, too
+
+    def test_what_another_machine_has_done(self, tmp_path: Path) -> None:
+        target = tmp_path / "out"
+        store = self.store(target, [1, 2])
+        store.add(1, {"content": "a"})
+        store.fail(2, {"error": {}})
+        store.close()
+        (tmp_path / "there").mkdir()
+        there = tmp_path / "there" / "out"
+        shutil.copy(target, there)
+        store = self.store(there, [2, 3, 4])
+        for number in (2, 3, 4):
+            store.add(number, {"content": str(number)})
+        store.close()
+        there.replace(target)
+        store = self.store(target)
+        assert (store.done, store.failed) == (4, 0)
+        store.finish()
+        store.close()
+        assert self.texts(target) == ["a", "2", "3", "4"]
+        assert not target.with_name("out.failed").exists()
+
+    def test_what_is_nested_too_deeply_to_be_written_again(self, tmp_path: Path) -> None:
+        deep: Any = []
+        for _ in range(sys.getrecursionlimit() * 2):
+            deep = [deep]
+        store = self.store(tmp_path / "out", [1])
+        with pytest.raises(RecursionError):
+            store.add(1, {"metadata": deep})
+        store.add(1, {"content": "a"})
+        store.close()
+        assert self.texts(tmp_path / "out") == ["a"]
 
     @pytest.mark.parametrize("name", ["out", "link"])
     def test_another_run(self, tmp_path: Path, name: str, capsys: Any) -> None:

@@ -262,7 +262,12 @@ class Batch:
             else:
                 self._outage.succeeded()
                 self._refused_in_a_row = 0
-                self._store.add(number, record, raw)
+                try:
+                    self._store.add(number, record, raw)
+                except RecursionError:  # metadata or arguments nested too deeply
+                    flat = {k: v for k, v in record.items() if isinstance(v, str)}
+                    usage = {"usage": record["usage"]} if "usage" in record else {}
+                    self._store.add(number, {**flat, **usage}, raw)
                 return
 
     async def _pause(self, seconds: float, error: Exception) -> None:

@@ -2,7 +2,8 @@
 
 Every result is in an SQLite database, `OUT.jsonl.db`, before its slot is reused.
 `OUT.jsonl` and `OUT.jsonl.failed` are exports of it that grow while a batch runs, and are
-repaired from it when a run begins and ends.
+repaired from it when a run begins and ends. What they have and the database lacks, it
+takes over: the files may come from another machine, or be left by a power failure.
 
 Each record begins with the number and the hash of its input line. They show that a file
 is ours: one with other content is never opened for writing.
@@ -31,7 +32,9 @@ except ImportError:  # some builds of Python leave it out
     raise click.ClickException(_msg) from None
 
 _HASH = 8  # hexadecimal digits
-_OURS = re.compile(rb'\{"line": ([1-9]\d{0,8}), "input_hash": "[0-9a-f]{%d}"[,}]' % _HASH)
+_OURS = re.compile(
+    rb'\{"line": ([1-9]\d{0,8}), "input_hash": "([0-9a-f]{%d})"[,}]' % _HASH
+)
 _HEAD = b'{"line": 1, "input_hash": "%s",' % (b"0" * _HASH)
 _LONGEST_HEAD = len(_HEAD) + 8  # of a number with nine digits
 _STEP = 65_536  # bytes
@@ -96,6 +99,10 @@ class Store:
         self._db = _database(self._path)
         try:
             self._out, self._failed = map(_open, (out, self.failed_path))
+            self._query("BEGIN")
+            self._adopt(self._out, failed=False)
+            self._adopt(self._failed, failed=True)
+            self._query("COMMIT")
             self._export_results()
         except BaseException:
             self._db.close()
@@ -105,6 +112,30 @@ class Store:
         )[0]
         if retry_failed:
             self.failed = 0
+
+    def _adopt(self, file: FileIO, *, failed: bool) -> None:
+        """Take over the records that the database lacks.
+
+        Raises:
+            click.UsageError: One of them is not JSON.
+        """
+        known = "SELECT 1 FROM result WHERE number = ? AND failed <= ?"
+        for raw in _lines(file):
+            found = _OURS.match(raw)
+            number = int(found[1]) if found and raw.endswith(b"\n") else 0
+            if found is None or not number or self._query(known, number, failed):
+                continue
+            try:
+                settings = json.loads(raw).get("settings_hash")
+            except (ValueError, RecursionError):
+                raise _foreign(self._path.with_suffix("")) from None
+            self._insert(number, found[2].decode(), raw, failed=failed)
+            if settings and not self._query("SELECT 1 FROM settings"):
+                self._query("INSERT INTO settings VALUES (?)", settings)
+
+    def _insert(self, number: int, line_hash: str, raw: bytes, *, failed: bool) -> None:
+        row = (number, line_hash, failed, zlib.compress(raw, 1))
+        self._query("INSERT OR REPLACE INTO result VALUES (NULL, ?, ?, ?, ?)", *row)
 
     def check_settings(self) -> None:
         """Check that earlier results were made with the same settings; store them.
@@ -202,8 +233,7 @@ class Store:
         more = {"earlier_attempts": calls} if calls else {}
         text = json.dumps({**mark, **record, **more, **mark}, ensure_ascii=False)
         raw = text.encode("utf-8", "replace") + b"\n"
-        row = (number, mark["input_hash"], failed, zlib.compress(raw, 1))
-        self._query("INSERT OR REPLACE INTO result VALUES (NULL, ?, ?, ?, ?)", *row)
+        self._insert(number, input_hash(line), raw, failed=failed)
         return raw
 
     def _end(self, number: int) -> None:
@@ -296,24 +326,23 @@ def _check_files(out: Path, failed: Path, database: Path) -> int:
         The number of the last line in the file of results, or 0.
 
     Raises:
-        click.UsageError: One of them was not, or the database is missing.
+        click.UsageError: One of them was not.
     """
-    known = database.exists()
     last = {path: _last_line(path) for path in (out, failed)}
     foreign = [path for path, number in last.items() if number is None]
-    if known and not _is_our_database(database):
-        foreign.append(database)
-    if not known:
+    if not database.exists():
         sides = (_beside(database, suffix) for suffix in ("-journal", "-wal"))
         foreign += [path for path in sides if path.exists()]
+    elif not _is_our_database(database):
+        foreign.append(database)
     if foreign:
-        msg = f"{foreign[0]} was not written by `batch`."
-    elif not known and any(path.exists() and path.stat().st_size for path in last):
-        msg = f"{database} is missing, in which `batch` keeps the results of {out.name}."
-    else:
-        return last[out] or 0
-    msg += " Write the results to another file."
-    raise click.UsageError(msg)
+        raise _foreign(foreign[0])
+    return last[out] or 0
+
+
+def _foreign(path: Path) -> click.UsageError:
+    msg = f"{path} was not written by `batch`. Write the results to another file."
+    return click.UsageError(msg)
 
 
 def _last_line(path: Path) -> int | None:
@@ -411,6 +440,12 @@ def _open(path: Path) -> FileIO:
     """Open a file of ours to append lines to."""
     _make_private(path)
     return FileIO(path, "a+")
+
+
+def _lines(file: FileIO) -> Iterator[bytes]:
+    file.seek(0)
+    with open(file.fileno(), "rb", closefd=False) as lines:
+        yield from lines
 
 
 def _export(file: FileIO, lines: Iterator[tuple[int, bytes]]) -> None:
