@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-# What the extra `cli` installs. Other packages bring some of it along, click above all.
-# So all of it is looked for before a command begins, while no answer has been paid for.
+# The packages of the extra `cli`. Others install some of them (click above all), so check
+# for every one of them before a command begins and an answer is paid for.
 _EXTRA = ("click", "prompt_toolkit", "rich", "starlette", "uvicorn")
 
 

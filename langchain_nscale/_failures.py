@@ -193,6 +193,20 @@ def oversized_response(
     return error
 
 
+def compressed_response(response: Response) -> NscaleError:
+    """Return the error for a 2xx response that can't be decompressed up to a limit."""
+    cls = errors.NscaleMalformedResponseError
+    error = cls(
+        f"Nscale answered {response.status_code} with a compressed body, which a client "
+        "of httpx decompresses without limit. Pass a client of httpx2, or remove "
+        "Accept-Encoding from the headers.",
+        response=public_response(response),
+        **_details(response.headers, None),
+    )
+    error.is_retryable = False
+    return error
+
+
 def _class_for(status: int, error: Mapping[str, Any], message: str) -> type[NscaleError]:
     # Match the code only: other services use "insufficient quota" for temporary limits.
     is_short_of_credit = "INSUFFICIENT_CREDIT" in error_kinds(error) and status == 429  # noqa: PLR2004
@@ -503,7 +517,7 @@ def public_headers(response: Response) -> dict[str, str]:
 def without_token(value: T, response: Response) -> T:
     """Return what a response contains without the service token.
 
-    Servers and proxies that echo a request's headers would put it into errors and logs.
+    A server or proxy that echoes request headers would leak it into errors and logs.
 
     Args:
         value: Text, bytes, or JSON of which to replace the text. Of JSON that is nested

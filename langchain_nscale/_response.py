@@ -1,4 +1,4 @@
-"""What this package uses of an HTTP response, whichever library it comes from."""
+"""The parts of an HTTP response used here, common to httpx2 and httpx."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ConfigDict
 
+from langchain_nscale._http.token import hide_tokens
 from langchain_nscale._settings.connection import NscaleSettings
 from langchain_nscale._settings.names import check_names
 from langchain_nscale.models import NscaleModel
@@ -39,5 +39,7 @@ class _ListSettings(NscaleSettings):
     model_config = ConfigDict(defer_build=False, title="list_models")
 
 
-def _settings(values: Mapping[str, Any]) -> NscaleSettings:
+def _settings(values: dict[str, Any]) -> NscaleSettings:
+    """Create the settings; hide the token in `values`, which the caller's frame shows."""
+    hide_tokens(values)
     return _ListSettings(**check_names(NscaleSettings, values))

@@ -227,10 +227,10 @@ class ChatNscale(ChatSettings):
                     leaves `timeout` as the only limit.
                 reasoning_history: Which earlier assistant turns are sent with their
                     reasoning: none, those with tool calls, or all.
-                template_rules: What the model's chat template can carry, as
-                    `TemplateRules`; messages are sent in a form that arrives whole.
-                    Defaults to what is known about the model; `"as_is"` sends them
-                    unchanged.
+                template_rules: Capabilities of the model's chat template, as
+                    `TemplateRules`; messages are rewritten so that nothing is missing
+                    from the prompt. Defaults to what is known about the model;
+                    `"as_is"` sends messages unchanged.
                 think_tags: Whether the model writes its reasoning into the text:
                     `"both"` if between `<think>` and `</think>`, `"closing"` if the
                     opening tag is missing, `"off"` if not at all. Defaults to what is
@@ -538,7 +538,7 @@ class ChatNscale(ChatSettings):
     def _reply_options(
         self, sent: Sent, exchange: Exchange, call: Mapping[str, Any]
     ) -> ReplyOptions:
-        """Tell the reader what it has to know about the request."""
+        """Collect what the reader needs to know about the request."""
         body = exchange.body()
         default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
@@ -817,8 +817,8 @@ class ChatNscale(ChatSettings):
 
         With a tokenizer, texts are counted exactly, plus 4 tokens per message and 85 per
         image. Without one, the result is that of langchain-core's
-        `count_tokens_approximately`, and more for other scripts than Latin. What counts
-        is what is sent, in the form that the model's chat template carries.
+        `count_tokens_approximately`, and more for other scripts than Latin. The messages
+        are counted as they are sent, in the form that the chat template carries.
         """
         token_ids = self._token_ids()
         if token_ids is None:

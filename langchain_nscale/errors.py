@@ -67,6 +67,7 @@ class NscaleError(ModelError):
         partial_embeddings: If only some texts could be embedded, the vectors of all
             texts in order, with `None` for each text that failed; otherwise `None`.
         retries: Number of retries before this error.
+        requests: Number of requests sent, retries included.
         request: The request without its headers, which contain the token.
         response: The response, or `None`.
         is_retryable: Whether the same request may succeed later.
@@ -113,6 +114,11 @@ class NscaleError(ModelError):
         self.retry_after = retry_after
         self.partial = partial
         self.retries = retries
+
+    @property
+    def requests(self) -> int:
+        """Number of requests sent, retries included."""
+        return self.retries + 1
 
     def add_to_message(self, text: str) -> None:
         """Append a sentence to the message."""
@@ -271,7 +277,7 @@ class NscaleStreamError(NscaleError, ModelAPIError):
 
 
 class NscaleMalformedResponseError(NscaleError, ModelAPIError):
-    """The status is a success, but the body is not what was requested."""
+    """The response has a 2xx status, but its body is not a usable reply."""
 
     advice = "Check `base_url` and any proxy in between."
 

@@ -1,4 +1,4 @@
-"""What the chat templates of models can carry: `TemplateRules`, and the known families.
+"""Rules of chat templates: `TemplateRules`, and those of the known families.
 
 A server renders messages with the model's own template. What a template has no place for
 is rejected, or left out of the prompt without a word.
@@ -14,7 +14,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class TemplateRules:
-    """What a model's chat template can carry.
+    """The capabilities of a model's chat template.
 
     `ChatNscale` brings every conversation into this form before it is sent. The defaults
     are those for unknown models: everything is carried, but of system messages at the
@@ -32,7 +32,7 @@ class TemplateRules:
         parallel_calls: Whether a message may have several calls. If not, each is
             followed by its result.
         text_beside_calls: Whether the text of a message with calls is shown. If not, it
-            is sent as a message of its own.
+            is sent as a separate message.
         alternating: Whether the roles of user and assistant have to alternate, apart
             from calls and results.
         user: Whether there must be a user message: `"optional"`, `"required"` in any
@@ -69,8 +69,8 @@ class TemplateRules:
         return UNKNOWN if family is None else family.rules
 
 
-# The form that arrives with nearly every template: what is sent if a model of which
-# nothing is known has rejected the conversation in the words of a template.
+# A form that nearly every template carries, for models whose template has rejected a
+# conversation.
 STRICT = TemplateRules(
     system="user",
     parallel_calls=False,

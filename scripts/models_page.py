@@ -37,6 +37,11 @@ PRICES = {
 }
 
 HEAD = f"""\
+---
+hide:
+  - toc # leaves room for the table
+---
+
 # Models and prices
 
 <!-- Generated from the source by `python -m scripts.models_page`; do not edit. -->
@@ -62,8 +67,9 @@ In Python, [`model.list_models()`](usage.md#the-model-list) returns it.
 
 ## Chat models and their pricing
 
-An empty cell means that public sources contradict each other or say nothing; the model
-may still be able to do it. `model.profile` has the same facts.
+The price is for input / output. ✓ means yes, - means no; an empty cell means that public
+sources contradict each other or say nothing, and the model may still be able to do it.
+`model.profile` has the same facts.
 
 """
 TAIL = """
@@ -77,7 +83,7 @@ Its vectors have up to 4,096 dimensions; see [Embeddings](embeddings.md).
 """
 _COLUMNS = {
     "tools": "tool_calling",
-    "structured output": "structured_output",
+    "schema": "structured_output",
     "reasoning": "reasoning_output",
     "images": "image_inputs",
 }
@@ -85,7 +91,7 @@ _COLUMNS = {
 
 def page() -> str:
     """Return the whole page."""
-    names = ["ID", "context", *_COLUMNS, "input", "output"]
+    names = ["ID", "price", "context", *_COLUMNS]
     lines = ["| " + " | ".join(names) + " |", "| --- " * len(names) + "|"]
     for model, profile in _PROFILES.items():
         if model in PRICES:
@@ -98,9 +104,9 @@ def _cells(model: str, profile: dict[str, Any]) -> list[str]:
     facts = [profile.get(key) for key in _COLUMNS.values()]
     return [
         f"`{model}`",
+        " / ".join(f"{price:.2f}" for price in PRICES[model]),
         "" if context is None else f"{context:,}",
-        *("" if fact is None else "yes" if fact else "no" for fact in facts),
-        *(f"{price:.2f}" for price in PRICES[model]),
+        *("" if fact is None else "✓" if fact else "-" for fact in facts),
     ]
 
 

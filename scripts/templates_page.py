@@ -22,7 +22,7 @@ NOT_WHOLE = {
 _SHOWS_NONE = "shows no tools"
 NOT_WHOLE_WITH_TOOLS = {
     "CohereForAI-c4ai-command-r-plus-tool_use": "wants a description for each argument",
-    "HuggingFaceTB-SmolLM3-3B": "shows tools only in variables of its own",
+    "HuggingFaceTB-SmolLM3-3B": "shows only tools in its own variables",
     "Kimi-K2-Instruct": "raises at every call: transformers forbids `append`",
     "Kimi-K2-Thinking": "raises at every call: transformers forbids `append`",
     "LFM2-8B-A1B": "leaves out calls",
@@ -58,7 +58,7 @@ written, trimmed histories, tool calls made at the same time.
   assistant's message, for Mistral's models, and one that has no user message.
 - Fine-tunes profit, because families are recognized by a part of the model's ID.
 
-To see what is sent:
+`request_body` returns a request without sending it:
 
 ```python
 from langchain_nscale import ChatNscale
@@ -94,15 +94,15 @@ model.bind_tools(tools)`.
 
 """
 FORMS = """
-## What is sent instead
+## Rewriting
 
-| what the template can't carry | what is sent |
+| not supported by the template | sent instead |
 | --- | --- |
 | several system messages at the beginning | one, joined by an empty line |
 | a later system message | a user message there, marked `[Message of the system:]` |
 | any system message | the beginning of the first user message |
 | several calls in a message | each call, followed by its result |
-| text beside a call | a message of its own |
+| text beside a call | a separate message |
 | text beside a call, where roles alternate | also the user's `[Continue.]` after it |
 | calls and results | text, marked `[Called the tool …]` and `[Result of the tool …]` |
 | neighbors of the same role | one message |
@@ -118,7 +118,7 @@ later. But then the request would no longer begin with that of the step before, 
 mistral-common's tokenizer V3 rejects text and call next to each other.
 
 Mistral's models are served in two ways, with a chat template or with mistral-common,
-and gpt-oss by vLLM's own code or with a template. What is sent suits both.
+and gpt-oss by vLLM's own code or with a template. The requests work with both.
 
 Reasoning is never rewritten. `reasoning_history` decides whether it is sent; the table
 says whether the template shows it.

@@ -201,8 +201,8 @@ class _Group(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Return the command, or raise a usage error.
 
-        Only what has white space in it is a question, so that a command with a typing
-        error never becomes a request that has to be paid for.
+        Only text that contains white space counts as a question: a mistyped command must
+        never become a paid request.
         """
         if len(args[0].split()) > 1:
             args = ["chat", *args]

@@ -38,7 +38,7 @@ class Display:
         """Show that the question has been sent; on a terminal only."""
 
     def note(self, text: str) -> None:
-        """Show why there is no answer yet."""
+        """Explain a delay."""
         echo(text, err=True)
 
     def reasoning(self, piece: str) -> None:
@@ -112,7 +112,7 @@ class MarkdownDisplay(Display):
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Show why there is no answer yet."""
+        """Explain a delay."""
         self._end_waiting()
         super().note(text)
         self.wait()

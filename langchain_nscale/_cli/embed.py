@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import nullcontext
 from functools import partial
 
 import click
@@ -10,13 +12,16 @@ import click
 from langchain_nscale import NscaleEmbeddings
 from langchain_nscale._cli.answer import retries_shown
 from langchain_nscale._cli.inputs import EmbedOptions
-from langchain_nscale._cli.stdin import decoded
+from langchain_nscale._cli.stdin import decoded, waiting_noted
 from langchain_nscale._cli.terminal import echo
 
 
 def main(options: EmbedOptions) -> int:
     """Run `embed`; return the exit code."""
-    text = decoded(options.file.read()) if options.file else ""
+    text = ""
+    if options.file:
+        with waiting_noted() if options.file is sys.stdin.buffer else nullcontext():
+            text = decoded(options.file.read())
     texts = [*options.texts, *(line for line in text.split("\n") if line.strip())]
     if not texts:
         msg = "There is nothing to embed: pass TEXTS or --file."

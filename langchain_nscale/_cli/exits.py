@@ -7,7 +7,7 @@ from typing import Any
 
 API_ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
-# Settings of the package that are options here.
+# Settings of the package and the options that set them.
 OPTIONS = {
     "api_key": "--token",
     "base_url": "--base-url",
@@ -26,7 +26,7 @@ OPTIONS = {
     "timeout": "--timeout",
     "top_p": "--top-p",
 }
-# What only a program in Python can set or read; advice about it is left out.
+# Names that only exist in Python. Advice that mentions one of them is left out.
 PYTHON_ONLY = (
     "allow_insecure_http",
     "chunk_size",

@@ -104,7 +104,7 @@ def conversation_text(model: str, messages: Sequence[BaseMessage]) -> str:
 
 
 def store_conversation(model: str, messages: Sequence[BaseMessage]) -> None:
-    """Store a conversation; a folder that nobody is to write to is ignored."""
+    """Store a conversation, unless its folder is read-only."""
     try:
         _store(_conversation_file(), conversation_text(model, messages))
     except OSError as error:

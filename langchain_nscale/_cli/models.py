@@ -52,7 +52,7 @@ def main(options: ModelsOptions) -> int:
         if not console.is_terminal:
             console.width = _FILE_WIDTH
         console.print(models_table(matches))
-        click.echo(LEGEND, err=True)
+        click.echo(LEGEND)
     return 0 if matches else API_ERROR
 
 

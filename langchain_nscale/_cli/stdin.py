@@ -1,7 +1,7 @@
 """Standard input: read where it is meant for this command, and never silently waited for.
 
-Programs that start others leave an input open that nobody writes to (pi#5571,
-codex#20919), and in a `while read` loop over a file the input belongs to the loop.
+Many programs start others with an open input and never write to it (pi#5571,
+codex#20919). In a `while read` loop over a file, the input belongs to the loop.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def piped_text(*, is_needed: bool) -> str:
     """Return what is piped in; a terminal or another device is not read.
 
     Args:
-        is_needed: Whether there is no prompt without it. Otherwise it is left alone if
-            another program is reading it, or if it was only left open.
+        is_needed: Whether the prompt can only come from there. Otherwise the input is
+            ignored if another program has begun to read it, or if it stays silent.
     """
     try:
         descriptor = sys.stdin.fileno()
@@ -48,7 +48,7 @@ def piped_text(*, is_needed: bool) -> str:
 
 def read_text() -> str:
     """Read standard input to its end."""
-    with _note_after(_NOTE_AFTER):
+    with waiting_noted(" (--no-stdin leaves it out)"):
         try:
             if not isinstance(sys.stdin, io.TextIOWrapper):
                 return sys.stdin.read()
@@ -72,9 +72,10 @@ def decoded(data: bytes, encoding: str = "utf-8") -> str:
 
 
 @contextmanager
-def _note_after(seconds: float) -> Iterator[None]:
-    text = "Reading standard input until it ends (--no-stdin leaves it out)."
-    note = Timer(seconds, echo, [text], {"err": True})
+def waiting_noted(hint: str = "") -> Iterator[None]:
+    """Say after a second that standard input is being read."""
+    text = f"Reading standard input until it ends{hint}."
+    note = Timer(_NOTE_AFTER, echo, [text], {"err": True})
     note.daemon = True
     note.start()
     try:

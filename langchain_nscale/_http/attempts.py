@@ -52,7 +52,7 @@ class Attempts:
     Attributes:
         client: Sends the requests.
         stage: How far the current attempt got.
-        retries: Number of retries before the current attempt.
+        retries: Number of requests before the current attempt, free ones included.
         rejection: The error of the request before it was revised.
         time: The time of the call.
     """
@@ -82,6 +82,7 @@ class Attempts:
         self.time = CallTime(limits, clock)
         self.client = client
         self._max_retries = max_retries
+        self._counted = 0
         self._may_renew = renews_token
         self._may_resend = True
         self._may_pay = True
@@ -113,19 +114,21 @@ class Attempts:
         """
         error.retries = self.retries
         if self._is_free(error):
+            self.retries += 1
             return 0.0
         seconds = self._seconds(error)
         if (
-            self.retries >= self._max_retries
+            self._counted >= self._max_retries
             or not self._may_repeat(error)
             or (error.retry_after or 0) > _MAX_RETRY_AFTER
             or self.time.is_over(seconds)
         ):
             return None
         self.retries += 1
+        self._counted += 1
         logger.info(
             "Retry %d of %d in %.2f s after %s",
-            self.retries,
+            self._counted,
             self._max_retries,
             seconds,
             type(error).__name__,
@@ -177,7 +180,7 @@ class Attempts:
         return error.is_retryable if has_begun else error.is_retried
 
     def _seconds(self, error: NscaleError) -> float:
-        spread = min(_FIRST_DELAY * 2**self.retries, _MAX_DELAY)
+        spread = min(_FIRST_DELAY * 2**self._counted, _MAX_DELAY)
         wait = error.retry_after or 0.0
-        # Callers who were told the same time must not all come back at once.
+        # Spread out callers that received the same `Retry-After`.
         return wait + random.uniform(0, spread + min(wait, _MAX_SPREAD))  # noqa: S311  # spreads load

@@ -112,12 +112,13 @@ class UsersClient:
     It may add headers, parameters and cookies of its own to a request.
     """
 
-    headers: Mapping[str, str] = {}
-
     def __init__(self, client: Any) -> None:
         """Adapt a client."""
         self._client = client
         self._library = library(client)
+        # httpx decompresses without limit; see `unlimited_body`.
+        is_old = self._library.__name__ == "httpx"
+        self.headers = {"Accept-Encoding": "identity"} if is_old else {}
         self.faults = (self._library.HTTPError, self._library.StreamError)
 
     def send(self, request: Request) -> Any:

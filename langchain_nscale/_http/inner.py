@@ -63,11 +63,19 @@ class Inner(Generic[T]):
 def _no_hooks() -> Iterator[None]:
     """Hide the generators first iterated in this block from the event loop."""
     hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(firstiter=None, finalizer=None)
+    sys.set_asyncgen_hooks(firstiter=None, finalizer=_leave_alone)
     try:
         yield
     finally:
         sys.set_asyncgen_hooks(*hooks)
+
+
+def _leave_alone(_: object) -> None:
+    """Leave a generator that is garbage to the outermost one, which is garbage as well.
+
+    Without a finalizer, Python itself would close it, which can't wait for anything:
+    "async generator ignored GeneratorExit".
+    """
 
 
 class _Unregistered(Generic[T]):

@@ -195,6 +195,11 @@ class Received:
             sent.method, sent.url, params=sent.query, headers=sent.headers
         )
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the end of the body has arrived."""
+        return self._connection is None or bool(self._connection.parser.is_done)
+
     def end_reads(self) -> None:
         """End all reads, as if the server had closed the connection."""
         if self._connection is not None:

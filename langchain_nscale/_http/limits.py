@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import ctypes
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -38,6 +41,7 @@ class Limits(NamedTuple):
     | `stall` | `stream_chunk_timeout` | the next event of a stream arrives; its first \
 bytes have `read` | the last event | `NscaleStalledStreamError` |
     | `grace` | fixed | usage and `[DONE]` arrive | the finish reason | the reply ends |
+    | `ending` | fixed | the body ends | `[DONE]` | the connection is not kept |
     | `total` | `total_timeout` | the call ends, retries and waits included | the call \
 | `NscaleTimeoutError` |
 
@@ -51,6 +55,7 @@ bytes have `read` | the last event | `NscaleStalledStreamError` |
     total: float | None = None
     stall: float | None = None
     grace: float = 2.0
+    ending: float = 0.05
 
     @classmethod
     def of(
@@ -96,6 +101,13 @@ def _connect_and_read(timeout: Any) -> tuple[float, float]:
 
 
 DEFAULT_LIMITS = Limits()
+_MAX_LEFTOVER = 16  # pieces of a body after its reply has ended
+_MAX_WAITS = 2  # for the ends of bodies that don't come, at each address
+_MAX_ADDRESSES = 256
+
+# How often the ends of bodies have not come, by address, since one did. Nscale's own
+# engine sends the end at once; others keep the response open after `[DONE]`.
+_missing_ends: dict[str, int] = {}
 
 
 class CallTime:
@@ -150,6 +162,7 @@ class ReadLimits:
         *,
         max_bytes: int | None = None,
         silence: float | None = None,
+        address: str = "",
     ) -> None:
         """Begin to read.
 
@@ -160,12 +173,15 @@ class ReadLimits:
             max_bytes: The largest size of the body.
             silence: The time limit for reading a piece of a stream; `None` if the body is
                 not a stream.
+            address: The address of the service.
         """
         self._time = time
         self._response = response
         self._reader = reader
         self._max_bytes = max_bytes
         self._silence = silence
+        self._address = address
+        self._leftover = 0
         self._size = self._progress = 0
         self._idle = 0.0  # seconds without an event, less the time that the caller took
         self._is_ending = False
@@ -181,9 +197,10 @@ class ReadLimits:
             NscaleMalformedResponseError: The body is larger than `max_response_bytes`.
         """
         self._size += len(data)
-        if self._max_bytes is not None and self._size > self._max_bytes:
+        most = self._max_bytes
+        if most is not None and self._size > most and not self._reader.done:
             partial = self._reader.partial()
-            raise oversized_response(self._response, self._max_bytes, partial)
+            raise oversized_response(self._response, most, partial)
 
     def allow_more(self) -> bool:
         """Return whether to wait for another piece.
@@ -194,7 +211,7 @@ class ReadLimits:
         """
         reader, limits, now = self._reader, self._time.limits, self._time.clock()
         if reader.done:
-            return False
+            return self._silence is not None and self._await_end()
         if reader.progress == self._progress:
             self._idle += now - self._since
         else:
@@ -214,6 +231,33 @@ class ReadLimits:
             self._is_ending = True
             grace = self._time.limits.grace
             self._cancel.append(end_reads_after(self._response, grace))
+
+    def _await_end(self) -> bool:
+        """Return whether to read on after the reply, to the end of the body.
+
+        Only then can the connection be used again. Otherwise each streamed call would
+        cost a connection and, with TLS, three round trips before the first token.
+        """
+        # The package's own clients know whether the end has come.
+        if getattr(self._response, "is_done", False):
+            return False
+        if not self._leftover:
+            missing = _missing_ends.get(self._address, 0)
+            if missing >= _MAX_WAITS:
+                return False
+            if len(_missing_ends) >= _MAX_ADDRESSES:
+                _missing_ends.clear()
+            _missing_ends[self._address] = missing + 1
+            self.cancel()
+            ending = self._time.limits.ending
+            self._cancel.append(end_reads_after(self._response, ending))
+        self._leftover += 1
+        return self._leftover <= _MAX_LEFTOVER
+
+    def note_end(self) -> None:
+        """Note that the body has ended by itself."""
+        if self._leftover:
+            _missing_ends.pop(self._address, None)
 
     def check_end(self, fault: NscaleError | None) -> None:
         """Raise the error for a body that has ended because its time was up.
@@ -249,7 +293,8 @@ def call_within(seconds: float | None, function: Callable[[], T]) -> T:
     """Call a function that blocks, for at most some seconds.
 
     If its time is limited, the function runs in a separate thread, because sockets only
-    limit the time of each read. The thread is abandoned when time is up.
+    limit the time of each read. The thread is abandoned when time is up, and ends at the
+    next byte that arrives or when the time for it is up.
 
     Raises:
         concurrent.futures.TimeoutError: The function did not return in time.
@@ -257,21 +302,38 @@ def call_within(seconds: float | None, function: Callable[[], T]) -> T:
     if seconds is None:
         return function()
     future: Future[T] = Future()
+    context = copy_context()
 
     def run() -> None:
         try:
-            result = function()
+            result = context.run(function)
         except BaseException as fault:  # noqa: BLE001  # raised in the caller's thread
             future.set_exception(fault)
             return
         future.set_result(result)
 
-    threading.Thread(target=run, name="nscale-call", daemon=True).start()
+    thread = threading.Thread(target=run, name="nscale-call", daemon=True)
+    thread.start()
     try:
         return future.result(seconds)
     except BaseException:
         future.add_done_callback(_close_result)
+        _end_thread(thread)
         raise
+
+
+class _AbandonedError(SystemExit):
+    """Ends a thread for which nobody waits; threads end silently with a SystemExit."""
+
+
+def _end_thread(thread: threading.Thread) -> None:
+    """Raise an exception in a thread, once it runs Python code again.
+
+    A server that sends a byte of its header now and then would keep it for ever.
+    """
+    if sys.implementation.name == "cpython" and thread.ident is not None:
+        raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        raise_in(ctypes.c_ulong(thread.ident), ctypes.py_object(_AbandonedError))
 
 
 def _close_result(future: Future[Any]) -> None:

@@ -39,7 +39,7 @@ def socket_options() -> list[tuple[int, int, int]]:
 
 
 def max_connections() -> int:
-    """Return how many connections this process can hold open; others wait for one.
+    """Return the maximum of open connections; further requests wait for one.
 
     This is three quarters of its limit on open files.
     """

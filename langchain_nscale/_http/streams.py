@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+_closing: set[asyncio.Future[None]] = set()
 Faults = tuple[type[Exception], ...]
 
 
@@ -71,6 +73,8 @@ def read_stream(
                 yield from reader.feed(data)
                 if not limits.allow_more():
                     break
+            else:
+                limits.note_end()
         except faults as fault:
             cause = network_error(fault, response.request)
         limits.check_end(cause)
@@ -94,6 +98,8 @@ async def aread_stream(
                     yield item
                 if not limits.allow_more():
                     break
+            else:
+                limits.note_end()
         except faults as fault:
             cause = network_error(fault, response.request)
         limits.check_end(cause)
@@ -101,7 +107,23 @@ async def aread_stream(
             yield item
     finally:
         limits.cancel()
-        try:
+        await _close(response, pieces)
+
+
+async def _close(response: Response, pieces: Inner[bytes]) -> None:
+    """Close a response, even if the task is canceled meanwhile.
+
+    A client of httpx may wait while it closes a connection. If that is interrupted, the
+    request stays in its pool, with the token and the prompt.
+    """
+    try:
+        # Responses of the package's own clients have no such attribute, and never wait.
+        if getattr(response, "is_closed", True):
             await response.aclose()
-        finally:
-            await pieces.aclose()
+        else:
+            task = asyncio.ensure_future(response.aclose())
+            _closing.add(task)  # the event loop itself does not keep it alive
+            task.add_done_callback(_closing.discard)
+            await asyncio.shield(task)
+    finally:
+        await pieces.aclose()

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from pydantic import SecretStr
 
@@ -36,25 +36,53 @@ def check_token(token: object) -> SecretStr:
     Raises:
         ValueError: The token is empty or has characters that no HTTP header can carry.
     """
-    if isinstance(token, SecretStr):
-        token = token.get_secret_value()
-    if not isinstance(token, str) or not token.strip():
-        raise ValueError(missing_token())
-    token = token.strip()
+    # Crash reporters show the variables of every frame in which an error is raised, so
+    # only a frame that raises nothing has the text of the token.
+    token = hidden(token)
+    if problem := _problem(token):
+        raise ValueError(problem)
+    return cast("SecretStr", token)
+
+
+def hidden(value: object) -> object:
+    """Return a text as a secret, without white space around; else the value's class."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    return SecretStr(value.strip()) if isinstance(value, str) else type(value)
+
+
+def hide_tokens(settings: dict[str, Any]) -> None:
+    """Replace the tokens among settings by secrets, before any frame shows them.
+
+    Raises:
+        ValueError: A token is neither a text nor a callable.
+    """
+    for name in ("service_token", "api_key"):
+        value = settings.get(name)
+        if value is not None and not callable(value):
+            value = settings[name] = hidden(value)
+            if isinstance(value, type):
+                msg = f"`{name}` takes a string or a callable, not {value.__name__}."
+                raise ValueError(msg)
+
+
+def _problem(secret: object) -> str | None:
+    """Say what is wrong with a token, without quoting it."""
+    token = secret.get_secret_value() if isinstance(secret, SecretStr) else ""
+    if not token:
+        return missing_token()
     if token[0] in _QUOTES and token[0] == token[-1]:
-        msg = (
+        return (
             "The service token begins and ends with a quotation mark: remove them from "
             "`service_token` or NSCALE_SERVICE_TOKEN. `docker run --env-file` does not "
             "remove the quotes of a file."
         )
-        raise ValueError(msg)
     if not token.isascii() or not token.isprintable() or " " in token:
-        msg = (
+        return (
             "The service token contains invalid characters (spaces, line ends or "
             "non-ASCII): check `service_token` or NSCALE_SERVICE_TOKEN."
         )
-        raise ValueError(msg)
-    return SecretStr(token)
+    return None
 
 
 def token_from_environment() -> SecretStr | None:
@@ -64,8 +92,8 @@ def token_from_environment() -> SecretStr | None:
         ValueError: It has invalid characters.
     """
     for variable in TOKEN_VARIABLES:
-        if value := os.environ.get(variable):
-            return check_token(value)
+        if os.environ.get(variable):
+            return check_token(SecretStr(os.environ[variable]))
     return None
 
 
@@ -79,7 +107,7 @@ def resolve_token(token: Token) -> SecretStr:
     if isinstance(token, (str, SecretStr)):
         return check_token(token) if isinstance(token, str) else token
     with _naming_the_setting():
-        value = token()
+        value = _called(token)
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()
@@ -91,17 +119,22 @@ def resolve_token(token: Token) -> SecretStr:
     return _check_returned(value)
 
 
+def _called(token: Callable[[], Any]) -> Any:
+    """Call a user's callable; hide the token that it returns."""
+    value = token()
+    return value if inspect.isawaitable(value) else hidden(value)
+
+
 def _check_returned(value: object) -> SecretStr:
-    """Return what a user's callable returned as a secret, if it is a token."""
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if not isinstance(text, str) or not text.strip():
-        kind = "an empty text" if isinstance(text, str) else type(text).__name__
-        msg = (
-            f"The callable passed as `service_token` returned {kind}, not a token: "
-            "return a string, or set NSCALE_SERVICE_TOKEN instead."
-        )
-        raise ValueError(msg)
-    return check_token(text)
+    """Return what a user's callable returned, if it is a token; see `hidden`."""
+    if isinstance(value, SecretStr) and value.get_secret_value():
+        return check_token(value)
+    kind = value.__name__ if isinstance(value, type) else "an empty text"
+    msg = (
+        f"The callable passed as `service_token` returned {kind}, not a token: return a "
+        "string, or set NSCALE_SERVICE_TOKEN instead."
+    )
+    raise ValueError(msg)
 
 
 @contextmanager
@@ -124,7 +157,7 @@ async def aresolve_token(token: Token) -> SecretStr:
         if inspect.iscoroutinefunction(token) or inspect.iscoroutinefunction(call):
             value: Any = token()
         else:  # it may block, and must not hold up the event loop
-            value = await asyncio.to_thread(token)
+            value = await asyncio.to_thread(_called, token)
         if inspect.isawaitable(value):
-            value = await value
+            value = hidden(await value)
     return _check_returned(value)

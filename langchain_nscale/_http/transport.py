@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from langchain_nscale._http.attempts import Attempts, Stage
-from langchain_nscale._http.bodies import ErrorReader, WholeReader
+from langchain_nscale._http.bodies import ErrorReader, WholeReader, unlimited_body
 from langchain_nscale._http.client import Request, UsersClient
 from langchain_nscale._http.clients import shared_async_client, shared_client
 from langchain_nscale._http.headers import merge_headers
@@ -267,9 +267,14 @@ class Transport:
     def _exchange(attempts: Attempts, client: Client, request: Request) -> Response:
         """Send a request; return its response, whose body has not been read."""
         try:
-            return call_within(attempts.time.remaining, partial(client.send, request))
+            exchange = partial(client.send, request)
+            response = call_within(attempts.time.remaining, exchange)
         except Exception as fault:  # noqa: BLE001  # any other is raised as it is
             raise attempts.error_of(fault, request)  # noqa: B904  # it has its cause
+        if error := unlimited_body(response):
+            response.close()
+            raise error
+        return response
 
     @staticmethod
     async def _aexchange(
@@ -277,9 +282,14 @@ class Transport:
     ) -> Response:
         """Async version of `_exchange`."""
         try:
-            return await acall_within(attempts.time.remaining, client.send(request))
+            exchange = client.send(request)
+            response = await acall_within(attempts.time.remaining, exchange)
         except Exception as fault:  # noqa: BLE001  # any other is raised as it is
             raise attempts.error_of(fault, request)  # noqa: B904  # it has its cause
+        if error := unlimited_body(response):
+            await response.aclose()
+            raise error
+        return response
 
     def _reading(
         self,
@@ -297,8 +307,15 @@ class Transport:
         attempts.stage = Stage.STREAMING if stream else Stage.ANSWERED
         reader = new_reader(Sent(response, attempts.retries))
         silence = time.limit_silence(request.timeouts) if stream else None
-        most = self.max_response_bytes
-        return reader, ReadLimits(time, response, reader, max_bytes=most, silence=silence)
+        limits = ReadLimits(
+            time,
+            response,
+            reader,
+            max_bytes=self.max_response_bytes,
+            silence=silence,
+            address=self.base_url,
+        )
+        return reader, limits
 
     def _request(
         self,

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 class _Timer:
     """A function to call later, or `None` once it is canceled."""
 
-    def __init__(self, function: Callable[[], None]) -> None:
+    def __init__(self, function: Callable[[], None], lock: threading.Condition) -> None:
         self.function: Callable[[], None] | None = function
+        self._lock = lock
 
     def cancel(self) -> None:
-        """Do not call the function."""
-        self.function = None
+        """Do not call the function; if it is being called, wait for it."""
+        with self._lock:
+            self.function = None
 
 
 class _Watchdog:
@@ -46,7 +48,7 @@ class _Watchdog:
 
     def schedule(self, seconds: float, function: Callable[[], None]) -> _Timer:
         """Call a function after some seconds, unless its timer is canceled."""
-        timer = _Timer(function)
+        timer = _Timer(function, self._condition)
         with self._condition:
             number = next(self._numbers)
             heapq.heappush(self._queue, (time.monotonic() + seconds, number, timer))
@@ -71,9 +73,9 @@ class _Watchdog:
                     self._condition.wait(wait)
                     continue
                 heapq.heappop(self._queue)
-                function = timer.function
-            if function is not None:
-                function()
+                # Under the lock, so that a timer that was canceled has not begun either.
+                if timer.function is not None:
+                    timer.function()
 
 
 _watchdog = _Watchdog()
@@ -92,7 +94,7 @@ if hasattr(os, "register_at_fork"):
 def call_later(seconds: float, function: Callable[[], None]) -> None:
     """Call a function after some seconds, in the watchdog's thread.
 
-    A process that ends starts no threads and needs no calls.
+    No thread can be started during interpreter shutdown, and none is needed.
     """
     if not sys.is_finalizing():
         _watchdog.schedule(seconds, function)
@@ -107,7 +109,7 @@ def end_reads_after(response: Response, seconds: float) -> Callable[[], None]:
     stream = getattr(response, "extensions", {}).get("network_stream", response)
     end: Any = getattr(stream, "end_reads", None)
     if end is None and stream is not response:
-        end = partial(_shut_down, stream.get_extra_info("socket"))
+        end = partial(_shut_down, response, stream.get_extra_info("socket"))
     if end is None:
         return lambda: None
     if hasattr(stream, "aclose"):
@@ -116,6 +118,8 @@ def end_reads_after(response: Response, seconds: float) -> Callable[[], None]:
     return _watchdog.schedule(seconds, end).cancel
 
 
-def _shut_down(sock: socket.socket) -> None:
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+def _shut_down(response: Any, sock: socket.socket) -> None:
+    # A response that is closed has given its connection to the next request.
+    if not response.is_closed:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)

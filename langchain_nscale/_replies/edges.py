@@ -44,7 +44,7 @@ class EdgeChunk(AIMessageChunk):
         return _repaired(merged, last)
 
     def __radd__(self, left: Any) -> Any:
-        """Merge, with broken calls as they are in a reply that is not streamed."""
+        """Merge; broken calls get the arguments and errors that `invoke` returns."""
         if not isinstance(left, AIMessageChunk):
             return NotImplemented
         return _repaired(add_ai_message_chunks(left, self), self)

@@ -29,7 +29,7 @@ class Halves:
     """
 
     def __init__(self) -> None:
-        self._halves: dict[Hashable, str] = {}  # first halves, by their place
+        self._halves: dict[Hashable, str] = {}  # pending high surrogates, by field
 
     def join(self, place: Hashable, text: str) -> str:
         """Return a text with what its place has held back, without a half at its end."""

@@ -80,7 +80,7 @@ ABANDONED = {
 
 @dataclass(eq=False, repr=False)  # not frozen: created for each call
 class ReplyOptions:
-    """How to read a reply.
+    """Options for reading a reply.
 
     Attributes:
         retries: Number of retries, reported in the metadata if there were any.

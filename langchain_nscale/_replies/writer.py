@@ -1,4 +1,4 @@
-"""What a reader needs of a writer, which turns deltas into output."""
+"""The interface between the reader and its writers."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def as_text(block: Any) -> str:
 
 
 def describe(block: Any) -> str:
-    """Return what can be sent in words of a block that is not text.
+    """Describe a block that is not text in words.
 
     Plain data is sent as JSON. Of files and images only the kind, name and type are.
     """

@@ -365,7 +365,7 @@ def _check_tools(settings: BodySettings, body: Mapping[str, Any]) -> None:
     """Report tools that the model never sees.
 
     Raises:
-        ValueError: It is a model of Nscale's, so there is no doubt about its template.
+        ValueError: The model is one of Nscale's, so its template is known.
     """
     if not body.get("tools") or body.get("tool_choice") == "none":
         return

@@ -4,8 +4,8 @@ It is the step between `messages` and the body. Nothing is lost: what a template
 place for is moved or described. A conversation that fits is returned as it is, and
 messages are copied, never modified.
 
-Each message depends only on those before it, so a server's prompt cache still has the
-beginning of a conversation that goes on. There are two exceptions: a last message that
+Each message depends only on those before it, so a server's prompt cache keeps the
+beginning of a growing conversation. There are two exceptions: a last message that
 can't be the last (`assistant_last`), and a conversation without a user message (`user`).
 """
 
@@ -44,7 +44,7 @@ def fit(
         messages: Messages in the API's form. Every call is followed by its answer.
         rules: What the template carries.
         has_tools: Whether the request offers tools.
-        is_continued: Whether the model is to continue the last message.
+        is_continued: Whether the model continues the last message.
     """
     if not rules.tools:
         messages = _without_calls(messages)
@@ -90,7 +90,7 @@ def _join(first: Any, second: Any) -> Any:
 
 
 def _label(label: str, content: Any) -> Any:
-    """Put a label in front of a content, in a line of its own."""
+    """Put a label on a separate line before a content."""
     if isinstance(content, str):
         return f"{label}\n{content}"
     return [*_parts(label), *_parts(content)]
@@ -140,7 +140,7 @@ def _described(call: Mapping[str, Any]) -> str:
 
 
 def _separate_calls(messages: list[Message], rules: TemplateRules) -> list[Message]:
-    """Give each call, and the text beside calls, a message of its own."""
+    """Separate calls from each other, and from the text beside them."""
     if not any(
         message["content"] or len(message["tool_calls"]) > 1
         for message in messages
@@ -186,7 +186,7 @@ def _separated(
 
 
 def _with_short_ids(messages: list[Message]) -> list[Message]:
-    """Replace IDs that are not nine letters or digits by a hash.
+    """Replace IDs other than nine letters or digits with a hash.
 
     An ID depends only on those of earlier messages.
     """

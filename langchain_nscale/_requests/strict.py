@@ -25,7 +25,7 @@ class StrictForm:
         """Revise requests.
 
         Args:
-            models: The models that are known to need the strict form. It is extended.
+            models: The models known to need the strict form; new ones are added.
         """
         self._models = models
 

@@ -105,9 +105,9 @@ class ChatSettings(NscaleSettings, BaseChatModel):
     calls, or all."""
 
     template_rules: TemplateRules | Literal["as_is"] | None = None
-    """What the model's chat template can carry, as `TemplateRules`; messages are sent in
-    a form that arrives whole. Defaults to what is known about the model; `"as_is"` sends
-    them unchanged."""
+    """Capabilities of the model's chat template, as `TemplateRules`; messages are
+    rewritten so that nothing is missing from the prompt. Defaults to what is known about
+    the model; `"as_is"` sends messages unchanged."""
 
     think_tags: ThinkTags | None = None
     """Whether the model writes its reasoning into the text: `"both"` if between `<think>`

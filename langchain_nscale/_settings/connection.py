@@ -31,6 +31,7 @@ from langchain_nscale._http.limits import Limits
 from langchain_nscale._http.token import (
     Token,
     check_token,
+    hide_tokens,
     missing_token,
     token_from_environment,
 )
@@ -133,9 +134,7 @@ class NscaleSettings(BaseModel):
                 msg = f"{name} takes keyword arguments: {name}(model={args[0]!r})."
                 raise TypeError(msg)
             # Before pydantic sees the token: a ValidationError keeps its input.
-            for name in ("service_token", "api_key"):
-                if isinstance(kwargs.get(name), str):
-                    kwargs[name] = SecretStr(kwargs[name])
+            hide_tokens(kwargs)
             super().__init__(**kwargs)
 
     @model_validator(mode="after")

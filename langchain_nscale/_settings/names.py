@@ -146,6 +146,12 @@ def to_fields(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]
     names = setting_names(cls)
     if not values.keys() <= names.keys():
         reject_unknown(cls, values, set(names))
+    fields = {names[name]: value for name, value in values.items()}
+    return fields if len(fields) == len(values) else _merged(names, values)
+
+
+def _merged(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by field where one of them has two names."""
     fields: dict[str, Any] = {}
     used: dict[str, str] = {}
     for name, value in values.items():

@@ -92,6 +92,11 @@ class ModelUsage:
         return replace(self, known_cost=known_cost, cost=known_cost if is_known else None)
 
     @property
+    def requests(self) -> int:
+        """Number of requests sent, retries included."""
+        return self.calls - self.cache_hits + self.retries
+
+    @property
     def failed(self) -> int:
         """Number of calls that ended in an error."""
         return sum(self.errors.values())
@@ -112,6 +117,7 @@ class ModelUsage:
         return {
             **{key: value for key, value in vars(self).items() if key not in omitted},
             "errors": dict(self.errors),
+            "requests": self.requests,
             "mean_seconds": self.mean_seconds,
             "mean_seconds_to_first_token": self.mean_seconds_to_first_token,
             "known_cost": float(self.known_cost),

@@ -4,8 +4,10 @@ The form is that of LangChain's other integrations. Context windows come from Ns
 model list (`GET /v1/models`, 2026-09-14); tools, structured output and reasoning from the
 profiles that Nscale wrote for pydantic-ai (June to July 2026) and from the models' public
 cards. If public sources contradict each other on a field, it is omitted; pass `profile=`
-to override. No source documents output limits. `tool_choice` is false throughout, because
-Nscale only documents auto and none.
+to override. `image_tool_message` is true where images are read, since images of tools
+are sent in a user message; `mid_conversation_system_messages` follows from the rules of
+the chat templates. No source documents output limits. `tool_choice` is false throughout,
+because Nscale only documents auto and none.
 """
 
 from __future__ import annotations
@@ -24,9 +26,15 @@ _MODEL: dict[str, Any] = {
     "audio_outputs": False,
     "video_outputs": False,
     "tool_choice": False,
+    "mid_conversation_system_messages": True,
     "temperature": True,
 }
-_TEXT = {**_MODEL, "image_inputs": False, "image_url_inputs": False}
+_TEXT = {
+    **_MODEL,
+    "image_inputs": False,
+    "image_url_inputs": False,
+    "image_tool_message": False,
+}
 _TEXT_WITH_TOOLS = {
     **_TEXT,
     "tool_calling": True,
@@ -42,6 +50,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "reasoning_output": True,
         "reasoning_effort_levels": ["low", "medium", "high"],
         "reasoning_effort_default": "medium",
+        "mid_conversation_system_messages": False,
     },
     "openai/gpt-oss-20b": {
         **_TEXT_WITH_TOOLS,
@@ -50,6 +59,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "reasoning_output": True,
         "reasoning_effort_levels": ["low", "medium", "high"],
         "reasoning_effort_default": "medium",
+        "mid_conversation_system_messages": False,
     },
     "moonshotai/Kimi-K2.5": {
         **_MODEL,
@@ -79,6 +89,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "max_input_tokens": 890000,
         "image_inputs": True,
         "image_url_inputs": True,
+        "image_tool_message": True,
         "reasoning_output": False,
         "tool_calling": True,
         "tool_call_streaming": True,
@@ -152,6 +163,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "reasoning_effort_levels": ["none"],
         "tool_calling": False,
         "structured_output": False,
+        "mid_conversation_system_messages": False,
     },
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": {
         **_TEXT,
@@ -160,6 +172,7 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "reasoning_output": True,
         "tool_calling": False,
         "structured_output": False,
+        "mid_conversation_system_messages": False,
     },
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": {
         **_TEXT,
@@ -168,17 +181,20 @@ _PROFILES: dict[str, dict[str, Any]] = {
         "reasoning_output": True,
         "tool_calling": False,
         "structured_output": False,
+        "mid_conversation_system_messages": False,
     },
     "mistralai/Devstral-Small-2505": {
         **_TEXT,
         "name": "Devstral Small 2505",
         "max_input_tokens": 128000,
         "reasoning_output": False,
+        "mid_conversation_system_messages": False,
     },
     "mistralai/mixtral-8x22b-instruct-v0.1": {
         **_TEXT,
         "name": "Mixtral 8x22B Instruct v0.1",
         "max_input_tokens": 65536,
         "reasoning_output": False,
+        "mid_conversation_system_messages": False,
     },
 }

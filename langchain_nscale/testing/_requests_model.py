@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from langchain_nscale.testing._script import ServerReply
+from langchain_nscale.testing._templates import template_problems
 
 _KIND = "request"
 _Problems = Iterator[tuple[str, str]]  # what is wrong, and the field that the API names
@@ -25,7 +26,10 @@ _Problems = Iterator[tuple[str, str]]  # what is wrong, and the field that the A
 
 def problem_with(body: Any) -> ServerReply | None:
     """Return the error with which the real API rejects a chat request, if it would."""
-    return _check(ChatRequest, body)
+    if problem := _check(ChatRequest, body):
+        return problem
+    said = next(template_problems(body), None)
+    return None if said is None else _rejection(said, "messages")
 
 
 def problem_with_texts(body: Any) -> ServerReply | None:

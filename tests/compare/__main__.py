@@ -103,7 +103,10 @@ def main() -> None:
         print(json.dumps(check(sys.argv[1])))
         return
     found = {name: in_its_own_process(name) for name in CLIENTS}
-    lines = ["| | " + " | ".join(CLIENTS) + " |", "| --- |" + " --- |" * len(CLIENTS)]
+    lines = [
+        "| What | " + " | ".join(CLIENTS) + " |",
+        "| --- |" + " --- |" * len(CLIENTS),
+    ]
     for label in FEATURES:
         marks = ["yes" if found[name][label] else "-" for name in CLIENTS]
         lines.append(f"| {label} | " + " | ".join(marks) + " |")

@@ -146,4 +146,5 @@ async def test_how_often_a_request_is_sent(
         with pytest.raises(NscaleError) as caught:
             await call({**settings, **clients, "max_retries": 3})
     assert len(received) == requests
+    assert caught.value.requests == requests
     assert caught.value.retries == requests - 1

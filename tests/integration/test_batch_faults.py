@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -360,3 +362,13 @@ def test_the_input_may_be_piped(
         assert run(["batch", "-", str(target)]) == 0
     assert [record["line"] for record in read(target)] == [1, 2]
     assert len([r for r in server.requests if r.method == "POST"]) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such pipes on Windows")
+def test_the_input_may_be_a_named_pipe(tmp_path: Path, target: Path) -> None:
+    """As `<(…)` and /dev/stdin are; it can be read only once."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["sh", "-c", f"echo '\"a\"' > {pipe}"]):  # noqa: S603, S607  # ours
+        assert batch(pipe, target) == 0
+    assert [record["line"] for record in read(target)] == [1]

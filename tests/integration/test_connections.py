@@ -229,3 +229,92 @@ async def test_kept_connections_are_probed(make: Any, server: NscaleServer) -> N
         make().invoke("Hi")
         await make().ainvoke("Hi")
     assert opened.count((socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)) >= 2
+
+
+DONE = (
+    CHUNK
+    + b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+    + b"data: [DONE]\n\n"
+)
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+    b"transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(DONE), DONE)
+)
+
+
+class Streams:
+    """Streams a reply to each request, and counts the connections."""
+
+    def __init__(self, gap: float | None = 0.0, delay: float = 0.0) -> None:
+        """Begin.
+
+        Args:
+            gap: Seconds between `[DONE]` and the end of the body; `None` for no end.
+            delay: Seconds before each reply but the first of a connection.
+        """
+        self.connections = 0
+        self._gap = gap
+        self._delay = delay
+        self._end = threading.Event()
+
+    def __call__(self, connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connections += 1
+        first = True
+        while read_request(connection):
+            time.sleep(0 if first else self._delay)
+            first = False
+            if self._gap is None:
+                connection.sendall(CHUNKED)
+                continue
+            if not self._gap:
+                connection.sendall(CHUNKED + b"0\r\n\r\n")
+                continue
+            connection.sendall(CHUNKED)
+            time.sleep(self._gap)
+            connection.sendall(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.005], ids=["at once", "5 ms later"])
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_streams_in_a_row_share_a_connection(
+    way: str, gap: float, clients: dict[str, Any]
+) -> None:
+    streams = Streams(gap)
+    with raw_server(streams) as base_url:
+        chat = model(base_url, **clients)
+        for _ in range(10):
+            assert (await consume(chat, "Hi", way)).text == "a"
+        close_connections()
+        await aclose_connections()
+    # A busy machine may take longer than 50 ms to send the end.
+    assert streams.connections <= (1 if not gap else 3)
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_a_body_that_does_not_end_costs_its_connection(
+    way: str, clients: dict[str, Any]
+) -> None:
+    streams = Streams(gap=None)
+    with raw_server(streams) as base_url:
+        chat = model(base_url, **clients)
+        for _ in range(4):
+            assert (await consume(chat, "Hi", way)).text == "a"
+        close_connections()
+        await aclose_connections()
+    assert streams.connections == 4
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_no_timer_of_a_stream_that_has_ended_cuts_the_next(
+    way: str, clients: dict[str, Any]
+) -> None:
+    streams = Streams(delay=0.6)
+    with raw_server(streams) as base_url:
+        assert (
+            await consume(model(base_url, total_timeout=0.5, **clients), "Hi", way)
+        ).text == "a"
+        assert (await consume(model(base_url, **clients), "Hi", way)).text == "a"
+        close_connections()
+        await aclose_connections()
+    assert streams.connections == 1

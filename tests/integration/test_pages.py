@@ -12,6 +12,7 @@ from tests.pages.runner import PAGES, ROOT, blocks_of, run, steady
 WITH_CODE = [page for page in PAGES if blocks_of(page.read_text())]
 
 
+@pytest.mark.timeout(600)  # the page of the command line starts 14 programs
 @pytest.mark.filterwarnings("ignore:.*is in beta")
 @pytest.mark.parametrize(
     "page", WITH_CODE, ids=[str(page.relative_to(ROOT)) for page in WITH_CODE]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import traceback
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import pytest
 from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage
@@ -18,9 +21,12 @@ from pytest_socket import socket_allow_hosts
 from langchain_nscale import (
     ChatNscale,
     NscaleConnectionError,
+    NscaleEmbeddings,
     NscaleError,
     aclose_connections,
+    alist_models,
     close_connections,
+    list_models,
 )
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.conditions import ROWS, Condition
@@ -206,3 +212,70 @@ async def test_a_proxy_gets_nothing_for_this_machine(
         assert proxy.requests == []
     close_connections()
     await aclose_connections()
+
+
+OFF = "http://127.0.0.1:9/v1"
+ENTRIES: dict[str, Callable[[Any], Any]] = {
+    "list_models": lambda token: list_models(service_token=token, base_url=OFF),
+    "alist_models": lambda token: asyncio.run(
+        alist_models(service_token=token, base_url=OFF)
+    ),
+    "list_models, by alias": lambda token: list_models(api_key=token, base_url=OFF),
+    "list_models, unknown setting": lambda token: list_models(api_key=token, nope=1),
+    "chat": lambda token: chat(token).invoke("Hi"),
+    "async chat": lambda token: asyncio.run(chat(token).ainvoke("Hi")),
+    "stream": lambda token: list(chat(token).stream("Hi")),
+    "in time": lambda token: chat(token, total_timeout=5).invoke("Hi"),
+    "own client": lambda token: chat(token, http_client=httpx2.Client()).invoke("Hi"),
+    "bound": lambda token: chat(token).bind(nope=1).invoke("Hi"),
+    "embeddings": lambda token: NscaleEmbeddings(
+        model="m", service_token=token, base_url=OFF, max_retries=0
+    ).embed_query("Hi"),
+    "unknown setting": lambda token: ChatNscale(model="m", service_token=token, nope=1),  # type: ignore[call-overload]
+    "wrong setting": lambda token: chat(token, timeout="x"),
+}
+BAD_TOKENS: dict[str, Callable[[str], Any]] = {
+    "spaces inside": lambda secret: f"{secret} {secret}",
+    "quotes": lambda secret: f'"{secret}"',
+    "bytes": str.encode,
+    "a list": lambda secret: [secret],
+}
+
+
+def chat(token: Any, **settings: Any) -> ChatNscale:
+    fixed: dict[str, Any] = {"model": "m", "base_url": OFF, "max_retries": 0}
+    return ChatNscale(**fixed, service_token=token, **settings)
+
+
+def frames_of_ours(error: BaseException) -> str:
+    """What a crash reporter shows of the package's own frames."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    own = [frame for frame in shown.stack if "langchain_nscale" in frame.filename]
+    return repr([frame.locals for frame in own]) + str(error) + repr(vars(error))
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+@pytest.mark.parametrize("form", ["text", "callable"])
+def test_no_frame_of_an_entry_point_has_it(entry: Any, form: str) -> None:
+    secret = f"tok-{uuid4().hex}"
+    token: Any = secret if form == "text" else lambda: secret
+    with pytest.raises((NscaleError, ValueError, TypeError)) as caught:
+        entry(token)
+    assert secret not in frames_of_ours(caught.value)
+
+
+@pytest.mark.parametrize("bad", BAD_TOKENS.values(), ids=BAD_TOKENS)
+@pytest.mark.parametrize("form", ["value", "callable", "async callable"])
+def test_no_frame_has_a_token_that_cannot_be(bad: Any, form: str) -> None:
+    secret = f"tok-{uuid4().hex}"
+
+    async def later() -> Any:
+        return bad(secret)
+
+    token = {"value": bad(secret), "callable": lambda: bad(secret)}.get(form, later)
+    with pytest.raises((ValueError, TypeError)) as caught:
+        if form == "async callable":
+            asyncio.run(chat(token).ainvoke("Hi"))
+        else:
+            chat(token).invoke("Hi")
+    assert secret not in frames_of_ours(caught.value)

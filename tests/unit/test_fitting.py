@@ -25,6 +25,7 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from langchain_core.messages.tool import invalid_tool_call
 from langchain_core.prompts import ChatPromptTemplate
 
 from langchain_nscale import ChatNscale, TemplateRules
@@ -63,38 +64,63 @@ def call(call_id: str, at: str) -> dict[str, Any]:
 IDS = st.sampled_from(
     ["abcdefghi", "ABC123def", "call_0", "call_1", "", "chatcmpl-tool-0123456789abcdef"]
 )
-KINDS = ("system", "user", "assistant", "calls", "critic", "result", "removed", "copy")
+KINDS = (
+    *("system", "user", "assistant", "empty", "critic", "calls", "result"),
+    *("invalid", "images", "claude", "removed", "copy"),
+)
+PIXEL: dict[Any, Any] = {
+    "type": "image_url",
+    "image_url": {"url": "https://example.com/cat.png"},
+}
+
+
+def turn(draw: st.DrawFn, kind: str, number: int) -> list[BaseMessage]:
+    """Messages of one kind, with texts that have their number."""
+    text = f"M-{number}."
+    ids = draw(st.lists(IDS, min_size=1, max_size=3))
+    places = [f"M-{number}-{k}." for k in range(len(ids))]
+    answers: list[BaseMessage] = [
+        ToolMessage(f"M-{number}-seen-{k}.", tool_call_id=call_id)
+        for k, call_id in enumerate(ids)
+        if draw(st.booleans())
+    ]
+    if kind == "calls":
+        calls = [call(i, at) for i, at in zip(ids, places, strict=True)]
+        beside = draw(st.sampled_from([text, ""]))
+        return [AIMessage(beside, tool_calls=calls), *answers]
+    if kind == "invalid":
+        pairs = zip(ids, places, strict=True)
+        bad = [invalid_tool_call(id=i, name="look", args=at) for i, at in pairs]
+        return [AIMessage(text, invalid_tool_calls=bad), *answers]
+    if kind == "claude":
+        content: list[Any] = [{"type": "text", "text": text}]
+        block = {"type": "tool_use", "id": "toolu", "input": {"at": places[0]}}
+        content.append({**block, "name": "look"})
+        return [AIMessage(content), ToolMessage(places[0], tool_call_id="toolu")]
+    if kind == "images":
+        return [ToolMessage([text, PIXEL], tool_call_id=ids[0])]
+    plain: dict[str, BaseMessage] = {
+        "system": SystemMessage(text),
+        "user": HumanMessage(text),
+        "assistant": AIMessage(text),
+        "empty": AIMessage(""),
+        "critic": ChatMessage(role="critic", content=text),
+        "result": ToolMessage(text, tool_call_id=ids[0]),
+    }
+    return [plain[kind]]
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[BaseMessage]:
     """Any roles, any calls, results removed, out of place or repeated."""
     messages: list[BaseMessage] = []
-    for number, kind in enumerate(draw(st.lists(st.sampled_from(KINDS), max_size=9))):
-        text = f"M-{number}." if draw(st.booleans()) or kind != "calls" else ""
-        if kind == "system":
-            messages.append(SystemMessage(text))
-        elif kind == "user":
-            messages.append(HumanMessage(text))
-        elif kind == "assistant":
-            messages.append(AIMessage(draw(st.sampled_from([text, ""]))))
-        elif kind == "critic":
-            messages.append(ChatMessage(role="critic", content=text))
-        elif kind == "result":
-            messages.append(ToolMessage(text, tool_call_id=draw(IDS)))
-        elif kind == "copy" and messages:
+    for number, kind in enumerate(draw(st.lists(st.sampled_from(KINDS), max_size=8))):
+        if kind == "copy" and messages:
             messages.append(draw(st.sampled_from(messages)))
         elif kind == "removed" and messages:
             messages.pop()
-        elif kind == "calls":
-            ids = draw(st.lists(IDS, min_size=1, max_size=3))
-            calls = [call(i, f"M-{number}-{k}.") for k, i in enumerate(ids)]
-            messages.append(AIMessage(text, tool_calls=calls))
-            messages += [
-                ToolMessage(f"M-{number}-result-{k}.", tool_call_id=i)
-                for k, i in enumerate(ids)
-                if draw(st.booleans())
-            ]
+        elif kind not in ("copy", "removed"):
+            messages += turn(draw, kind, number)
     return messages or [HumanMessage("M-only.")]
 
 
@@ -121,7 +147,7 @@ def test_everything_arrives(
         assert marks(plain) <= marks(prompt), template.__name__
         assert not tools or "M-tool" in prompt
     assert marks(plain) == marks(sent)
-    assert set(marks(sent)) >= {mark for m in before for mark in marks(m.content)}
+    assert set(marks(sent)) >= {mark for m in before for mark in marks(m.text)}
     assert messages == before
 
 

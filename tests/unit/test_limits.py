@@ -9,7 +9,7 @@ import pytest
 from langchain_nscale._http.limits import CallTime, Limits, ReadLimits
 from langchain_nscale._http.streams import read_stream
 from langchain_nscale.errors import NscaleStalledStreamError, NscaleTimeoutError
-from tests.unit.replies import FINISH, REQUEST, chunk, reader
+from tests.unit.replies import DONE, FINISH, REQUEST, chunk, reader
 
 PING = b": ping\n\n"
 EVENT = chunk({"content": "a"})
@@ -31,12 +31,14 @@ class Wire(httpx2.SyncByteStream):
             yield piece
 
 
-def read(wire: Wire, limits: Limits, *, thinks: float = 0.0) -> list[str]:
+def read(
+    wire: Wire, limits: Limits, *, thinks: float = 0.0, address: str = ""
+) -> list[str]:
     """Read a stream; the caller takes some time for each chunk."""
     response: Any = httpx2.Response(200, stream=wire, request=REQUEST)
     stream, time = reader(), CallTime(limits, wire.clock)
     texts = []
-    reading = ReadLimits(time, response, stream, silence=600.0)
+    reading = ReadLimits(time, response, stream, silence=600.0, address=address)
     for piece in read_stream(response, stream, reading, (httpx2.HTTPError,)):
         wire.now += thinks
         texts.append(piece.text)
@@ -76,3 +78,25 @@ def test_keep_alives_after_the_finish_reason_do_not_delay_the_end(
     wire = Wire((1.0, EVENT), (1.0, FINISH), *[(1.5, PING)] * 100)
     assert read(wire, Limits(total=total)) == ["a", ""]
     assert wire.now == 5.0  # 2 s after the finish reason, and the next ping
+
+
+def test_the_end_of_a_body_is_awaited_until_it_did_not_come_twice() -> None:
+    class Counted(Wire):
+        taken = 0
+
+        def __iter__(self) -> Iterator[bytes]:
+            for piece in super().__iter__():
+                self.taken += 1
+                yield piece
+
+    def leftover(*after: tuple[float, bytes]) -> int:
+        wire = Counted((1.0, EVENT), (1.0, FINISH + DONE), *after)
+        assert read(wire, Limits(), address="https://one") == ["a", ""]
+        return wire.taken - 2
+
+    endless = [(0.0, PING)] * 100
+    assert leftover(*endless) == 16
+    assert leftover((0.0, PING)) == 1  # it came, so the next is awaited again
+    assert leftover(*endless) == 16
+    assert leftover(*endless) == 16
+    assert leftover(*endless) == 0

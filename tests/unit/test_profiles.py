@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from langchain_core.language_models import ModelProfile
 
-from langchain_nscale import ChatNscale
+from langchain_nscale import ChatNscale, TemplateRules
 from langchain_nscale._model_facts import (
     FAMILIES,
     Family,
@@ -74,3 +74,13 @@ def test_each_fact_has_a_reason_a_source_and_a_date(family: Family) -> None:
     assert family.reason.endswith(".")
     assert len(family.source) > 20
     assert date(2026, 1, 1) < date.fromisoformat(family.checked) <= date(2026, 12, 31)
+
+
+def test_profiles_follow_from_the_rules_of_the_templates() -> None:
+    for model, profile in _PROFILES.items():
+        rules = TemplateRules.for_model(model)
+        in_place = rules.system in ("anywhere", "joined")
+        assert profile["mid_conversation_system_messages"] is in_place, model
+        assert profile.get("image_tool_message") is profile.get("image_inputs"), model
+        if not rules.tools:
+            assert profile["tool_calling"] is False, model

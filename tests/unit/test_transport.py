@@ -360,6 +360,34 @@ def test_nothing_reads_a_body_without_end(call: Any) -> None:
     assert len(str(rejected.value)) < 1_000
 
 
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate"])
+def test_a_client_of_httpx_reads_no_compressed_body(
+    call: Any, status: int, coding: str
+) -> None:
+    """It decompresses each piece as a whole, whatever the limit is."""
+    asked = []
+
+    class Untouched(httpx.SyncByteStream, httpx.AsyncByteStream):
+        pass  # raises if it is read
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["accept-encoding"])
+        headers = {"content-encoding": coding}
+        return httpx.Response(status, headers=headers, stream=Untouched())
+
+    mock = httpx.MockTransport(respond)
+    clients = {
+        "client": httpx.Client(transport=mock),
+        "async_client": httpx.AsyncClient(transport=mock),
+    }
+    with pytest.raises(NscaleError) as caught:
+        call(Service(), max_retries=0, **clients)
+    assert asked == ["identity"]
+    assert caught.value.status_code == status
+    assert status == 500 or "a client of httpx2" in str(caught.value)
+
+
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
 def test_a_server_that_echoes_the_request_does_not_show_the_token(
     call: Any, status: int

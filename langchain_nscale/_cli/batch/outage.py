@@ -1,4 +1,4 @@
-"""Decides how to handle lines that may have failed for a temporary reason."""
+"""Tells a service outage from a line that cannot succeed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Outage:
     """
 
     def __init__(self, max_wait: float) -> None:
-        """Wait at most `max_wait` seconds for a service of which nothing succeeds."""
+        """Wait at most `max_wait` seconds while every request fails."""
         self.waiting = 0
         self._max_wait = max_wait
         self._successes = 0
@@ -34,7 +34,7 @@ class Outage:
         self._given_up = 0
 
     def begin(self) -> int:
-        """Return a number to pass to `judge` if the attempt that begins fails."""
+        """Return a marker for `judge`, in case this attempt fails."""
         return self._successes
 
     def succeeded(self) -> None:

@@ -25,6 +25,7 @@ from langchain_nscale._cli.batch.progress import progress
 from langchain_nscale._cli.batch.store import Store, output_paths
 from langchain_nscale._cli.exits import API_ERROR, INTERRUPTED
 from langchain_nscale._cli.inputs import BatchOptions, read_schema
+from langchain_nscale._cli.stdin import waiting_noted
 from langchain_nscale._cli.terminal import echo
 from langchain_nscale._usage.ledger import Call
 from langchain_nscale.models import NscaleModel, Price
@@ -39,15 +40,18 @@ def main(options: BatchOptions) -> int:
     if str(options.target) == "-":
         msg = "OUT.jsonl has to be a file: the next run continues from it."
         raise click.UsageError(msg)
-    if str(options.source) != "-":
+    is_piped = str(options.source) == "-"
+    if not is_piped and options.source.is_file():
         return _run(options)
     import shutil  # noqa: PLC0415  # only here
     import tempfile  # noqa: PLC0415  # likewise
 
-    with tempfile.TemporaryDirectory() as folder:
+    # A pipe (`<(…)`, /dev/stdin) can be read only once.
+    piped: Any = sys.stdin.buffer if is_piped else options.source.open("rb")
+    with tempfile.TemporaryDirectory() as folder, piped:
         source = Path(folder) / "input.jsonl"
-        with source.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+        with source.open("wb") as file, waiting_noted():
+            shutil.copyfileobj(piped, file)
         return _run(replace(options, source=source))
 
 

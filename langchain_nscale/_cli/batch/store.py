@@ -92,7 +92,7 @@ class Store:
         self._retry_failed = retry_failed
         self._in_flight: dict[int, None] = {}  # lines that have begun, in order
         self._begun = 0  # the last of them
-        self._is_late = False  # whether a result belongs before others that are written
+        self._is_late = False  # whether the file has to be reordered
         self._settings = settings_hash(settings or {})
         out, self.failed_path, self._path = output_paths(target)
         self._last = _check_files(out, self.failed_path, self._path)
