@@ -50,7 +50,7 @@ def ruled(
 
 
 def structured(model: Any, tools: list[Any], question: str, way: str) -> Any:
-    agent = create_agent(model, tools, response_format=ProviderStrategy(Person))
+    agent: Any = create_agent(model, tools, response_format=ProviderStrategy(Person))
     state: Any = {"messages": [("user", question)]}
     if way == "invoke":
         return agent.invoke(state)["structured_response"]
