@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help test lint demo bench compare soak fuzz chaos docs test-min test-real test-vllm test-templates record-vllm test-ray findings package format clean
+.PHONY: help test lint demo bench compare soak fuzz chaos docs test-min test-packages test-real test-vllm test-templates record-vllm test-ray findings package format clean
 
 help:
 	@echo 'make test     run every test against the stand-in server'
@@ -12,7 +12,7 @@ help:
 	@echo 'make demo     ask, stream and run an agent'
 	@echo 'make bench    compare CPU time with other integrations (slow), or with BASE=<commit>'
 	@echo 'make docs     build the documentation site in site/'
-	@echo 'also: compare soak fuzz chaos test-min test-real test-vllm test-templates record-vllm test-ray findings package format clean'
+	@echo 'also: compare soak fuzz chaos test-min test-packages test-real test-vllm test-templates record-vllm test-ray findings package format clean'
 
 test: $(STAMP)
 	$(BIN)/coverage erase
@@ -91,6 +91,10 @@ docs: .venv-docs/.installed
 		--editable . --group docs
 	touch $@
 
+# Packages that take LangChain models, in an environment for each set of pins: 3 GB.
+test-packages:
+	$(PYTHON) -m tests.packages $(NAMES)
+
 # Tests against third-party servers; builds llama.cpp, which takes a few minutes.
 test-real: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group real
@@ -145,4 +149,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-chaos .venv-ray .venv-vllm* .venv-templates .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-chaos .venv-packages-* .venv-ray .venv-vllm* .venv-templates .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

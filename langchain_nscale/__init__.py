@@ -18,7 +18,6 @@ if TYPE_CHECKING or not install_lazy_imports(__name__):
     from langchain_nscale.catalog import list_models as list_models
     from langchain_nscale.chat_models import ChatNscale as ChatNscale
     from langchain_nscale.embeddings import NscaleEmbeddings as NscaleEmbeddings
-    from langchain_nscale.errors import RETRYABLE_ERRORS as RETRYABLE_ERRORS
     from langchain_nscale.errors import (
         NscaleAuthenticationError as NscaleAuthenticationError,
     )

@@ -8,6 +8,7 @@ from collections.abc import (
     Callable,
     Coroutine,
     Generator,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -15,7 +16,7 @@ from collections.abc import (
 from contextlib import closing, suppress
 from contextvars import ContextVar
 from functools import partial
-from inspect import signature
+from inspect import isawaitable, signature
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from langchain_core.callbacks import (
@@ -26,6 +27,7 @@ from langchain_core.callbacks import (
     LLMManagerMixin,
 )
 from langchain_core.language_models import LanguageModelInput, ModelProfile
+from langchain_core.language_models.chat_model_stream import ChatModelStream
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
@@ -40,6 +42,7 @@ from langchain_core.utils.utils import LC_ID_PREFIX
 from langchain_protocol.protocol import MessagesData
 from pydantic import BaseModel, ConfigDict
 
+from langchain_nscale._event_streams import EventStream, as_event_stream, until_ended
 from langchain_nscale._http.inner import Inner
 from langchain_nscale._http.transport import Transport
 from langchain_nscale._model_facts import (
@@ -94,6 +97,8 @@ if TYPE_CHECKING:
     from langchain_core.caches import BaseCache
     from langchain_core.callbacks.base import Callbacks
     from langchain_core.rate_limiters import BaseRateLimiter
+    from langchain_core.runnables import RunnableConfig
+    from langchain_core.runnables.schema import StreamEvent
     from langchain_core.tools import BaseTool
 
     from langchain_nscale._http.token import Token
@@ -443,11 +448,47 @@ class ChatNscale(ChatSettings):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
-        async with self._areceive(writer, messages, stop, kwargs) as chunks:
+        receiving = self._areceive(writer, messages, stop, kwargs)
+        if _started_runs.get(None):  # in `agenerate`, whose task reads all of it
+            receiving.until_task_ends()
+        async with receiving as chunks:
             async for chunk in chunks:
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
+
+    @overload  # type: ignore[override]  # langchain-core overrides Runnable's likewise
+    def stream_events(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: Literal["v1", "v2"] = "v2",
+        **kwargs: Any,
+    ) -> Iterator[StreamEvent]: ...
+
+    @overload
+    def stream_events(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: Literal["v3"],
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> EventStream: ...
+
+    def stream_events(self, *args: Any, **kwargs: Any) -> Any:
+        """Stream events; with `version="v3"`, leaving the stream ends it."""
+        stream = super().stream_events(*args, **kwargs)
+        return EventStream(stream) if isinstance(stream, ChatModelStream) else stream
+
+    if not TYPE_CHECKING:  # type checkers see the overloads of langchain-core
+
+        def astream_events(self, *args: Any, **kwargs: Any) -> Any:
+            """Async version of `stream_events`."""
+            stream = super().astream_events(*args, **kwargs)
+            return as_event_stream(stream) if isawaitable(stream) else stream
 
     def _stream_chat_model_events(
         self,
@@ -461,14 +502,11 @@ class ChatNscale(ChatSettings):
         if run_manager is None or not _wants_chunks(run_manager):
             plain = partial(EventWriter, message_id)
             with closing(self._receive(plain, messages, stop, kwargs)) as events:
-                yield from cast("Iterator[MessagesData]", events)
+                yield from until_ended(message_id, cast("Iterator[MessagesData]", events))
             return
         writer = partial(ChunkAndEventWriter, message_id)
         with closing(self._receive(writer, messages, stop, kwargs)) as items:
-            for chunks, both_events in items:
-                for chunk in chunks:
-                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield from cast("Iterator[MessagesData]", both_events)
+            yield from until_ended(message_id, _reported(items, run_manager))
 
     async def _astream_chat_model_events(
         self,
@@ -481,12 +519,14 @@ class ChatNscale(ChatSettings):
         message_id = _message_id(run_manager)
         if run_manager is None or not _wants_chunks(run_manager):
             plain = partial(EventWriter, message_id)
-            async with self._areceive(plain, messages, stop, kwargs) as events:
+            receiving = self._areceive(plain, messages, stop, kwargs)
+            async with receiving.until_task_ends() as events:
                 async for event in events:
                     yield cast("MessagesData", event)
             return
         writer = partial(ChunkAndEventWriter, message_id)
-        async with self._areceive(writer, messages, stop, kwargs) as items:
+        both = self._areceive(writer, messages, stop, kwargs)
+        async with both.until_task_ends() as items:
             async for chunks, both_events in items:
                 for chunk in chunks:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -885,6 +925,17 @@ _DEFAULT_EVENT_HOOKS = (
     LLMManagerMixin.on_stream_event,
     AsyncCallbackHandler.on_stream_event,
 )
+
+
+def _reported(
+    items: Iterable[tuple[Sequence[ChatGenerationChunk], Iterable[Any]]],
+    run_manager: CallbackManagerForLLMRun,
+) -> Iterator[MessagesData]:
+    """Report the chunks of each item to handlers of tokens; yield its events."""
+    for chunks, events in items:
+        for chunk in chunks:
+            run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+        yield from events
 
 
 def _message_id(run_manager: BaseRunManager | None) -> str:

@@ -437,7 +437,7 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
 
 
 class _Form(NamedTuple):
-    """How vectors are requested."""
+    """The options of a request for vectors."""
 
     encoding: EncodingFormat
     dimensions: int | None

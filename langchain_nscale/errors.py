@@ -171,10 +171,7 @@ class NscaleContextOverflowError(NscaleInvalidRequestError, ContextOverflowError
     """The prompt is longer than the model's context window."""
 
     statuses = frozenset()
-    advice = (
-        "Shorten the messages (`trim_messages`, SummarizationMiddleware) or lower "
-        "`max_tokens`."
-    )
+    advice = "Shorten the messages (`trim_messages`) or lower `max_tokens`."
 
 
 class NscaleModelNotFoundError(NscaleError, ModelNotFoundError, RuntimeError):
@@ -299,9 +296,10 @@ class NscaleMissingToolCallError(NscaleError, RuntimeError):
 def should_retry(error: BaseException) -> bool:
     """Return whether repeating what raised an error may help.
 
-    For the `retry_on` of LangGraph's `RetryPolicy` and LangChain's middleware. Errors of
-    all models that use langchain-core's classes say so themselves (`is_retryable`). Of
-    other exceptions only ConnectionError and TimeoutError are worth a repetition.
+    For `retry_on` of LangGraph's `RetryPolicy` and LangChain's middleware, and for
+    `with_retry(retry_if_exception_type=should_retry)`. Errors of all models that use
+    langchain-core's classes say so themselves (`is_retryable`). Of other exceptions only
+    ConnectionError and TimeoutError are worth a repetition.
 
     Examples:
         >>> from langchain_nscale import NscaleInsufficientCreditError, should_retry
@@ -311,15 +309,3 @@ def should_retry(error: BaseException) -> bool:
     if isinstance(error, ModelError):
         return bool(error.is_retryable)
     return isinstance(error, (ConnectionError, TimeoutError, asyncio.TimeoutError))
-
-
-RETRYABLE_ERRORS: tuple[type[NscaleError], ...] = (
-    NscaleConflictError,
-    NscaleConnectionError,
-    NscaleMalformedResponseError,
-    NscaleRateLimitError,
-    NscaleServerError,
-    NscaleStreamError,
-    NscaleTimeoutError,
-)
-"""The classes of errors that may pass, for `with_retry(retry_if_exception_type=…)`."""

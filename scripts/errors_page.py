@@ -54,7 +54,8 @@ the server's Retry-After plus some random time, but never after the first token 
 delivered. "Retried" names these errors. `timeout` limits each phase of each attempt;
 `total_timeout` limits the whole call. A request that failed for lack of credit is never
 retried: the service receives it once, where an integration built on the OpenAI SDK sends
-it three times.
+it three times. For retries elsewhere, such as LangGraph's `RetryPolicy` and `with_retry`,
+`should_retry` is the condition; see [agents](agents.md#errors-in-agents).
 
 ## All errors
 

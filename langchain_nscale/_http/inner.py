@@ -7,6 +7,7 @@ generator, which closes the others.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+_closing: set[asyncio.Task[None]] = set()  # the event loop itself holds no reference
 
 
 class Inner(Generic[T]):
@@ -33,12 +36,31 @@ class Inner(Generic[T]):
         self._items = items
         self._nested = nested
         self._next: Any = self._first
+        self._task: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Inner[T]:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.remove_done_callback(self._close_soon)
         await self.aclose()
+
+    def until_task_ends(self) -> Inner[T]:
+        """Close the generator when the current task ends, at the latest.
+
+        langchain-core leaves a generator suspended if the task is cancelled while a
+        callback handler is waiting, and then keeps it in a traceback.
+        """
+        self._task = asyncio.current_task()
+        if self._task is not None:
+            self._task.add_done_callback(self._close_soon)
+        return self
+
+    def _close_soon(self, task: asyncio.Task[Any]) -> None:
+        closing = task.get_loop().create_task(self._items.aclose())
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
 
     async def aclose(self) -> None:
         """Close the generator."""

@@ -21,10 +21,10 @@ _IMAGE_TOKENS = 85
 # Allowance for the role and end-of-turn markers that chat templates add.
 _MESSAGE_TOKENS = 4
 
-# Characters of some scripts take more tokens than the quarter of Latin letters: from
-# each of these characters on, so many more quarters. Measured with the vocabularies of
-# Llama 3, Llama 4, Mistral (tekken, 2024-09) and DeepSeek V3 on the first article of the
-# Universal Declaration of Human Rights: see `test_other_scripts`.
+# A Latin letter takes a quarter of a token; characters from each of these code points
+# onwards take this number of further quarters. Measured with the vocabularies of Llama 3,
+# Llama 4, Mistral (tekken, 2024-09) and DeepSeek V3 on the first article of the Universal
+# Declaration of Human Rights: see `test_other_scripts`.
 _FURTHER_QUARTERS = (
     ("\u0370", 1),  # Greek, Cyrillic, Hebrew, Arabic: 2 to 4 characters a token
     ("\u0900", 2),  # Devanagari, Thai, Hangul, kana, Han and others: 0.5 to 2.5
