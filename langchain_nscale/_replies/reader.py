@@ -179,7 +179,10 @@ def _check_demand(response: Response, replies: Sequence[Reply]) -> None:
 
 
 def _is_abandoned(reply: Reply) -> bool:
-    return (reply.finish_reason or "").lower() in ABANDONED
+    if reply.finish_reason is None:
+        return False
+    reasons = (reply.finish_reason, reply.native_finish_reason or "")
+    return any(reason.lower() in ABANDONED for reason in reasons)
 
 
 def _start(response: Response, options: ReplyOptions) -> Reply:

@@ -415,15 +415,25 @@ class Reply:
             is_cut = usage["output_tokens"] >= options.max_tokens * options.n
         return TRUNCATED if is_cut else None
 
+    @property
+    def native_finish_reason(self) -> str | None:
+        """The finish reason that a gateway replaced, as OpenRouter and LiteLLM tell."""
+        reason = self._own_fields().get("native_finish_reason")
+        return reason if isinstance(reason, str) else None
+
+    def _own_fields(self) -> dict[str, Any]:
+        """Return the fields without explicit handling, with those that LiteLLM moves."""
+        fields = self._pieces.joined()
+        kept = fields.get("provider_specific_fields")
+        return {**(kept if isinstance(kept, dict) else {}), **fields}
+
     def _stop_string(self) -> str | None:
         """Return the stop string that ended the reply, if one did.
 
         vLLM calls it `stop_reason`, SGLang `matched_stop`; LiteLLM keeps vLLM's in
         `provider_specific_fields`.
         """
-        fields = self._pieces.joined()
-        kept = fields.get("provider_specific_fields")
-        fields = {**(kept if isinstance(kept, dict) else {}), **fields}
+        fields = self._own_fields()
         reasons = (fields.get("stop_reason"), fields.get("matched_stop"))
         return next((text for text in reasons if isinstance(text, str)), None)
 

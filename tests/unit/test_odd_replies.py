@@ -13,6 +13,7 @@ from langchain_nscale._replies.reader import chat_result
 from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale.errors import (
     NscaleError,
+    NscaleInterruptedStreamError,
     NscaleMalformedResponseError,
     NscaleStreamError,
 )
@@ -271,6 +272,30 @@ def test_an_event_with_choices_that_cannot_be_read_is_not_skipped(odd: bytes) ->
         streamed(chunk({"content": "a"}), odd, FINISH, DONE)
     assert caught.value.partial is not None
     assert caught.value.partial.text == "a"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"native_finish_reason": "abort"},
+        {"provider_specific_fields": {"native_finish_reason": "abort"}},
+    ],
+    ids=["OpenRouter", "LiteLLM"],
+)
+def test_a_reply_given_up_behind_a_gateway_is_no_success(fields: Any) -> None:
+    body = whole({"content": "Half"})
+    body["choices"][0].update(fields)
+    with pytest.raises(NscaleInterruptedStreamError, match="gave up"):
+        invoked(body)
+    with pytest.raises(NscaleInterruptedStreamError, match="gave up"):
+        streamed(chunk({"content": "Half"}), chunk(finish_reason="stop", **fields))
+
+
+def test_an_error_in_a_stream_has_no_success_as_its_status() -> None:
+    for error, status in (({"message": "x"}, None), ({"message": "x", "code": 503}, 503)):
+        with pytest.raises(NscaleError) as caught:
+            streamed(chunk({"content": "a"}), event({"error": error}))
+        assert caught.value.status_code == status
 
 
 # --- halves of an emoji -----------------------------------------------------------------
