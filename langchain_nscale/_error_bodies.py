@@ -156,12 +156,29 @@ def error_status(error: Mapping[str, Any], message: str) -> int | None:
     return 400 if is_overflow(error, message) else None
 
 
+# LiteLLM's proxy (1.108) renames the headers of the service behind it.
+_RETRY_AFTER = (
+    ("retry-after-ms", 1000.0),
+    ("retry-after", 1.0),
+    ("llm_provider-retry-after-ms", 1000.0),
+    ("llm_provider-retry-after", 1.0),
+)
+
+
+def is_unknown_model(message: str) -> bool:
+    """Return whether a rejected request names a model that LiteLLM's proxy lacks.
+
+    Its status is 400 (1.108); a service has 404.
+    """
+    return "Invalid model name passed in model=" in message
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the wait in seconds requested by `retry-after-ms` or `retry-after`.
 
     `retry-after` can be a number of seconds or an HTTP date; a date in the past is 0.
     """
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+    for name, unit in _RETRY_AFTER:
         value = headers.get(name)
         if value is None:
             continue

@@ -26,6 +26,7 @@ from langchain_nscale._error_bodies import (
     excerpt,
     is_missing_path,
     is_overflow,
+    is_unknown_model,
     retry_after,
 )
 from langchain_nscale.templates import violated_rule
@@ -42,6 +43,8 @@ _SHORTEST_TOKEN = 8  # characters; anything shorter could be part of a word
 _DEEPEST = 100  # levels of JSON in an error; CPython's stack has room for 1,000
 _HIDDEN = "[service token]"
 _CLIENT_ERRORS, _SERVER_ERRORS = 400, 500  # the first status of each kind
+_BAD_REQUEST = 400
+_PAYMENT_REQUIRED = 402
 _NOT_FOUND = 404
 _PROXY_AUTHENTICATION = 407
 _DENIALS = {401, 403}
@@ -143,14 +146,15 @@ def reported_error(
     cls: type[NscaleError] = errors.NscaleStreamError
     if status >= _CLIENT_ERRORS:
         cls = _class_for(status, error, message)
-    return cls(
+    reported = cls(
         f"Nscale answered {response.status_code}, then reported an error: "
         f"{message.rstrip('.')}. {cls.advice}",
         response=public_response(response),
-        status_code=status or None,
         partial=partial,
         **_details(response.headers, body),
     )
+    reported.status_code = status or None  # a failed call has no success as its status
+    return reported
 
 
 def malformed_response(
@@ -208,8 +212,11 @@ def compressed_response(response: Response) -> NscaleError:
 
 def _class_for(status: int, error: Mapping[str, Any], message: str) -> type[NscaleError]:
     # Match the code only: other services use "insufficient quota" for temporary limits.
-    if "INSUFFICIENT_CREDIT" in error_kinds(error) and status in {402, 429}:
+    is_short_of_credit = "INSUFFICIENT_CREDIT" in error_kinds(error) and status == 429  # noqa: PLR2004
+    if status == _PAYMENT_REQUIRED or is_short_of_credit:
         return errors.NscaleInsufficientCreditError
+    if status == _BAD_REQUEST and is_unknown_model(message):
+        return errors.NscaleModelNotFoundError
     if _CLIENT_ERRORS <= status < _SERVER_ERRORS and is_overflow(error, message):
         return errors.NscaleContextOverflowError
     for cls in _subclasses(errors.NscaleError):
@@ -281,6 +288,25 @@ def abandoned_reply(
         f"{reason!r}). {cls.advice}",
         response=public_response(response),
         partial=partial,
+        **_details(response.headers, None),
+    )
+
+
+def lost_reply(response: Response, message: AIMessage) -> NscaleError:
+    """Return the error for a complete reply of which nothing has arrived.
+
+    Args:
+        response: The HTTP response.
+        message: The empty message, with the usage of what was generated.
+    """
+    usage = message.usage_metadata
+    tokens = f"{usage['output_tokens']} tokens" if usage else "calls of tools"
+    return errors.NscaleMalformedResponseError(
+        f"Nscale answered {response.status_code}, but the reply is empty, although it "
+        f"reports {tokens}: the service's tool parser has lost them. Try again; after a "
+        "stream, the next request is not streamed.",
+        response=public_response(response),
+        partial=message,
         **_details(response.headers, None),
     )
 

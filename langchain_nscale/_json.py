@@ -168,15 +168,26 @@ def has_surrogates(text: str) -> bool:
     return False
 
 
-def without_surrogates(value: Any) -> Any:
-    """Return a decoded value with all strings repaired by `join_surrogates`."""
+_MIN_INT, _MAX_INT = -(2**63), 2**64  # what MessagePack can hold
+# What OpenAI's and vLLM's APIs write for a log probability of minus infinity.
+_IMPOSSIBLE = -9999.0
+
+
+def storable(value: Any) -> Any:
+    """Return a decoded value in a form that caches and checkpoints can store.
+
+    Strings are valid Unicode, integers have at most 64 bits or become strings, and
+    numbers are finite: JSON has no infinity, and MessagePack no larger integers.
+    """
     if isinstance(value, str):
         return join_surrogates(value) if has_surrogates(value) else value
+    if isinstance(value, int):
+        return value if _MIN_INT <= value < _MAX_INT else str(value)
+    if isinstance(value, float):
+        impossible = _IMPOSSIBLE if value < 0 else None
+        return value if isfinite(value) else impossible
     if isinstance(value, list):
-        return [without_surrogates(item) for item in value]
+        return [storable(item) for item in value]
     if isinstance(value, dict):
-        return {
-            without_surrogates(key): without_surrogates(item)
-            for key, item in value.items()
-        }
+        return {storable(key): storable(item) for key, item in value.items()}
     return value

@@ -89,6 +89,10 @@ class ReadResponse:
         return self.status_code // 100 == 2  # noqa: PLR2004  # 2xx
 
 
+class AskAgainError(Exception):
+    """Raised by a reader if the call needs another request; not counted as a retry."""
+
+
 class Sent(NamedTuple):
     """A request's successful response, and how it was obtained.
 

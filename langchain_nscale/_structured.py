@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import reprlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
@@ -31,7 +31,7 @@ from langchain_core.output_parsers.openai_tools import (
     JsonOutputKeyToolsParser,
     PydanticToolsParser,
 )
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation
+from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import AddableDict, Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -40,12 +40,20 @@ from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 
 from langchain_nscale._replies.partial_json import PartialJson
 from langchain_nscale._requests.schemas import is_response_format, json_schema
+from langchain_nscale._requests.typed_dicts import with_defaults
 
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
 
 _FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)\n[^\S\n]*```", re.DOTALL)
 _VALUE = re.compile(r"[{\[]")
+_DECODER = json.JSONDecoder(strict=False)
+# The begin and end of thoughts in a text: DeepSeek's and Qwen's tags, Mistral's, Gemma's
+# channel, and gpt-oss's last one. The begin can be in the prompt.
+_THOUGHTS = re.compile(
+    r"(<think(?:ing)?>|\[THINK\]|<\|channel>)"
+    r"|</think(?:ing)?>|\[/THINK\]|<channel\|>|<\|channel\|>final<\|message\|>"
+)
 
 # The finish reasons of a truncated reply, and what the error says about them.
 _TRUNCATED: Mapping[str, str] = {
@@ -154,29 +162,90 @@ def check_complete(message: BaseMessage, *, has_answer: bool) -> None:
     raise OutputParserException(msg, llm_output=message.text)
 
 
-def complete_json(text: str) -> Any:
+def without_thoughts(text: str) -> str:
+    """Return a text without the thoughts in it; those without an end go to its end."""
+    kept: list[str] = []
+    start, is_open = 0, False
+    for tag in _THOUGHTS.finditer(text):
+        if not tag[1]:
+            kept = kept if is_open else []
+            start, is_open = tag.end(), False
+        elif not is_open:
+            kept.append(text[start : tag.start()])
+            is_open = True
+    return "".join(kept if is_open else [*kept, text[start:]])
+
+
+def complete_json(text: str, fits: Callable[[Any], bool] = lambda _: True) -> Any:
     """Return the JSON value in a complete answer.
 
-    The answer can be in a Markdown fence, or between other text. Nothing is repaired:
-    an object that lacks its end is not an answer, whatever the finish reason says.
+    The answer can be in a Markdown fence, or between other text. Values in thoughts are
+    no answers, and of several values the answer is the one that fits. Nothing is
+    repaired: an object that lacks its end is not an answer, whatever the finish reason.
+
+    Args:
+        text: The answer.
+        fits: Returns whether a value has the requested form.
 
     Raises:
-        ValueError: The text has no complete JSON value.
+        ValueError: The text has no complete JSON value, or several that fit and differ.
     """
-    decoder = json.JSONDecoder(strict=False)
-    fences = (match[1] for match in _FENCE.finditer(text))
-    for candidate in (text, *fences):
-        with suppress(ValueError, RecursionError):
-            return json.loads(candidate.strip(), strict=False)
-    start = _VALUE.search(text)
-    if start is None:
+    with suppress(ValueError, RecursionError):
+        return json.loads(text.strip(), strict=False)
+    text = without_thoughts(text).rstrip()
+    values = _values(text)
+    if not values:
+        fences = _FENCE.findall(text)
+        with suppress(ValueError):
+            return json.loads(fences[0] if len(fences) == 1 else text, strict=False)
         msg = "it contains no JSON"
         raise ValueError(msg)
+    if len(values) > 1:
+        values = [value for value in values if fits(value)] or values[:2]
+        if any(value != values[0] for value in values):
+            msg = "it contains several JSON values, and more or less than one is meant"
+            raise ValueError(msg)
+    return values[0]
+
+
+def _values(text: str) -> list[Any]:
+    """Return the objects and arrays in a text, in linear time.
+
+    Raises:
+        ValueError: An object lacks its end, or is nested too deeply.
+    """
+    values: list[Any] = []
+    position = 0
+    while match := _VALUE.search(text, position):
+        start = match.start()
+        value, position = _value_at(text, start, may_end=match[0] == "[" and values)
+        values += value
+    return values
+
+
+def _value_at(text: str, start: int, *, may_end: object) -> tuple[list[Any], int]:
+    """Return the value at a place of a text, if any, and where to go on.
+
+    Args:
+        text: The text.
+        start: The place.
+        may_end: Whether the text may end before the value does.
+
+    Raises:
+        ValueError: The text ends before, or the value is nested too deeply.
+    """
     try:
-        return decoder.raw_decode(text, start.start())[0]
+        value, end = _DECODER.raw_decode(text, start)
     except RecursionError:
         msg = "it is nested too deeply"
         raise ValueError(msg) from None
+    except json.JSONDecodeError as error:
+        is_cut = not text[error.pos : error.pos + 1] or error.msg.startswith("Unterm")
+        if is_cut and not may_end:
+            raise
+        # What came before is no value, and neither are the values inside of it.
+        return [], max(error.pos, start + 1)
+    return [value], end
 
 
 class _Stream(Protocol):
@@ -238,6 +307,9 @@ class StructuredOutputParser(_OneStep):
     dataclass: Any = None
     """A dataclass to convert the answer to."""
 
+    form: Any = None
+    """The schema, by which the answer is told from other values in its text."""
+
     schema_class: Any = None
     """The class of the answer: Pydantic's, or a dataclass."""
 
@@ -253,10 +325,24 @@ class StructuredOutputParser(_OneStep):
         if self.tool and message is not None:
             check_complete(message, has_answer=bool(calls))
         elif not self.tool:
-            text = json.dumps(_complete_value(generation, message))
+            text = json.dumps(_complete_value(generation, message, self._fits))
             result = [Generation(text=text)]
         value = self.parser.parse_result(result)
         return value if self.dataclass is None else self._as_dataclass(value)
+
+    def _fits(self, value: Any) -> bool:
+        """Return whether a value has the form of the schema."""
+        schema = vars(self).get("form")  # pickles of earlier versions have none
+        if isinstance(schema, type) and (
+            is_basemodel_subclass(schema) or is_dataclass(schema)
+        ):
+            try:
+                _adapter(schema).validate_python(value)
+            except Exception:  # noqa: BLE001  # validators can raise anything
+                return False
+            return True
+        required = () if schema is None else json_schema(schema).get("required", ())
+        return isinstance(value, dict) and value.keys() >= set(required)
 
     def _as_dataclass(self, value: Any) -> Any:
         try:
@@ -334,7 +420,11 @@ class _AnswerStream:
         return arguments if tool else message.text
 
 
-def _complete_value(generation: Generation, message: BaseMessage | None) -> Any:
+def _complete_value(
+    generation: Generation,
+    message: BaseMessage | None,
+    fits: Callable[[Any], bool],
+) -> Any:
     """Return the value of a complete answer in JSON.
 
     Raises:
@@ -345,7 +435,7 @@ def _complete_value(generation: Generation, message: BaseMessage | None) -> Any:
     # The model filled the rest of `max_tokens` with white space.
     is_padded = text.rstrip() != text
     try:
-        value = complete_json(text)
+        value = complete_json(text, fits)
     except ValueError as error:
         if message is not None:
             check_complete(message, has_answer=True)
@@ -374,25 +464,31 @@ def parser_for(
     """
     is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
     from_tool_call = method == "function_calling"
+    tool = _tool_name(schema) if from_tool_call else None
     parser: BaseOutputParser[Any]
     if from_tool_call and is_pydantic:
         parser = PydanticToolsParser(tools=[schema], first_tool_only=True)
-    elif from_tool_call:
-        name = convert_to_openai_tool(schema)["function"]["name"]
-        parser = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+    elif tool is not None:
+        parser = JsonOutputKeyToolsParser(key_name=tool, first_tool_only=True)
     elif is_pydantic:
         parser = PydanticOutputParser(pydantic_object=schema)
     else:
         parser = JsonOutputParser()
-    tool = convert_to_openai_tool(schema)["function"]["name"] if from_tool_call else None
     is_data = isinstance(schema, type) and is_dataclass(schema)
     return StructuredOutputParser(
         parser=parser,
         tool=tool,
         has_tools=has_tools,
         dataclass=schema if is_data else None,
+        form=schema,
         schema_class=schema if is_pydantic or is_data else None,
     )
+
+
+def _tool_name(schema: Any) -> str:
+    """Return the name of the tool that stands for a schema."""
+    name: str = convert_to_openai_tool(with_defaults(schema))["function"]["name"]
+    return name
 
 
 def pipeline(
@@ -502,36 +598,16 @@ def _fewest_keys(schema: Any) -> int:
 # --- `response_format` in a call ------------------------------------------------------
 
 
-def add_parsed(message: BaseMessage, schema: type[BaseModel], total: Any = None) -> None:
-    """Add what a reply parses to, as `additional_kwargs["parsed"]`.
+def parsed(schema: type[BaseModel], message: AIMessage) -> dict[str, Any]:
+    """Return what a reply parses to, for `additional_kwargs`.
 
-    Args:
-        message: The message to add it to.
-        schema: The class of the call.
-        total: The message to parse, if it is another one.
+    A reply with tool calls or a refusal instead of an answer has nothing to parse.
 
     Raises:
         OutputParserException: The reply does not conform to the schema.
     """
-    total = message if total is None else total
-    calls = (*total.tool_calls, *total.invalid_tool_calls)
-    if not calls and "refusal" not in total.additional_kwargs:
-        parser = parser_for(schema, "json_schema")
-        parsed = parser.parse_result([ChatGeneration(message=total)])
-        message.additional_kwargs["parsed"] = parsed
-
-
-class ParsedStream:
-    """Adds what a stream parses to, to its last chunk."""
-
-    def __init__(self, schema: type[BaseModel]) -> None:
-        """Take the class of the call."""
-        self._schema = schema
-        self._total: Any = None
-
-    def add(self, chunk: ChatGenerationChunk) -> None:
-        """Take the next chunk."""
-        message: Any = chunk.message
-        self._total = message if self._total is None else self._total + message
-        if message.chunk_position == "last":
-            add_parsed(message, self._schema, self._total)
+    calls = (*message.tool_calls, *message.invalid_tool_calls)
+    if calls or "refusal" in message.additional_kwargs:
+        return {}
+    parser = parser_for(schema, "json_schema")
+    return {"parsed": parser.parse_result([ChatGeneration(message=message)])}

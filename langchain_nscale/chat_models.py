@@ -44,6 +44,7 @@ from pydantic import BaseModel, ConfigDict
 
 from langchain_nscale._event_streams import EventStream, as_event_stream, until_ended
 from langchain_nscale._http.inner import Inner
+from langchain_nscale._http.transport import Transport
 from langchain_nscale._model_facts import (
     facts,
 )
@@ -60,6 +61,11 @@ from langchain_nscale._requests.body import (
     converted,
     fitted,
     request_body,
+)
+from langchain_nscale._requests.exchange import (
+    Exchange,
+    SchemaWithTools,
+    expects_json,
 )
 from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._requests.schemas import response_format as to_response_format
@@ -79,10 +85,9 @@ from langchain_nscale._response import Sent
 from langchain_nscale._settings.chat import ChatSettings
 from langchain_nscale._structured import (
     Method,
-    ParsedStream,
     add_instructions,
-    add_parsed,
     check_arguments,
+    parsed,
     parser_for,
     pipeline,
 )
@@ -163,6 +168,7 @@ class ChatNscale(ChatSettings):
             template_rules: TemplateRules | Literal["as_is"] | None = None,
             think_tags: ThinkTags | None = None,
             tokenizer: Any = None,
+            schema_with_tools: SchemaWithTools | None = "separate",
             include_response_headers: bool | None = False,
             model_kwargs: dict[str, Any] | None = None,
             extra_body: Mapping[str, Any] | None = None,
@@ -206,7 +212,8 @@ class ChatNscale(ChatSettings):
                 stop: Stop sequences: texts at which the answer ends.
                 stop_sequences: The same as `stop`.
                 seed: Seed for best-effort reproducible sampling.
-                n: Number of answers; only for `invoke`.
+                n: Number of answers; with several, `stream` yields the first in one
+                    piece.
                 presence_penalty: Penalizes tokens that have already appeared, from -2
                     to 2.
                 frequency_penalty: Penalizes tokens in proportion to their frequency
@@ -236,6 +243,14 @@ class ChatNscale(ChatSettings):
                 tokenizer: For exact token counts: the path of the model's
                     `tokenizer.json`, or a tokenizer of the packages tokenizers,
                     tiktoken or transformers.
+                schema_with_tools: How to request an answer by a schema from a model
+                    that may also call tools, since most versions of vLLM call no tool
+                    if they get both. `"separate"` asks with the tools first and, if
+                    no tool is called, again with the schema instead: one more request
+                    for the last turn. `"together"` sends both at once, with strict
+                    tools: vLLM 0.32 or later can call them if the model's tool parser
+                    has a grammar (Hermes, Llama 3, Qwen3-Coder). Either way, the
+                    reply arrives in one piece.
                 include_response_headers: Whether `response_metadata` includes the
                     response headers.
                 model_kwargs: Extra request fields; arguments of a call take
@@ -312,6 +327,7 @@ class ChatNscale(ChatSettings):
             template_rules: TemplateRules | Literal["as_is"] | None = None,
             think_tags: ThinkTags | None = None,
             tokenizer: Any = None,
+            schema_with_tools: SchemaWithTools | None = "separate",
             include_response_headers: bool | None = False,
             model_kwargs: dict[str, Any] | None = None,
             extra_body: Mapping[str, Any] | None = None,
@@ -387,9 +403,9 @@ class ChatNscale(ChatSettings):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
         **kwargs: Any,
     ) -> ChatResult:
-        body = self._body(messages, stop, kwargs)
-        read = partial(self._result, body, kwargs, call_ids(messages))
-        return self._sender(kwargs).call(_PATH, body, read)
+        exchange, transport = self._exchange(messages, stop, kwargs)
+        read = partial(self._result, exchange, kwargs)
+        return transport.call(_PATH, exchange.body, read)
 
     async def _agenerate(
         self,
@@ -398,25 +414,15 @@ class ChatNscale(ChatSettings):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
         **kwargs: Any,
     ) -> ChatResult:
-        body = self._body(messages, stop, kwargs)
-        read = partial(self._result, body, kwargs, call_ids(messages))
-        return await self._sender(kwargs).acall(_PATH, body, read)
+        exchange, transport = self._exchange(messages, stop, kwargs)
+        read = partial(self._result, exchange, kwargs)
+        return await transport.acall(_PATH, exchange.body, read)
 
     def _result(
-        self,
-        body: Mapping[str, Any],
-        call: Mapping[str, Any],
-        used_ids: set[str],
-        sent: Sent,
+        self, exchange: Exchange, call: Mapping[str, Any], sent: Sent
     ) -> ChatResult:
         """Read a reply that was not streamed."""
-        options = self._reply_options(sent, body, call, used_ids)
-        result = chat_result(sent.response, options)
-        schema: Any = call.get("response_format")
-        if _is_parsed(schema):
-            for generation in result.generations:
-                add_parsed(generation.message, schema)
-        return result
+        return chat_result(sent.response, self._reply_options(sent, exchange, call))
 
     def _stream(
         self,
@@ -426,17 +432,11 @@ class ChatNscale(ChatSettings):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
-        parsed = _parsed_stream(kwargs)
         with closing(self._receive(writer, messages, stop, kwargs)) as chunks:
-            if run_manager is None and parsed is None:
+            if run_manager is None:
                 yield from chunks  # langchain-core reports tokens itself
                 return
             for chunk in chunks:
-                if parsed is not None:
-                    parsed.add(chunk)
-                if run_manager is None:
-                    yield chunk
-                    continue
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
@@ -448,14 +448,11 @@ class ChatNscale(ChatSettings):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         writer = partial(ChunkWriter, v1=self.output_version == "v1")
-        parsed = _parsed_stream(kwargs)
         receiving = self._areceive(writer, messages, stop, kwargs)
         if _started_runs.get(None):  # in `agenerate`, whose task reads all of it
             receiving.until_task_ends()
         async with receiving as chunks:
             async for chunk in chunks:
-                if parsed is not None:
-                    parsed.add(chunk)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -536,6 +533,14 @@ class ChatNscale(ChatSettings):
                 for event in both_events:
                     yield cast("MessagesData", event)
 
+    def _streaming_disabled(self, **kwargs: Any) -> bool:
+        """Return whether langchain-core must not turn `invoke` into a stream.
+
+        A stream has one answer, so several are requested whole.
+        """
+        n = kwargs.get("n", self.n) or 1
+        return n > 1 or super()._streaming_disabled(**kwargs)
+
     def _receive(
         self,
         new_writer: Callable[[], Writer[T]],
@@ -544,11 +549,9 @@ class ChatNscale(ChatSettings):
         kwargs: Mapping[str, Any],
     ) -> Generator[T, None, None]:
         """Request a stream; yield what a writer makes of it."""
-        body = self._body(messages, stop, kwargs, stream=True)
-        used = call_ids(messages)
-        new_reader = partial(self._reader, new_writer, body, kwargs, used)
-        transport = self._sender(kwargs, stall=self.stream_chunk_timeout)
-        return transport.stream(_PATH, body, new_reader)
+        exchange, transport = self._exchange(messages, stop, kwargs, stream=True)
+        new_reader = partial(self._reader, new_writer, exchange, kwargs)
+        return transport.stream(_PATH, exchange.body, new_reader)
 
     def _areceive(
         self,
@@ -558,44 +561,25 @@ class ChatNscale(ChatSettings):
         kwargs: Mapping[str, Any],
     ) -> Inner[T]:
         """Async version of `_receive`, as a context manager."""
-        body = self._body(messages, stop, kwargs, stream=True)
-        used = call_ids(messages)
-        new_reader = partial(self._reader, new_writer, body, kwargs, used)
-        transport = self._sender(kwargs, stall=self.stream_chunk_timeout)
-        return Inner(transport.astream(_PATH, body, new_reader))
-
-    def _sender(
-        self, call: Mapping[str, Any], *, stall: float | None = None
-    ) -> Transport:
-        """Return a transport that repeats what a chat template has rejected."""
-        transport = self._transport(call, stall=stall)
-        is_own = any(
-            "messages" in (source or {})
-            for source in (self.extra_body, self.model_kwargs, call.get("extra_body"))
-        )
-        if self.template_rules is None and not is_own:
-            transport.reviser = StrictForm(self._strict_models)
-        return transport
+        exchange, transport = self._exchange(messages, stop, kwargs, stream=True)
+        new_reader = partial(self._reader, new_writer, exchange, kwargs)
+        return Inner(transport.astream(_PATH, exchange.body, new_reader))
 
     def _reader(
         self,
         new_writer: Callable[[], Writer[T]],
-        body: Mapping[str, Any],
+        exchange: Exchange,
         call: Mapping[str, Any],
-        used_ids: set[str],
         sent: Sent,
     ) -> StreamReader[T]:
-        options = self._reply_options(sent, body, call, used_ids)
+        options = self._reply_options(sent, exchange, call)
         return StreamReader(sent.response, new_writer(), options)
 
     def _reply_options(
-        self,
-        sent: Sent,
-        body: Mapping[str, Any],
-        call: Mapping[str, Any],
-        used_ids: set[str],
+        self, sent: Sent, exchange: Exchange, call: Mapping[str, Any]
     ) -> ReplyOptions:
         """Collect what the reader needs to know about the request."""
+        body = exchange.body()
         default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         n = body.get("n")
@@ -603,15 +587,45 @@ class ChatNscale(ChatSettings):
         return ReplyOptions(
             retries=sent.retries,
             with_headers=self.include_response_headers,
+            model=body["model"],
             think_tags=self.think_tags or default,
+            expects_json=expects_json(body),
             max_tokens=limit if isinstance(limit, int) else None,
             n=n if isinstance(n, int) else 1,
             tools=body.get("tools"),
             tool_names={api_name(name): name for name in names},
-            used_call_ids=used_ids,
+            used_call_ids=exchange.call_ids,
+            parse=_parse(call.get("response_format")),
+            hides_reasoning=body.get("include_reasoning") is False,
+            earlier=exchange.earlier,
+            go_on=exchange.go_on if exchange.may_go_on else None,
+            on_lost=exchange.lost,
             demands_call=demands_call(body.get("tool_choice"))
             and not isinstance(call.get("tool_choice"), ParsedChoice),
         )
+
+    def _exchange(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        call: Mapping[str, Any],
+        *,
+        stream: bool = False,
+    ) -> tuple[Exchange, Transport]:
+        """Return the requests of a call, and what sends them."""
+        body = self._body(messages, stop, call, stream=stream)
+        stall = self.stream_chunk_timeout if stream else None
+        transport = self._transport(call, stall=stall)
+        exchange = Exchange(body, transport.base_url, self.schema_with_tools)
+        exchange.call_ids = call_ids(messages)
+        is_own = any(
+            "messages" in (source or {})
+            for source in (self.extra_body, self.model_kwargs, call.get("extra_body"))
+        )
+        if self.template_rules is None and not is_own:
+            exchange.reviser = StrictForm(self._strict_models)
+            transport.reviser = exchange
+        return exchange, transport
 
     def _body(
         self,
@@ -883,11 +897,11 @@ def _is_parsed(schema: object) -> bool:
     return isinstance(schema, type) and is_basemodel_subclass(schema)
 
 
-def _parsed_stream(call: Mapping[str, Any]) -> ParsedStream | None:
-    schema: Any = call.get("response_format")
+def _parse(schema: Any) -> Callable[[AIMessage], dict[str, Any]] | None:
+    """Return what adds `parsed` to replies, if a call's `response_format` asks for it."""
     if not _is_parsed(schema):
         return None
-    return ParsedStream(schema)
+    return partial(parsed, schema)
 
 
 def _tool_names(tools: Sequence[Any] | None, body: Mapping[str, Any]) -> list[str]:
@@ -914,7 +928,7 @@ _DEFAULT_EVENT_HOOKS = (
 
 
 def _reported(
-    items: Iterable[tuple[Sequence[ChatGenerationChunk], Sequence[Any]]],
+    items: Iterable[tuple[Sequence[ChatGenerationChunk], Iterable[Any]]],
     run_manager: CallbackManagerForLLMRun,
 ) -> Iterator[MessagesData]:
     """Report the chunks of each item to handlers of tokens; yield its events."""

@@ -30,7 +30,7 @@ from langchain_nscale._http.limits import (
 from langchain_nscale._http.streams import Reader, aread_stream, read_stream
 from langchain_nscale._http.token import Token, aresolve_token, resolve_token
 from langchain_nscale._json import encode
-from langchain_nscale._response import Sent
+from langchain_nscale._response import AskAgainError, Sent
 from langchain_nscale._version import __version__
 from langchain_nscale.errors import NscaleError
 
@@ -47,6 +47,7 @@ DEFAULT_MAX_RESPONSE_BYTES = 256 * 2**20
 R = TypeVar("R")
 T = TypeVar("T")
 Body = Mapping[str, Any] | None
+Bodies = Callable[[], Mapping[str, Any]]  # returns the body of the current attempt
 
 
 class Advisor(Protocol):
@@ -105,12 +106,13 @@ class Transport:
     advisor: Advisor | None = None
     reviser: Reviser | None = None
 
-    def call(self, path: str, body: Body, read: Callable[[Sent], R]) -> R:
+    def call(self, path: str, body: Body | Bodies, read: Callable[[Sent], R]) -> R:
         """POST a body, or GET without one; return what the reply contains.
 
         Args:
             path: Appended to `base_url`.
-            body: The object to send as JSON, or `None` for a GET.
+            body: The object to send as JSON, or `None` for a GET; a callable is called
+                for each attempt.
             read: Converts the response, whose body has been read, to the result. If it
                 raises a retryable error, the request is sent once more.
 
@@ -121,14 +123,14 @@ class Transport:
         [result] = self._items(path, body, partial(WholeReader, read))
         return result
 
-    async def acall(self, path: str, body: Body, read: Callable[[Sent], R]) -> R:
+    async def acall(self, path: str, body: Body | Bodies, read: Callable[[Sent], R]) -> R:
         """Async version of `call`; `token` can also be an async callable."""
         items = self._aitems(path, body, partial(WholeReader, read))
         [result] = [item async for item in items]
         return result
 
     def stream(
-        self, path: str, body: Body, new_reader: Callable[[Sent], Reader[T]]
+        self, path: str, body: Body | Bodies, new_reader: Callable[[Sent], Reader[T]]
     ) -> Generator[T, None, None]:
         """POST a body; yield what a reader makes of the streamed reply.
 
@@ -136,7 +138,8 @@ class Transport:
 
         Args:
             path: Appended to `base_url`.
-            body: The object to send as JSON.
+            body: The object to send as JSON; a callable is called for each attempt.
+                Without `"stream"`, the reply is requested whole.
             new_reader: Creates a reader for a response.
 
         Raises:
@@ -147,7 +150,7 @@ class Transport:
         return self._items(path, body, new_reader, stream=True)
 
     def astream(
-        self, path: str, body: Body, new_reader: Callable[[Sent], Reader[T]]
+        self, path: str, body: Body | Bodies, new_reader: Callable[[Sent], Reader[T]]
     ) -> AsyncGenerator[T, None]:
         """Async version of `stream`; `token` can also be an async callable."""
         return self._aitems(path, body, new_reader, stream=True)
@@ -155,7 +158,7 @@ class Transport:
     def _items(
         self,
         path: str,
-        body: Body,
+        body: Body | Bodies,
         new_reader: Callable[[Sent], Reader[T]],
         *,
         stream: bool = False,
@@ -168,25 +171,30 @@ class Transport:
             UsersClient(self.client) if self.client else shared_client(self.base_url)
         )
         attempts = self._attempts(client)
-        content = None if body is None else encode(body)
         while True:
             token = resolve_token(self.token)
-            request = self._request(attempts, path, content, token, stream=stream)
+            current = body() if callable(body) else body
+            is_stream = stream and "stream" in (current or ())
+            request = self._request(attempts, path, current, token, stream=is_stream)
             try:
                 response = self._exchange(attempts, client, request)
-                reading = self._reading(attempts, request, response, new_reader, stream)
-                self._report_revision(attempts, response, body)
+                reading = self._reading(
+                    attempts, request, response, new_reader, is_stream
+                )
+                self._report_revision(attempts, response, current)
                 for item in read_stream(response, *reading, client.faults):
                     attempts.stage = Stage.DELIVERED
                     yield item
             except NscaleError as error:
                 delay = attempts.delay(error)
-                if delay is None and (revised := self._revised(attempts, body, error)):
-                    body, content, delay = revised, encode(revised), 0.0
+                if delay is None and (revised := self._revised(attempts, current, error)):
+                    body, delay = body if callable(body) else revised, 0.0
                 if delay is None:
                     if self.advisor is not None:
-                        self.advisor.advise(self, body, error)
+                        self.advisor.advise(self, current, error)
                     raise
+            except AskAgainError:
+                continue
             else:
                 return
             time.sleep(delay)
@@ -194,7 +202,7 @@ class Transport:
     async def _aitems(
         self,
         path: str,
-        body: Body,
+        body: Body | Bodies,
         new_reader: Callable[[Sent], Reader[T]],
         *,
         stream: bool = False,
@@ -206,14 +214,17 @@ class Transport:
             else await shared_async_client(self.base_url)
         )
         attempts = self._attempts(client)
-        content = None if body is None else encode(body)
         while True:
             token = await aresolve_token(self.token)
-            request = self._request(attempts, path, content, token, stream=stream)
+            current = body() if callable(body) else body
+            is_stream = stream and "stream" in (current or ())
+            request = self._request(attempts, path, current, token, stream=is_stream)
             try:
                 response = await self._aexchange(attempts, client, request)
-                reading = self._reading(attempts, request, response, new_reader, stream)
-                self._report_revision(attempts, response, body)
+                reading = self._reading(
+                    attempts, request, response, new_reader, is_stream
+                )
+                self._report_revision(attempts, response, current)
                 inner = aread_stream(response, *reading, client.faults)
                 async with Inner(inner) as items:
                     async for item in items:
@@ -221,12 +232,14 @@ class Transport:
                         yield item
             except NscaleError as error:
                 delay = attempts.delay(error)
-                if delay is None and (revised := self._revised(attempts, body, error)):
-                    body, content, delay = revised, encode(revised), 0.0
+                if delay is None and (revised := self._revised(attempts, current, error)):
+                    body, delay = body if callable(body) else revised, 0.0
                 if delay is None:
                     if self.advisor is not None:
-                        await self.advisor.aadvise(self, body, error)
+                        await self.advisor.aadvise(self, current, error)
                     raise
+            except AskAgainError:
+                continue
             else:
                 return
             await asyncio.sleep(delay)
@@ -308,11 +321,12 @@ class Transport:
         self,
         attempts: Attempts,
         path: str,
-        content: bytes | None,
+        body: Body,
         token: SecretStr,
         *,
         stream: bool,
     ) -> Request:
+        content = None if body is None else encode(body)
         return Request(
             method="GET" if content is None else "POST",
             url=self.base_url + path,

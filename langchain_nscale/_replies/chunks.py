@@ -114,8 +114,9 @@ class ChunkWriter:
         cls = EdgeChunk if broken else AIMessageChunk
         message = cls(
             content=[] if v1 else "",
+            additional_kwargs=reply.parsed(),
             response_metadata=metadata,
-            usage_metadata=usage_metadata(reply.usage),
+            usage_metadata=usage_metadata(reply.reported_usage),
             tool_call_chunks=[
                 tool_call_chunk(
                     name=None, args=breaker(call["args"] or ""), id=None, index=index

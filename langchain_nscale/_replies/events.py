@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from langchain_nscale._replies.chunks import ChunkWriter
+from langchain_nscale._replies.reply import FINISH_KEYS
 from langchain_nscale._replies.tool_calls import parse_tool_calls
 from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale._replies.whole import Delta, join_tool_calls
@@ -70,39 +71,52 @@ class EventWriter:
             "metadata": {"provider": PROVIDER},
         }
 
-    def finish(self, reply: Reply) -> list[Event]:
-        """Return the end of each block, with its full content, and of the message."""
-        events = [] if self._has_begun else [self._start()]
+    def finish(self, reply: Reply) -> Iterator[Event]:
+        """Yield the end of each block, with its full content, and of the message."""
+        if not self._has_begun:
+            yield self._start()
         message = reply.message(reply.metadata())
         contents = _contents(reply, message)
-        if "refusal" in contents:
-            # The protocol has no delta for refusals, so the block begins here.
-            start = {"type": "refusal", "refusal": ""}
-            number = self._blocks.number("refusal")
-            events.append(
-                {"event": "content-block-start", "index": number, "content": start}
-            )
-        events += [
-            {"event": "content-block-finish", "index": number, "content": contents[key]}
-            for key, number in self._blocks.items()
-        ]
-        end: Event = {"event": "message-finish", "metadata": message.response_metadata}
-        if usage := usage_metadata(reply.usage):
+        for key, number in self._blocks.items():
+            content = contents[key]
+            yield {"event": "content-block-finish", "index": number, "content": content}
+        extra = message.additional_kwargs
+        if refusal := extra.get("refusal"):
+            yield from self._refusal(refusal)
+        metadata = message.response_metadata
+        end: Event = {"event": "message-finish", "metadata": metadata}
+        # langchain-core 1.8.4 reads these; older versions leave them alone.
+        end.update({key: metadata[key] for key in FINISH_KEYS if key in metadata})
+        if usage := usage_metadata(reply.reported_usage):
             end["usage"] = usage
-        if message.additional_kwargs:
-            end["additional_kwargs"] = message.additional_kwargs
-        return [*events, end]
+        if extra := {**extra, **reply.parsed(message)}:
+            end["additional_kwargs"] = extra
+        yield end
+
+    def _refusal(self, text: str) -> Iterator[Event]:
+        """Yield the block of a refusal, which the protocol does not know.
+
+        langchain-core's assembler (1.8) drops a block of type `refusal`, with which its
+        parsers and ModelRefusalMiddleware recognize refusals, but keeps `non_standard`
+        blocks as they are. So the block becomes a refusal after it has been taken.
+        """
+        number = self._blocks.number("refusal")
+        block = {"type": "refusal", "refusal": text}
+        start = {"type": "non_standard", "value": {**block, "refusal": ""}}
+        yield {"event": "content-block-start", "index": number, "content": start}
+        content: Event = {"type": "non_standard", "value": dict(block)}
+        yield {"event": "content-block-finish", "index": number, "content": content}
+        del content["value"]
+        content.update(block)
 
 
 def _contents(reply: Reply, message: AIMessage) -> dict[Any, Event]:
-    """Return the full content of each block, by its key."""
-    extra = message.additional_kwargs
+    """Return the full content of each block but a refusal, by its key."""
+    reasoning = message.additional_kwargs.get("reasoning_content")
     contents: dict[Any, Event] = {
         "text": {"type": "text", "text": message.content},
-        "reasoning": {"type": "reasoning", "reasoning": extra.get("reasoning_content")},
+        "reasoning": {"type": "reasoning", "reasoning": reasoning},
     }
-    if refusal := extra.get("refusal"):
-        contents["refusal"] = {"type": "refusal", "refusal": refusal}
     problems = reply.problems()
     for index, call in join_tool_calls(reply.deltas).items():
         valid, invalid = parse_tool_calls([call], problems)
@@ -114,7 +128,7 @@ class Both(NamedTuple):
     """The same deltas as chunks and as events."""
 
     chunks: list[ChatGenerationChunk]
-    events: list[Event]
+    events: Iterable[Event]
 
 
 class ChunkAndEventWriter:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from langchain_nscale._json import has_surrogates, join_surrogates
+from langchain_nscale._json import decode, has_surrogates, join_surrogates
 
 
 class MalformedError(ValueError):
@@ -48,46 +48,137 @@ class Halves:
         return [(place, join_surrogates(half)) for place, half in halves.items()]
 
 
-def text_of(value: object, field_name: str) -> str:
-    """Return the text of a field.
+# Where objects in place of a text have it: OpenAI's Assistants API (`value`), gateways
+# for Anthropic and Mistral (`thinking`), OpenRouter (`summary`).
+_TEXT_KEYS = ("text", "value", "content", "thinking", "reasoning", "summary")
+_MAX_DEPTH = 4  # objects inside of objects
+
+
+def text_of(value: object, field_name: str, depth: int = 0) -> str:
+    """Return the text of a field; an object or list in its place is read as its texts.
 
     Raises:
-        MalformedError: It is not a string.
+        MalformedError: It has no text.
     """
-    if not isinstance(value, str):
-        what = f"`{field_name}` is not a string"
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if depth < _MAX_DEPTH and isinstance(value, list):
+        return "".join(text_of(item, field_name, depth + 1) for item in value)
+    if depth < _MAX_DEPTH and isinstance(value, Mapping):
+        for key in _TEXT_KEYS:
+            if key in value:
+                return text_of(value[key], field_name, depth + 1)
+        if "type" in value:  # a part without text, such as an encrypted one
+            return ""
+    what = f"`{field_name}` is not a string"
+    raise MalformedError(what)
+
+
+PartKind = Literal["text", "reasoning", "refusal", "other"]
+_PART_KINDS: Mapping[object, PartKind] = {
+    None: "text",
+    "output_text": "text",
+    "reasoning": "reasoning",
+    "refusal": "refusal",
+    "text": "text",
+    "thinking": "reasoning",
+}
+
+
+def content_parts(content: object) -> Iterator[tuple[PartKind, str, object]]:
+    """Yield the kind and text of each part of `content`, and the part itself.
+
+    Mistral's API writes the content of its reasoning models as a list of parts
+    (`thinking`, `text`); gateways for other APIs add parts of their own, such as images,
+    which have no text.
+
+    Raises:
+        MalformedError: It is no string, part or list of them, or a text is not a string.
+    """
+    if isinstance(content, str):
+        yield "text", content, content
+        return
+    if not isinstance(content, (list, Mapping)):
+        what = "`content` is neither a string nor a list"
         raise MalformedError(what)
+    for part in [content] if isinstance(content, Mapping) else content:
+        if isinstance(part, str) or part is None:
+            yield "text", part or "", part
+            continue
+        kind = part.get("type") if isinstance(part, Mapping) else "other"
+        known = _PART_KINDS.get(kind if isinstance(kind, str) else None, "other")
+        has_text = known != "other" and (kind in part or "text" in part)
+        if not has_text:
+            yield "other", "", part
+            continue
+        text = part[kind] if kind in part else part["text"]
+        yield known, text_of(text, "content"), part
+
+
+class Pieces:
+    """Joins the values of a field that comes with several deltas.
+
+    Texts and lists are concatenated, and of anything else the last value counts. A field
+    that is the same in all deltas is not in pieces: gateways repeat their own fields
+    (OpenRouter's `provider`).
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Any]] = {}
+
+    def add(self, name: str, value: object) -> None:
+        """Take the next value of a field."""
+        self._values.setdefault(name, []).append(value)
+
+    def joined(self) -> dict[str, Any]:
+        """Return the value of each field."""
+        return {name: _joined(values) for name, values in self._values.items()}
+
+
+def _joined(values: list[Any]) -> Any:
+    last = values[-1]
+    if all(value == last for value in values):
+        return last
+    if all(isinstance(value, str) for value in values):
+        return "".join(values)
+    if all(isinstance(value, list) for value in values):
+        return [item for value in values for item in value]
+    return last
+
+
+# --- objects ----------------------------------------------------------------------------
+
+_DONE = b"[DONE]"
+_CHOICES = b'"choices"'
+
+
+def decode_loosely(data: bytes) -> object:
+    """Decode JSON that something surrounds, or that is encoded twice.
+
+    Gateways repeat the field name (`data: data: {…}`), or end a whole reply with the
+    `[DONE]` of a stream. A chat completion in such an event is not to be skipped.
+
+    Raises:
+        ValueError: It contains no JSON object, or more than one.
+    """
+    try:
+        value = decode(data)
+    except ValueError:
+        start, end = data.find(b"{"), data.rfind(b"}")
+        if not 0 <= start < data.find(_CHOICES):
+            raise
+        return decode(data[start : end + 1])
+    if isinstance(value, str) and '"choices"' in value:
+        return decode(value.encode("utf-8", "surrogatepass"))
     return value
 
 
-def content_parts(
-    content: object,
-) -> Iterator[tuple[Literal["text", "reasoning"], str]]:
-    """Yield the kind and text of each part of `content`.
-
-    Mistral's API writes the content of its reasoning models as a list of parts
-    (`thinking`, `text`); gateways for other APIs add parts of their own.
-
-    Raises:
-        MalformedError: It is neither a string nor a list, or a text is not a string.
-    """
-    if isinstance(content, str):
-        yield "text", content
-        return
-    if not isinstance(content, list):
-        what = "`content` is neither a string nor a list"
-        raise MalformedError(what)
-    for part in content:
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if isinstance(part, Mapping) and kind in ("thinking", "reasoning"):
-            inner = part.get(kind)
-            items = inner if isinstance(inner, list) else [{"text": inner}]
-            texts = [i.get("text") if isinstance(i, Mapping) else i for i in items]
-            yield "reasoning", "".join(text_of(text, "content") for text in texts)
-        elif isinstance(part, Mapping) and kind == "text":
-            yield "text", text_of(part.get("text"), "content")
-        else:
-            yield "text", part if isinstance(part, str) else json.dumps(part)
+def without_done(body: bytes) -> bytes:
+    """Return a body without the end of a stream after it."""
+    rest = body.rstrip().removesuffix(_DONE)
+    return rest.rstrip().removesuffix(b"data:") if len(rest) < len(body) else body
 
 
 # --- tool calls -------------------------------------------------------------------------

@@ -6,7 +6,7 @@ JSON, a whole reply where a stream was requested, and the reverse are all unders
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from langchain_nscale._error_bodies import error_object, reports_error
 from langchain_nscale._failures import (
     abandoned_reply,
     interrupted_stream,
+    lost_reply,
     malformed_response,
     missing_tool_call,
     public_headers,
@@ -24,12 +25,17 @@ from langchain_nscale._failures import (
 )
 from langchain_nscale._json import decode
 from langchain_nscale._replies.chunks import ChunkWriter, merge
-from langchain_nscale._replies.leniency import MalformedError
+from langchain_nscale._replies.leniency import (
+    MalformedError,
+    decode_loosely,
+    without_done,
+)
 from langchain_nscale._replies.reply import ABANDONED, Reply, ReplyOptions
 from langchain_nscale._replies.sse import ErrorEvent, SSEDecoder
 from langchain_nscale._replies.usage import usage_metadata
-from langchain_nscale._replies.whole import generation_info
+from langchain_nscale._replies.whole import Delta, generation_info
 from langchain_nscale._replies.writer import Writer
+from langchain_nscale._response import AskAgainError
 
 if TYPE_CHECKING:
     from langchain_nscale._response import Response
@@ -39,6 +45,7 @@ T = TypeVar("T")
 _DEFAULT = ReplyOptions()
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _DONE = b"[DONE]"
+_LONGEST_LINE = 2**16  # bytes of an event; a longer line is a whole reply
 
 
 def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatResult:
@@ -59,21 +66,23 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
         problem = "the body is not JSON"
         raise malformed_response(problem, response, content)
     completion = _completion(response, options)
+    replies = [
+        _read_whole(response, {**completion, "choices": [choice]}, options)
+        for choice in completion["choices"]
+    ]
+    _accept(response, options, replies)
+    _check_demand(response, replies)
     generations = []
-    lacking = []
-    for number, choice in enumerate(completion["choices"]):
-        reply = _read_whole(response, {**completion, "choices": [choice]}, options)
-        lacking.append(reply.without_demanded_call())
+    for number, reply in enumerate(replies):
         metadata = reply.metadata()
         # Usage covers the whole request, so only one message has it.
         if number:
             metadata.pop("token_usage", None)
-        usage = None if number else usage_metadata(reply.usage)
+        usage = None if number else usage_metadata(reply.reported_usage)
         message = reply.message(metadata, usage)
+        message.additional_kwargs |= reply.parsed(message)
         info = generation_info(message.response_metadata)
         generations.append(ChatGeneration(message=message, generation_info=info))
-    if lacking[0] is not None and all(lacking):
-        raise missing_tool_call(response, lacking[0])
     first = generations[0].message.response_metadata
     output = ("id", "model_name", "model_provider", "system_fingerprint", "token_usage")
     return ChatResult(
@@ -101,7 +110,7 @@ def _completion(response: Response, options: ReplyOptions) -> dict[str, Any]:
     """Return the chat completion in a response's body, with at least one choice."""
     content = response.content
     try:
-        completion = decode(content.lstrip(_BLANK))
+        completion = decode(without_done(content.lstrip(_BLANK)))
     except ValueError:
         problem = "the body is not JSON"
         raise malformed_response(problem, response, content) from None
@@ -134,13 +143,46 @@ def _read_whole(
         raise malformed_response(str(problem), response, response.content) from None
     reply.flush()
     if _is_abandoned(reply):
-        partial = reply.message(reply.metadata())
-        raise abandoned_reply(response, str(reply.finish_reason), partial)
+        raise abandoned_reply(response, str(reply.finish_reason), reply.partial())
     return reply
 
 
+def _accept(
+    response: Response,
+    options: ReplyOptions,
+    replies: Sequence[Reply],
+    flushed: Sequence[Delta] = (),
+) -> None:
+    """Accept complete replies, or raise.
+
+    Raises:
+        AskAgainError: They have no calls, so that another request is due.
+        NscaleMalformedResponseError: They are lost.
+    """
+    usage = replies[0].usage
+    if options.go_on is not None and not any(reply.has_outcome for reply in replies):
+        options.go_on(usage)
+        raise AskAgainError
+    is_lost = all(reply.is_lost(flushed) for reply in replies)
+    if is_lost and (replies[0].is_stream or not options.demands_call):
+        partial = replies[0].complete()
+        if options.on_lost is not None:
+            options.on_lost(usage)
+        raise lost_reply(response, partial)
+
+
+def _check_demand(response: Response, replies: Sequence[Reply]) -> None:
+    """Raise if calls were demanded, and no reply has one."""
+    lacking = [reply.without_demanded_call() for reply in replies]
+    if lacking[0] is not None and all(lacking):
+        raise missing_tool_call(response, lacking[0])
+
+
 def _is_abandoned(reply: Reply) -> bool:
-    return (reply.finish_reason or "").lower() in ABANDONED
+    if reply.finish_reason is None:
+        return False
+    reasons = (reply.finish_reason, reply.native_finish_reason or "")
+    return any(reason.lower() in ABANDONED for reason in reasons)
 
 
 def _start(response: Response, options: ReplyOptions) -> Reply:
@@ -175,6 +217,7 @@ class StreamReader(Generic[T]):
         self.progress = 0  # changes with each event; keep-alives are none
         self._decoder = SSEDecoder()
         self._reply = _start(response, options)
+        self._options = options
         self._response = response
         self._writer = writer
         self._start = b""  # the beginning of the body, until its kind is known
@@ -212,9 +255,9 @@ class StreamReader(Generic[T]):
             return b""
         line, end, _ = start.partition(b"\n")
         if start[:1] in b"{[<":
-            if start[:1] == b"{" and not end:
+            if start[:1] == b"{" and not end and len(start) < _LONGEST_LINE:
                 return b""  # JSON lines, or a whole reply: the first line decides
-            is_lines = line.rstrip().endswith(b"}") and _is_json(line)
+            is_lines = bool(end) and line.rstrip().endswith(b"}") and _is_json(line)
             self._whole = None if is_lines else []
         self._has_kind = True
         data, self._start = self._start, b""
@@ -247,14 +290,19 @@ class StreamReader(Generic[T]):
     def _read_body(self, body: bytes) -> Iterator[T]:
         """Read a whole reply, or an error object, that was sent instead of events."""
         try:
-            completion = decode(body.lstrip(_BLANK))
+            completion = decode(without_done(body.lstrip(_BLANK)))
         except ValueError:
             problem = "the body is neither a stream of events nor JSON"
             raise malformed_response(problem, self._response, body) from None
         if not isinstance(completion, dict):
             problem = "the body is not a JSON object"
             raise malformed_response(problem, self._response, body)
+        choices = completion.get("choices")
+        if isinstance(choices, list):  # of several answers, a stream has one
+            completion = {**completion, "choices": choices[:1]}
         if reports_error(completion) or error_object(completion):
+            with suppress(MalformedError):
+                self._reply.feed(completion)
             raise reported_error(completion, self._response, self.partial())
         yield from self._take(completion, body)
         if not self._reply.has_begun:
@@ -285,7 +333,8 @@ class StreamReader(Generic[T]):
             deltas = reply.feed(completion)
         except MalformedError as problem:
             raise self._malformed(str(problem), data) from None
-        yield from self._writer.write(reply, deltas)
+        if self._options.go_on is None:
+            yield from self._writer.write(reply, deltas)
         if _is_abandoned(reply):
             reason = str(reply.finish_reason)
             raise abandoned_reply(self._response, reason, self.partial())
@@ -294,12 +343,12 @@ class StreamReader(Generic[T]):
         """Decode an event; return `None` for events outside the reply."""
         is_error = isinstance(event, ErrorEvent)
         try:
-            completion = decode(event)
+            completion = decode_loosely(event)
         except ValueError as error:
             if is_error:
                 completion = event.decode("utf-8", "replace")
-            elif event[:1] not in (b"{", b"[") and event.isascii():
-                return None  # a ping or a note
+            elif event[:1] not in (b"{", b"[") and event.isascii() and _is_note(event):
+                return None
             else:
                 problem = f"an event is not JSON ({error})"
                 raise self._malformed(problem, event) from None
@@ -325,11 +374,19 @@ class StreamReader(Generic[T]):
 
     def _finish(self) -> Iterator[T]:
         self.done = True
-        reply = self._reply
-        yield from self._writer.write(reply, reply.flush())
-        if message := reply.without_demanded_call():
-            raise missing_tool_call(self._response, message)
+        reply, options = self._reply, self._options
+        deltas = reply.flush()
+        _accept(self._response, options, [reply], deltas)
+        if options.go_on is not None:  # nothing has been written yet
+            deltas = reply.deltas
+        yield from self._writer.write(reply, deltas)
+        _check_demand(self._response, [reply])
         yield from self._writer.finish(reply)
+
+
+def _is_note(event: bytes) -> bool:
+    """Return whether an event that is not JSON is a ping or a note, not a reply."""
+    return b'"choices"' not in event
 
 
 def _is_json(line: bytes) -> bool:

@@ -6,32 +6,36 @@ replies and streams alike: a reply that is not streamed is a stream of one objec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.version import VERSION
 
-from langchain_nscale._json import without_surrogates
+from langchain_nscale._json import storable
 from langchain_nscale._replies.leniency import (
     Halves,
     MalformedError,
+    Pieces,
     content_parts,
     text_of,
 )
 from langchain_nscale._replies.think_tags import ThinkSplitter, ThinkTags
 from langchain_nscale._replies.tool_calls import (
+    NOT_OFFERED,
     STOPPED,
     TRUNCATED,
     ToolCallReader,
     has_parameters,
 )
-from langchain_nscale._replies.usage import usage_metadata
+from langchain_nscale._replies.usage import add_counts, usage_metadata
 from langchain_nscale._replies.whole import (
     Delta,
     Kind,
     build_message,
-    extend,
     join_tool_calls,
 )
 from langchain_nscale._version import PROVIDER
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
 
 # Fields handled explicitly; all others are kept in `response_metadata`.
 _KNOWN_TOP = {"choices", "id", "model", "object", "usage"}
-_KNOWN_CHOICE = {"delta", "finish_reason", "index", "logprobs", "message"}
+_KNOWN_CHOICE = {"delta", "finish_reason", "index", "logprobs", "message", "text"}
 _KNOWN_MESSAGE = {
     "content",
     "reasoning",
@@ -51,6 +55,12 @@ _KNOWN_MESSAGE = {
     "role",
     "tool_calls",
 }
+# What langchain-core (1.8.4) reads of a finish reason, in the metadata that integrations
+# set and in v3's `message-finish`. It defines no values of `finish_state`, and of
+# `normalized_finish_reason` only these; older versions have neither.
+FINISH_KEYS = ("finish_reason", "normalized_finish_reason", "finish_state")
+_NORMALIZED = {"stop": "stop", "tool_calls": "tool_call"}
+_HAS_NORMALIZED = tuple(map(int, re.findall(r"\d+", VERSION)[:3])) >= (1, 8, 4)
 # Finish reasons of replies that the service gave up. vLLM ends every running request
 # with "abort" when it is shut down.
 ABANDONED = {
@@ -75,23 +85,38 @@ class ReplyOptions:
     Attributes:
         retries: Number of retries, reported in the metadata if there were any.
         with_headers: Whether `response_metadata` includes the response headers.
+        model: The ID of the model, for replies that do not name it.
         think_tags: Whether the text begins with reasoning between tags.
+        expects_json: Whether the answer is constrained to JSON.
         max_tokens: The request's limit of generated tokens for each answer, if any.
         n: The number of answers, which share their usage.
         tools: The request's tools.
         tool_names: Their names as the user knows them, by the names that the API knows.
         used_call_ids: The IDs of the conversation's earlier tool calls.
+        parse: Returns what a complete answer parses to, for `additional_kwargs`.
+        hides_reasoning: Whether the request leaves reasoning out of the reply.
+        earlier: The usage of the call's earlier replies, which the caller did not get.
+        go_on: If set, a reply without calls is followed by another request: called with
+            its usage.
+        on_lost: Called with the usage of a reply that was lost.
         demands_call: Whether the request's tool choice demands a tool call.
     """
 
     retries: int = 0
     with_headers: bool = False
+    model: str | None = None
     think_tags: ThinkTags = "off"
+    expects_json: bool = False
     max_tokens: int | None = None
     n: int = 1
     tools: object = None
     tool_names: Mapping[str, str] = field(default_factory=dict)
     used_call_ids: Collection[str] = field(default=())
+    parse: Callable[[AIMessage], dict[str, Any]] | None = None
+    hides_reasoning: bool = False
+    earlier: Sequence[Mapping[str, Any] | None] = ()
+    go_on: Callable[[Mapping[str, Any] | None], None] | None = None
+    on_lost: Callable[[Mapping[str, Any] | None], None] | None = None
     demands_call: bool = False
 
 
@@ -115,15 +140,19 @@ class Reply:
         self.has_begun = False  # whether a choice has been received
         self._index: object = None
         self._top: dict[str, Any] = {}  # the last value of each top-level field
-        self._other: dict[str, Any] = dict(extra or {})
+        self._extra = extra or {}
+        self._pieces = Pieces()  # fields without explicit handling
         self._calls = ToolCallReader(
             self._options.tool_names, self._options.used_call_ids
         )
-        tags = self._options.think_tags
-        self._thinking = None if tags == "off" else ThinkSplitter(tags)
+        self._thinking = None
+        if self._options.think_tags != "off":
+            self._thinking = ThinkSplitter(
+                self._options.think_tags, expects_json=self._options.expects_json
+            )
         self._after_reasoning = False  # whether only reasoning has been received
         self._has_text = False
-        self._is_stream = False
+        self.is_stream = False
         self.deltas: list[Delta] = []  # everything received so far
         self._halves = Halves()
 
@@ -162,12 +191,14 @@ class Reply:
         if reason := choice.get("finish_reason"):
             self.finish_reason = str(reason)
         if not choice.keys() <= _KNOWN_CHOICE:
-            self._keep(choice, _KNOWN_CHOICE, join=(list,))
+            self._keep_fields(choice, _KNOWN_CHOICE)
+            if isinstance(usage := choice.get("usage"), dict) and usage:
+                self.usage = usage  # Moonshot's API has it there
         # Some servers repeat the whole message next to the deltas.
         message = choice.get("delta")
         whole = not message and not self.deltas and not deltas
         if not whole:
-            self._is_stream = True
+            self.is_stream = True
         else:
             message = choice.get("message") or message
         if message is not None and not isinstance(message, dict):
@@ -175,6 +206,8 @@ class Reply:
             raise MalformedError(what)
         if message:
             self._read_message(message, deltas, whole=whole)
+        elif text := choice.get("text"):  # as in the API for plain completions
+            self._add_content(deltas, text)
         if logprobs := choice.get("logprobs"):
             _add_logprobs(deltas, logprobs)
 
@@ -182,22 +215,27 @@ class Reply:
         self, message: Mapping[str, Any], deltas: list[Delta], *, whole: bool
     ) -> None:
         if reasoning := message.get("reasoning_content") or message.get("reasoning"):
+            if self._thinking is not None:
+                self._thinking.expect_tags()  # the service separates reasoning itself
             self._add_reasoning(deltas, text_of(reasoning, "reasoning"))
         if content := message.get("content"):
             self._add_content(deltas, content)
         if refusal := message.get("refusal"):
-            text = self._halves.join("refusal", text_of(refusal, "refusal"))
-            deltas += [Delta("refusal", text)] if text else []
+            self._add_refusal(deltas, text_of(refusal, "refusal"))
         if calls := message.get("tool_calls"):
             chunks = self._calls.feed(calls, self._top.get("id"), whole=whole)
             deltas += [self._call(chunk) for chunk in chunks]
         if not message.keys() <= _KNOWN_MESSAGE:
-            self._keep(message, _KNOWN_MESSAGE, join=(list, str))
+            self._keep_fields(message, _KNOWN_MESSAGE)
 
     def _add_content(self, deltas: list[Delta], content: object) -> None:
-        for kind, text in content_parts(content):
-            if kind == "reasoning":
+        for kind, text, part in content_parts(content):
+            if kind == "other":
+                self._pieces.add("content_parts", [part])
+            elif kind == "reasoning":
                 self._add_reasoning(deltas, text)
+            elif kind == "refusal":
+                self._add_refusal(deltas, text)
             elif self._thinking is None:
                 self._add_text(deltas, text)
             else:
@@ -221,11 +259,16 @@ class Reply:
             self._after_reasoning = not self._has_text
             deltas.append(Delta("reasoning", text))
 
+    def _add_refusal(self, deltas: list[Delta], text: str) -> None:
+        text = self._halves.join("refusal", text)
+        if text:
+            deltas.append(Delta("refusal", text))
+
     def _call(self, chunk: ToolCallChunk) -> Delta:
         """Return a fragment of a call with valid Unicode."""
         chunk["args"] = self._halves.join(chunk["index"], chunk["args"] or "")
         if chunk["name"]:
-            chunk["name"] = without_surrogates(chunk["name"])
+            chunk["name"] = storable(chunk["name"])
         return Delta("tool_call", tool_call=chunk)
 
     def flush(self) -> list[Delta]:
@@ -252,11 +295,78 @@ class Reply:
         """Return what has been received as a message."""
         return build_message(self.deltas, metadata, usage, self.problems())
 
+    def complete(self) -> AIMessage:
+        """Return the complete reply as a message, with the usage of the call so far."""
+        return self.message(self.metadata(), usage_metadata(self.reported_usage))
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether the reply calls tools or refuses, so that nothing has to follow it."""
+        problems = self._calls.problems()
+        return any(
+            delta.kind == "refusal"
+            or (call is not None and problems.get(call["index"]) != NOT_OFFERED)
+            for delta in self.deltas
+            for call in [delta.tool_call]
+        )
+
+    def is_lost(self, flushed: Sequence[Delta]) -> bool:
+        """Return whether tokens were generated of which the caller would see nothing.
+
+        The parsers of vLLM 0.32.0 for phi4_mini_json and llama3_json lose whole answers
+        in streams (vllm#48294), or make them calls of tools that don't exist. A reply
+        that announces calls and has none is lost too (vllm#53255). An answer is rightly
+        empty if a stop string ended it, if it consists of hidden reasoning, or if the
+        only token is the one that ends it.
+
+        Args:
+            flushed: What the reply had held back until its end.
+        """
+        if (
+            not (self._options.tools or self._options.expects_json)
+            or self._options.hides_reasoning
+            or self.finish_reason not in ("stop", "tool_calls")
+            or len(self.deltas) > len(flushed)
+            or self._stop_string() is not None
+        ):
+            return False
+        if flushed:
+            problems = self._calls.problems()
+            calls = join_tool_calls(flushed)
+            is_unknown = all(problems.get(index) == NOT_OFFERED for index in calls)
+            kinds = {delta.kind for delta in flushed}
+            return self.is_stream and is_unknown and kinds == {"tool_call"}
+        usage = usage_metadata(self.usage)
+        if usage is None:
+            return self.finish_reason == "tool_calls"
+        thoughts = usage.get("output_token_details", {}).get("reasoning", 0)
+        is_called = self.finish_reason == "tool_calls"
+        return is_called or usage["output_tokens"] - thoughts > 1
+
+    @property
+    def reported_usage(self) -> Mapping[str, Any] | None:
+        """The usage of all requests of the call; `None` if this reply has none."""
+        if self.usage is None:
+            return None
+        return reduce(add_counts, filter(None, self._options.earlier), dict(self.usage))
+
+    def parsed(self, message: AIMessage | None = None) -> dict[str, Any]:
+        """Return what the complete answer parses to, for `additional_kwargs`.
+
+        Args:
+            message: The reply as a message; built if it is not given, and needed.
+
+        Raises:
+            OutputParserException: The answer does not fit the schema.
+        """
+        parse = self._options.parse
+        return parse(message or self.message(self.metadata())) if parse else {}
+
     def without_demanded_call(self) -> AIMessage | None:
         """Return the complete message if it lacks the tool call that was demanded."""
         if not self._options.demands_call:
             return None
-        message = self.message(self.metadata(), usage_metadata(self.usage))
+        message = self.complete()
         is_refusal = "refusal" in message.additional_kwargs
         has_call = message.tool_calls or message.invalid_tool_calls or is_refusal
         return None if has_call else message
@@ -291,7 +401,7 @@ class Reply:
             return TRUNCATED
         if stop := self._stop_string():
             return STOPPED.format(stop)
-        if self.finish_reason is None and self._is_stream and not has_arguments:
+        if self.finish_reason is None and self.is_stream and not has_arguments:
             return TRUNCATED
         options = self._options
         if options.max_tokens is None:
@@ -305,39 +415,57 @@ class Reply:
             is_cut = usage["output_tokens"] >= options.max_tokens * options.n
         return TRUNCATED if is_cut else None
 
+    @property
+    def native_finish_reason(self) -> str | None:
+        """The finish reason that a gateway replaced, as OpenRouter and LiteLLM tell."""
+        reason = self._own_fields().get("native_finish_reason")
+        return reason if isinstance(reason, str) else None
+
+    def _own_fields(self) -> dict[str, Any]:
+        """Return the fields without explicit handling, with those that LiteLLM moves."""
+        fields = self._pieces.joined()
+        kept = fields.get("provider_specific_fields")
+        return {**(kept if isinstance(kept, dict) else {}), **fields}
+
     def _stop_string(self) -> str | None:
         """Return the stop string that ended the reply, if one did.
 
         vLLM calls it `stop_reason`, SGLang `matched_stop`; LiteLLM keeps vLLM's in
         `provider_specific_fields`.
         """
-        kept = self._other.get("provider_specific_fields")
-        fields = {**(kept if isinstance(kept, dict) else {}), **self._other}
+        fields = self._own_fields()
         reasons = (fields.get("stop_reason"), fields.get("matched_stop"))
         return next((text for text in reasons if isinstance(text, str)), None)
 
-    def _keep(
-        self, fields: Mapping[str, Any], known: set[str], *, join: tuple[type, ...]
-    ) -> None:
+    def _keep_fields(self, fields: Mapping[str, Any], known: set[str]) -> None:
         """Keep all fields without explicit handling."""
         for key, value in fields.items():
             if value is not None and key not in known:
-                old = self._other.get(key) if isinstance(value, join) else None
-                self._other[key] = extend(old, value)
+                self._pieces.add(key, value)
+
+    def _normalized_reason(self) -> str | None:
+        if not _HAS_NORMALIZED:
+            return None
+        if any(delta.kind == "refusal" for delta in self.deltas):
+            return "refusal"
+        return _NORMALIZED.get(self.finish_reason or "")
 
     def metadata(self) -> dict[str, Any]:
         """Return `response_metadata`, except for what the deltas contain."""
-        identity, model = self._top.get("id"), self._top.get("model")
+        identity = self._top.get("id")
+        model = self._top.get("model") or self._options.model
         known = {
             "id": str(identity) if identity else None,
             "model_name": str(model) if model else None,
             "model_provider": PROVIDER,
             "finish_reason": self.finish_reason,
-            "token_usage": dict(self.usage) if self.usage else None,
+            "normalized_finish_reason": self._normalized_reason(),
+            "token_usage": self.reported_usage,
         }
         metadata = {
             **{key: value for key, value in self._top.items() if key not in _KNOWN_TOP},
-            **self._other,
+            **self._extra,
+            **self._pieces.joined(),
             **{key: value for key, value in known.items() if value is not None},
         }
         return {
@@ -347,13 +475,13 @@ class Reply:
 
 
 def _is_plain(value: object) -> bool:
-    return (isinstance(value, str) and value.isascii()) or isinstance(value, (int, float))
+    return isinstance(value, str) and value.isascii()
 
 
 def _storable(value: Any) -> Any:
-    """Return a value that can be stored: valid Unicode, and not nested too deeply."""
+    """Return a value that can be stored, and is not nested too deeply."""
     try:
-        return without_surrogates(value)
+        return storable(value)
     except RecursionError:
         return "(nested too deeply)"
 
@@ -362,7 +490,7 @@ def _add_logprobs(deltas: list[Delta], logprobs: object) -> None:
     """Attach log probabilities to the last delta, whose tokens they describe."""
     if not isinstance(logprobs, dict):
         return
-    known = {key: value for key, value in logprobs.items() if value}
+    known = {key: _storable(value) for key, value in logprobs.items() if value}
     if deltas and known:
         deltas[-1] = deltas[-1]._replace(logprobs=known)
     elif known:

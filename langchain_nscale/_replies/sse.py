@@ -71,6 +71,8 @@ class SSEDecoder:
                 events.append(ErrorEvent(line[6:].strip()))
             elif line.startswith(b"event:"):
                 self._is_error = line[6:].strip() == b"error"
+            elif b'"choices"' in line and not line.startswith(b":"):
+                events.append(line.strip())  # to be read or reported, not to be skipped
         return events
 
 

@@ -19,17 +19,25 @@ class ThinkSplitter:
     dropped, except before the closing tag. Cost is linear in the text.
     """
 
-    def __init__(self, tags: ThinkTags) -> None:
+    def __init__(self, tags: ThinkTags, *, expects_json: bool = False) -> None:
         """Start a text.
 
         Args:
             tags: `"both"` if reasoning begins with an opening tag; `"closing"` if the
                 prompt contains the opening tag, so that the text begins with reasoning.
+            expects_json: Whether the answer is JSON, so that a text that begins as JSON
+                is the answer: without a reasoning parser, vLLM's grammar holds from the
+                first token, which leaves no room for reasoning (vllm#47027).
         """
         self._opened = tags == "closing"
+        self._expects_json = expects_json
         self._state: Literal["start", "reasoning", "answer"] = "start"
         self._held = ""  # the end of the text, where it may be the start of a tag
         self._strip = True
+
+    def expect_tags(self) -> None:
+        """Take only what is between tags for reasoning."""
+        self._opened = False
 
     def feed(self, text: str) -> tuple[str, str]:
         """Take the next piece; return the reasoning and the answer that it adds."""
@@ -45,8 +53,10 @@ class ThinkSplitter:
                 self._state = "reasoning"
                 text = body[len(_OPEN) :]
             else:
-                self._state = "reasoning" if self._opened else "answer"
-                self._strip = self._opened
+                is_json = self._expects_json and body[:1] in ("{", "[")
+                is_open = self._opened and not is_json
+                self._state = "reasoning" if is_open else "answer"
+                self._strip = is_open
         if self._state == "answer":
             return "", self._stripped(text)
         reasoning, tag, answer = text.partition(_CLOSE)

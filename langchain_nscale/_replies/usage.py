@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isfinite
+from typing import Any
 
 from langchain_core.messages.ai import (
     InputTokenDetails,
@@ -11,6 +12,7 @@ from langchain_core.messages.ai import (
     UsageMetadata,
 )
 
+_MAX = 2**63  # a larger count is no count, and breaks checkpoints
 # The names of each figure, Nscale's and vLLM's first.
 _INPUT = ("prompt_tokens", "input_tokens")
 _OUTPUT = ("completion_tokens", "output_tokens")
@@ -20,6 +22,23 @@ _OUTPUT_DETAILS = (
     "output_tokens_details",
     "output_token_details",
 )
+# The names of each detail, first within the objects above, then beside the totals:
+# DeepSeek's, Moonshot's, Anthropic's and SGLang's (litellm#16129).
+_INPUT_NAMES = {
+    "cache_read": (
+        ("cached_tokens", "cache_read"),
+        ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens"),
+    ),
+    "cache_creation": (
+        ("cache_creation_tokens", "cache_creation"),
+        ("cache_creation_input_tokens",),
+    ),
+    "audio": (("audio_tokens", "audio"), ()),
+}
+_OUTPUT_NAMES = {
+    "reasoning": (("reasoning_tokens", "reasoning"), ("reasoning_tokens",)),
+    "audio": (("audio_tokens", "audio"), ()),
+}
 
 
 def usage_metadata(usage: object, *, has_output: bool = True) -> UsageMetadata | None:
@@ -52,26 +71,33 @@ def usage_metadata(usage: object, *, has_output: bool = True) -> UsageMetadata |
         output_tokens=output_tokens,
         total_tokens=counted if total is None else max(total, counted),
     )
-    input_details = _details(
-        usage, _INPUT_DETAILS, {"cache_read": "cached_tokens", "audio": "audio_tokens"}
-    )
-    output_details = _details(
-        usage,
-        _OUTPUT_DETAILS,
-        {"reasoning": "reasoning_tokens", "audio": "audio_tokens"},
-    )
+    input_details = _details(usage, _INPUT_DETAILS, _INPUT_NAMES)
+    output_details = _details(usage, _OUTPUT_DETAILS, _OUTPUT_NAMES)
     result["input_token_details"] = InputTokenDetails(**input_details)  # type: ignore[typeddict-item]  # keys as above
     result["output_token_details"] = OutputTokenDetails(**output_details)  # type: ignore[typeddict-item]  # keys as above
     return result
 
 
+def add_counts(total: Any, value: Any) -> Any:
+    """Add the figures of two `usage` objects, nested ones included."""
+    if isinstance(total, dict) and isinstance(value, dict):
+        return {k: add_counts(total.get(k), value.get(k)) for k in {**total, **value}}
+    if isinstance(total, (int, float)) and isinstance(value, (int, float)):
+        return total + value
+    return total if value is None else value
+
+
 def _details(
-    usage: Mapping[str, object], names: tuple[str, ...], keys: Mapping[str, str]
+    usage: Mapping[str, object],
+    places: tuple[str, ...],
+    names: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
 ) -> dict[str, int]:
-    source = next((usage[n] for n in names if isinstance(usage.get(n), Mapping)), None)
-    if not isinstance(source, Mapping):
-        return {}
-    counts = {key: _first(source, (name, key)) for key, name in keys.items()}
+    source = next((usage[n] for n in places if isinstance(usage.get(n), Mapping)), None)
+    details: Mapping[str, object] = source if isinstance(source, Mapping) else {}
+    counts = {}
+    for key, (inside, beside) in names.items():
+        count = _first(details, inside)
+        counts[key] = _first(usage, beside) if count is None else count
     return {key: count for key, count in counts.items() if count is not None}
 
 
@@ -85,7 +111,7 @@ def _first(source: Mapping[str, object], names: tuple[str, ...]) -> int | None:
 
 def _count(value: object) -> int | None:
     """Return a number of tokens, or `None` if the value is not one."""
-    if type(value) is int and value >= 0:
+    if type(value) is int and 0 <= value < _MAX:
         return value
     if isinstance(value, str):
         try:
@@ -94,7 +120,7 @@ def _count(value: object) -> int | None:
             return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    if not isfinite(value) or value < 0 or value != int(value):
+    if not isfinite(value) or not 0 <= value < _MAX or value != int(value):
         return None
     return int(value)
 

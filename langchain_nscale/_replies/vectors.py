@@ -127,7 +127,7 @@ def _read_body(response: Response) -> dict[str, Any]:
     if not isinstance(body, dict):
         problem = "the body is not a JSON object"
         raise malformed_response(problem, response, response.content)
-    if "data" not in body and error_object(body):
+    if not body.get("data") and error_object(body):
         raise reported_error(body, response)
     return body
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class Writer(Protocol[T_co]):
         """Return the items for the next deltas."""
         ...
 
-    def finish(self, reply: Reply) -> Sequence[T_co]:
+    def finish(self, reply: Reply) -> Iterable[T_co]:
         """Return the items that end the reply."""
         ...
 

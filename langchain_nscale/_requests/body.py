@@ -30,10 +30,6 @@ from langchain_nscale._requests.tools import (
 )
 from langchain_nscale.templates import STRICT, STRICT_WITHOUT_TOOLS, TemplateRules
 
-ONE_STREAM = (
-    "`n` must be 1 when streaming: LangChain merges a stream into one message. Use "
-    "`invoke`, or `disable_streaming=True`."
-)
 # Arguments of a call that change how it is sent, not what.
 CALL_SETTINGS = {"extra_headers", "extra_query", "max_retries", "timeout"}
 # Arguments that never become fields of the request.
@@ -184,8 +180,7 @@ def request_body(
 
     Raises:
         ValueError: A message can't be sent, an argument of the call is not a field of
-            the API, a field that is read here has the wrong form, or `n` is above 1 in a
-            request for a stream.
+            the API, or a field that is read here has the wrong form.
     """
     check_call(call)
     extra = {**(settings.extra_body or {}), **dict_argument(call, "extra_body")}
@@ -211,8 +206,6 @@ def request_body(
         del body[name]
     _complete(body)
     if stream:
-        if isinstance(body.get("n"), int) and body["n"] > 1:
-            raise ValueError(ONE_STREAM)
         body["stream"] = True
         if options:
             body["stream_options"] = options

@@ -6,14 +6,18 @@ import json
 import re
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from langchain_core.utils.function_calling import convert_to_json_schema
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core.core_schema import DatetimeSchema, TimeSchema
 from typing_extensions import is_typeddict
 
 from langchain_nscale._requests.conversions import converted
+from langchain_nscale._requests.typed_dicts import with_defaults
 
 INVALID_IN_NAME = r"[^a-zA-Z0-9_-]"
 
@@ -26,7 +30,13 @@ _REFERENCE = r'"\$ref": "#/(?:\$defs|definitions)/([^"]+)"'
 # validated without them.
 _UNSUPPORTED = {"uniqueItems", "propertyNames", "contains", "minContains", "maxContains"}
 
-_UNSUPPORTED_FORMATS = {"binary", "json-string"}
+# The formats that vLLM's grammars know (0.32.0; 44 of Pydantic's and others were tried).
+# Any other is an error 400, "Unknown format"; Pydantic checks the answer without it.
+_FORMATS = frozenset(
+    {"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6"}
+    | {"json-pointer", "relative-json-pointer", "time", "unknown"}
+    | {"uri", "uri-reference", "uri-template", "uuid"}
+)
 
 _LOOK_AROUND = r"\(\?<?[=!]"
 
@@ -93,14 +103,34 @@ def json_schema(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
         if is_recursive(own):
             # langchain-core would inline `$defs` and truncate recursive ones.
             return own
+        if "'tz_constraint': 'naive'" in str(schema.__pydantic_core_schema__):
+            return schema.model_json_schema(schema_generator=_NaiveTimes)
     elif is_typeddict(schema):
-        typed: dict[str, Any] = schema_of(schema)
-        if is_recursive(typed):
-            return typed
+        # On Python < 3.12, pydantic refuses the TypedDict of `typing`.
+        with suppress(PydanticUserError):
+            typed: dict[str, Any] = schema_of(schema)
+            if is_recursive(typed):
+                return typed
     elif isinstance(schema, dict) and is_recursive(schema):
         titled: dict[str, Any] = with_title(schema)
         return titled
-    return convert_to_json_schema(with_title(schema), strict=strict)
+    return convert_to_json_schema(with_defaults(with_title(schema)), strict=strict)
+
+
+class _NaiveTimes(GenerateJsonSchema):
+    """Leaves out the format of times without an offset.
+
+    The grammars accept `date-time` and `time` with an offset only, so that a
+    `NaiveDatetime` could never be valid.
+    """
+
+    def datetime_schema(self, schema: DatetimeSchema) -> dict[str, Any]:
+        is_naive = schema.get("tz_constraint") == "naive"
+        return {"type": "string"} if is_naive else super().datetime_schema(schema)
+
+    def time_schema(self, schema: TimeSchema) -> dict[str, Any]:
+        is_naive = schema.get("tz_constraint") == "naive"
+        return {"type": "string"} if is_naive else super().time_schema(schema)
 
 
 def with_title(schema: Any) -> Any:
@@ -132,7 +162,7 @@ def without_unsupported(schema: Any) -> Any:
 def _is_unsupported(key: str, value: object) -> bool:
     return (
         key in _UNSUPPORTED
-        or (key == "format" and value in _UNSUPPORTED_FORMATS)
+        or (key == "format" and value not in _FORMATS)
         or (key == "pattern" and bool(re.search(_LOOK_AROUND, str(value))))
     )
 

@@ -16,6 +16,7 @@ from langchain_nscale._requests.schemas import (
     schema_of,
     without_unsupported,
 )
+from langchain_nscale._requests.typed_dicts import with_defaults
 
 # Keywords of which a schema has one unless it accepts any value.
 _SHAPES = frozenset(
@@ -59,7 +60,7 @@ def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:
         return dict(tool)
     formatted: dict[str, Any]
     try:
-        formatted = convert_to_openai_tool(tool, strict=strict)
+        formatted = convert_to_openai_tool(with_defaults(tool), strict=strict)
     except Exception as error:
         reason = str(error)
         if callable(tool):

@@ -19,8 +19,10 @@ from typing_extensions import Self
 from langchain_nscale._http.headers import digest, hide_in_dumps, hide_in_traces
 from langchain_nscale._model_facts import find_profile, is_known_profile, known_profile
 from langchain_nscale._replies.think_tags import ThinkTags
+from langchain_nscale._replies.usage import add_counts
 from langchain_nscale._requests import tokens
-from langchain_nscale._requests.body import ONE_STREAM, merge_stop
+from langchain_nscale._requests.body import merge_stop
+from langchain_nscale._requests.exchange import SchemaWithTools
 from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._settings.connection import NscaleSettings
 from langchain_nscale._settings.names import check_names, to_fields
@@ -68,7 +70,7 @@ class ChatSettings(NscaleSettings, BaseChatModel):
     """Seed for best-effort reproducible sampling."""
 
     n: int | None = None
-    """Number of answers; only for `invoke`."""
+    """Number of answers; with several, `stream` yields the first in one piece."""
 
     presence_penalty: float | None = None
     """Penalizes tokens that have already appeared, from -2 to 2."""
@@ -116,6 +118,14 @@ class ChatSettings(NscaleSettings, BaseChatModel):
     """For exact token counts: the path of the model's `tokenizer.json`, or a tokenizer
     of the packages tokenizers, tiktoken or transformers."""
 
+    schema_with_tools: SchemaWithTools = "separate"
+    """How to request an answer by a schema from a model that may also call tools, since
+    most versions of vLLM call no tool if they get both. `"separate"` asks with the tools
+    first and, if no tool is called, again with the schema instead: one more request for
+    the last turn. `"together"` sends both at once, with strict tools: vLLM 0.32 or later
+    can call them if the model's tool parser has a grammar (Hermes, Llama 3, Qwen3-Coder).
+    Either way, the reply arrives in one piece."""
+
     include_response_headers: bool = False
     """Whether `response_metadata` includes the response headers."""
 
@@ -147,8 +157,6 @@ class ChatSettings(NscaleSettings, BaseChatModel):
         if self.n is not None and self.n < 1:
             msg = f"`n` is {self.n}: it must be at least 1."
             raise ValueError(msg)
-        if self.n is not None and self.n > 1 and self.streaming:
-            raise ValueError(ONE_STREAM)
         if self.tokenizer is not None:
             tokens.check_tokenizer(self.tokenizer)
         self._add_version("langchain-nscale", __version__)
@@ -327,7 +335,7 @@ class ChatSettings(NscaleSettings, BaseChatModel):
         combined: dict[str, Any] = {"token_usage": usage, "model_name": self.model_name}
         for output in llm_outputs:
             for key, value in ((output or {}).get("token_usage") or {}).items():
-                usage[key] = _add_counts(usage.get(key), value)
+                usage[key] = add_counts(usage.get(key), value)
             fingerprint = (output or {}).get("system_fingerprint")
             if fingerprint:
                 combined.setdefault("system_fingerprint", fingerprint)
@@ -373,12 +381,3 @@ def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:
     if known_profile(str(values.get("model_name"))) == profile:
         return values
     return {key: value for key, value in values.items() if key != "profile"}
-
-
-def _add_counts(total: Any, value: Any) -> Any:
-    """Add the figures of two `token_usage` objects, nested ones included."""
-    if isinstance(total, dict) and isinstance(value, dict):
-        return {k: _add_counts(total.get(k), value.get(k)) for k in {**total, **value}}
-    if isinstance(total, (int, float)) and isinstance(value, (int, float)):
-        return total + value
-    return total if value is None else value

@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 import langchain_nscale
-from tests.benchmarks.client import CLIENTS
+from tests.benchmarks.client import CLIENTS, PLAIN
 from tests.benchmarks.worker import PARTS, PATIENCE
 from tests.loopback import CERTIFICATE, running
 
@@ -108,7 +108,8 @@ def table(figures: Figures, clients: list[str]) -> str:
         cells = [shown(label, by_client[c]) if c in by_client else "-" for c in clients]
         own = by_client.get("ChatNscale")
         peer = by_client.get("ChatOpenAI")
-        floor = by_client.get("floor", 0) + by_client.get("core", 0)
+        plain = [value for name, value in by_client.items() if name in PLAIN]
+        floor = min(plain, default=0) + by_client.get("core", 0)
         ratio = own / peer if own and peer else None
         bound = BOUNDS.get(label)
         best = own is not None and all(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import http.client
 import json
 import resource
 import subprocess
 import sys
+import threading
 import time
 from binascii import a2b_base64
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib import import_module
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 CHUNKS = 2000
@@ -265,9 +268,76 @@ class Sdk(Floor):
             yield chunk
 
 
+class Plain(Floor):
+    """The fastest plain clients: http.client for sync calls, aiohttp for async ones."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self.address = urlsplit(url)
+        self.url = url + "/chat/completions"
+        self.model = model
+        self.kept = threading.local()
+        self.session: Any = None
+
+    def _sent(self, messages: Any, *, stream: bool) -> Any:
+        if not hasattr(self.kept, "http"):
+            tls = self.address.scheme == "https"
+            cls = http.client.HTTPSConnection if tls else http.client.HTTPConnection
+            self.kept.http = cls(self.address.netloc, timeout=60)
+        path = self.address.path + "/chat/completions"
+        self.kept.http.request("POST", path, self.body(messages, stream=stream))
+        return self.kept.http.getresponse()
+
+    def invoke(self, messages: Any, **_: Any) -> Any:
+        import jiter
+
+        return jiter.from_json(self._sent(messages, stream=False).read())
+
+    def stream(self, messages: Any) -> Iterator[Any]:
+        import jiter
+
+        for line in self._sent(messages, stream=True):
+            if line.startswith(b"data: {"):
+                yield jiter.from_json(line[6:])
+
+    def _posted(self, messages: Any, *, stream: bool) -> Any:
+        if self.session is None:
+            aiohttp = import_module("aiohttp")
+            self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        return self.session.post(self.url, data=self.body(messages, stream=stream))
+
+    async def ainvoke(self, messages: Any, **_: Any) -> Any:
+        import jiter
+
+        async with self._posted(messages, stream=False) as response:
+            return jiter.from_json(await response.read())
+
+    async def astream(self, messages: Any) -> AsyncIterator[Any]:
+        import jiter
+
+        async with self._posted(messages, stream=True) as response:
+            rest = b""
+            async for data in response.content.iter_any():
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    if line.startswith(b"data: {"):
+                        yield jiter.from_json(line[6:])
+
+
+class InferenceClient(Sdk):
+    """huggingface_hub's client alone."""
+
+    def __init__(self, url: str, model: str) -> None:
+        hub = import_module("huggingface_hub")
+        self.model = model
+        self.sync = hub.InferenceClient(base_url=url, api_key="t").chat.completions
+        self.aio = hub.AsyncInferenceClient(base_url=url, api_key="t").chat.completions
+
+
 CLIENTS: dict[str, Callable[[str, str], Any]] = {
     "floor": Floor,
     "core": core,
+    "plain": Plain,
+    "InferenceClient": InferenceClient,
     "sdk": Sdk,
     "ChatNscale": chat("langchain_nscale", "ChatNscale"),
     "ChatOpenAI": chat("langchain_openai", "ChatOpenAI", stream_usage=True),
@@ -287,7 +357,7 @@ EMBEDDINGS: dict[str, Callable[[str, str], Any]] = {
         "langchain_openai", "OpenAIEmbeddings", check_embedding_ctx_length=False
     ),
 }
-PLAIN = {"floor", "sdk"}  # no LangChain interface
+PLAIN = {"floor", "plain", "InferenceClient", "sdk"}  # no LangChain interface
 
 
 def prompt(name: str, messages: Any) -> Any:
@@ -309,6 +379,8 @@ def import_line(name: str) -> str:
     others = {
         "floor": "import httpx2",
         "core": "from langchain_core.language_models.chat_models import BaseChatModel",
+        "plain": "import http.client",
+        "InferenceClient": "from huggingface_hub import InferenceClient",
         "sdk": "import openai",
     }
     package = "langchain_" + name.removeprefix("Chat").lower()

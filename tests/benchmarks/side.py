@@ -16,10 +16,12 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 TOKENS = 2000
+PACED = 20  # tokens of each paced stream
 REPLY = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
@@ -41,11 +43,27 @@ print(time.process_time() - start)
 """
 
 
-def fresh_import() -> float:
-    """Return the CPU seconds of the import in an interpreter of its own."""
-    command = [sys.executable, "-c", IMPORT]
+FIRST = """
+import sys, time
+from langchain_nscale import ChatNscale
+model = ChatNscale(model="text-9", service_token="t", base_url=sys.argv[1])
+start = time.process_time()
+for _ in model.stream("Hi"): pass
+print(time.process_time() - start)
+"""
+
+
+def fresh(program: str, *arguments: str) -> float:
+    """Return the CPU seconds that a program measures in an interpreter of its own."""
+    command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
+
+
+def resident() -> int:
+    """Return the bytes that this process has in memory."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def history() -> list[tuple[str, str]]:
@@ -67,7 +85,7 @@ def twenty_tools() -> list[Any]:
 class Side:
     """The rows: each runs some units of work and returns the CPU seconds of one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls_url: str) -> None:
         import httpx2
 
         import langchain_nscale
@@ -76,6 +94,7 @@ class Side:
             sys.exit(f"{langchain_nscale.__file__} is not the version to measure.")
         self.chat = langchain_nscale.ChatNscale
         self.url = url
+        self.tls_url = tls_url
         self.loop = asyncio.new_event_loop()
         # Without a network: what the package itself and langchain-core do.
         reply = httpx2.MockTransport(lambda _: httpx2.Response(200, json=REPLY))
@@ -85,7 +104,8 @@ class Side:
         self.tools = twenty_tools()
         self.history = history()
         self.rows: dict[str, Callable[[], float]] = {
-            "import": fresh_import,
+            "import": lambda: fresh(IMPORT),
+            "first stream after the import": lambda: fresh(FIRST, url),
             "construction": lambda: self.sync(500, self.make),
             "invoke": lambda: self.sync(100, lambda: self.invoke(self.models["text-9"])),
             "invoke, no network": lambda: self.sync(
@@ -108,12 +128,24 @@ class Side:
             "astream, a token alone": lambda: self.run(
                 400, self.astream("text-400-seg", 1)
             ),
+            "TLS, ainvoke": lambda: self.run(60, self.one_by_one(60, self.tls())),
+            "TLS, streams in a row": lambda: self.run(20, self.in_a_row(20)),
+            **{
+                f"{label}{count:,} paced streams, a token": partial(
+                    self.paced, count, address
+                )
+                for count in (100, 1000)
+                for label, address in (("", url), ("TLS, ", tls_url))
+            },
+            **{
+                f"{label}an open stream of 1,000 (KiB)": partial(self.memory, address)
+                for label, address in (("", url), ("TLS, ", tls_url))
+            },
         }
 
     def make(self, kind: str = "text-9", **settings: Any) -> Any:
-        return self.chat(
-            model=kind, service_token="t", base_url=self.url, max_retries=0, **settings
-        )
+        defaults = {"service_token": "t", "base_url": self.url, "max_retries": 0}
+        return self.chat(**{**defaults, "model": kind, **settings})
 
     @staticmethod
     def invoke(model: Any) -> Any:
@@ -150,9 +182,47 @@ class Side:
                 pass
         return (time.process_time() - start) / tokens
 
-    async def one_by_one(self, count: int) -> None:
+    def tls(self, kind: str = "text-9") -> Any:
+        return self.make(kind, base_url=self.tls_url)
+
+    async def one_by_one(self, count: int, model: Any = None) -> None:
+        model = model or self.models["text-9"]
         for _ in range(count):
-            await self.models["text-9"].ainvoke([("human", "Hi")])
+            await model.ainvoke([("human", "Hi")])
+
+    async def in_a_row(self, count: int) -> None:
+        """Read streams one after the other: do they need a handshake each?"""
+        model = self.tls()
+        for _ in range(count):
+            async for _ in model.astream([("human", "Hi")]):
+                pass
+
+    def paced(self, count: int, address: str) -> float:
+        model = self.make(f"text-{PACED}-pace", base_url=address)
+
+        async def read() -> None:
+            async for _ in model.astream([("human", "Hi")]):
+                pass
+
+        async def work() -> None:
+            await asyncio.gather(*[read() for _ in range(count)])
+
+        return self.run(count * PACED, work())
+
+    def memory(self, address: str, count: int = 1000) -> float:
+        """Return the KiB that each of so many open streams takes."""
+        model = self.make(f"text-50-hold-{count}", base_url=address)
+
+        async def work() -> float:
+            gc.collect()
+            before = resident()
+            streams = [model.astream([("human", "Hi")]) for _ in range(count)]
+            await asyncio.gather(*[anext(stream) for stream in streams])
+            grown = resident() - before
+            await asyncio.gather(*[stream.aclose() for stream in streams])
+            return grown / count / 1024
+
+        return self.loop.run_until_complete(work())
 
     async def at_once(self, count: int) -> None:
         model = self.models["text-9"]
@@ -168,7 +238,7 @@ class Side:
 def main() -> None:
     for variable in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2"):
         os.environ.pop(variable, None)
-    side = Side(sys.argv[1])
+    side = Side(*sys.argv[1:3])
     print(json.dumps(list(side.rows)), flush=True)
     for line in sys.stdin:
         print(side.rows[line.strip()](), flush=True)

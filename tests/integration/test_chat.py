@@ -572,7 +572,8 @@ async def test_an_async_stream_that_is_cancelled(make: Any, server: NscaleServer
     [
         ("Qwen/Qwen3-8B", None, "system user system"),
         ("Qwen/Qwen3.5-4B", None, "system user user"),
-        ("Qwen/Qwen3.5-4B", "as_is", "system user system"),
+        ("openai/gpt-oss-20b", None, "system user user"),
+        ("openai/gpt-oss-20b", "as_is", "system user system"),
         ("mistralai/mixtral-8x22b-instruct-v0.1", None, "user"),
         ("mistralai/Devstral-Small-2505", None, "system user"),
         ("Qwen/Qwen3-8B", TemplateRules(system="first"), "system user user"),

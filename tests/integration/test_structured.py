@@ -224,8 +224,9 @@ async def test_include_raw_never_raises(
 async def test_a_class_as_response_format_is_parsed(
     make: Any, server: NscaleServer, way: str, bound: bool
 ) -> None:
-    text = '{"setup": "Why?", "rating": 7}'
-    server.add(ServerReply(text=text), CALL, ServerReply(text='{"setup": 1}'))
+    prose = [ServerReply(text="Here is one.")] if bound else []  # to the tools alone
+    right = ServerReply(text='{"setup": "Why?", "rating": 7}')
+    server.add(*prose, right, CALL, *prose, ServerReply(text='{"setup": 1}'))
     model = make()
     model = (
         model.bind_tools([get_weather], response_format=Joke)

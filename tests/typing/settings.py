@@ -61,6 +61,7 @@ ChatNscale(
     template_rules=None,
     think_tags="off",
     tokenizer=None,
+    schema_with_tools="together",
     include_response_headers=True,
     model_kwargs={"user": "u"},
     extra_body={"top_k": 1},

@@ -52,7 +52,6 @@ def body_of(chat: ChatNscale, **kwargs: Any) -> dict[str, Any]:
         ({"base_url": "https://x:port"}, "`base_url`"),
         ({"base_url": "http://example.com/v1"}, "allow_insecure_http"),
         ({"n": 0}, "`n` is 0"),
-        ({"n": 2, "streaming": True}, "`n` must be 1"),
         ({"max_retries": -1}, "`max_retries`"),
         ({"timeout": 0}, "`timeout`"),
         ({"timeout": "soon"}, "`timeout`"),
@@ -214,11 +213,6 @@ def test_extra_bodies_are_merged_at_the_top_level() -> None:
     model = make(extra_body={"top_k": 1, **template})
     body = body_of(model, extra_body={"top_k": 2})
     assert body == {"model": MODEL, "top_k": 2, **template}
-
-
-def test_several_choices_cannot_be_streamed() -> None:
-    with pytest.raises(ValueError, match="`n` must be 1"):
-        next(make(n=2).stream("hi"))
 
 
 def test_stream_options() -> None:

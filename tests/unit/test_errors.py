@@ -44,7 +44,7 @@ def body(message: str = "said", **fields: Any) -> dict[str, Any]:
 TABLE = [
     (400, body(), ours.NscaleInvalidRequestError, core.ModelInvalidRequestError, False),
     (401, body(), ours.NscaleAuthenticationError, core.ModelAuthenticationError, False),
-    (402, body(), ours.NscaleInvalidRequestError, core.ModelInvalidRequestError, False),
+    (402, body(), ours.NscaleInsufficientCreditError, core.ModelRateLimitError, False),
     (
         403,
         body(),
@@ -339,3 +339,14 @@ def test_deeply_nested_errors_are_typed(depth: int, place: str, opening: str) ->
     model = ChatNscale(model="m", service_token="token-1", http_client=client)
     with pytest.raises(NscaleError):
         list(model.bind(max_retries=0).stream("Hi"))
+
+
+def test_what_litellm_renames_is_read() -> None:
+    headers = {"llm_provider-retry-after": "7"}
+    request = httpx2.Request("POST", "https://x.test/v1/chat/completions")
+    error = status_error(httpx2.Response(429, headers=headers, request=request), b"")
+    assert error.retry_after == 7
+    message = "Invalid model name passed in model=x. Call `/v1/models` to view models."
+    rejected = json.dumps({"error": {"message": message, "code": "400"}}).encode()
+    unknown = status_error(httpx2.Response(400, request=request), rejected)
+    assert type(unknown) is ours.NscaleModelNotFoundError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import httpx2
 import pytest
@@ -18,6 +18,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
 from langchain_nscale import ChatNscale, TemplateRules, catalog
+from langchain_nscale._requests.exchange import Exchange, SchemaWithTools
 from langchain_nscale.embeddings import NscaleEmbeddings
 from tests.unit.service import Service, completion, stream
 
@@ -117,6 +118,16 @@ def check_tokenizer() -> None:
     assert model.get_token_ids("ab") == [97, 98]
 
 
+def check_schema_with_tools() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    both = {"tools": [tool], "response_format": {"type": "json_object"}}
+    kept = {
+        way: "response_format" in Exchange({"model": "m", **both}, "a", way).body()
+        for way in get_args(SchemaWithTools)
+    }
+    assert kept == {"separate": False, "together": True}
+
+
 def check_response_headers() -> None:
     assert "headers" in ask({"include_response_headers": True})[1].response_metadata
     assert "headers" not in ask({})[1].response_metadata
@@ -185,6 +196,7 @@ EFFECTS: dict[str, Callable[[], None]] = {
     "streaming": check_streaming,
     "think_tags": check_think_tags,
     "tokenizer": check_tokenizer,
+    "schema_with_tools": check_schema_with_tools,
     "include_response_headers": check_response_headers,
     "service_token": check_token,
     "stream_chunk_timeout": check_stall_limit,

@@ -23,6 +23,7 @@ from langchain_core.messages import (
 from pydantic import BaseModel
 
 from langchain_nscale._json import encode
+from langchain_nscale._requests import exchange
 from langchain_nscale._requests.body import merge_stop
 from langchain_nscale._requests.messages import (
     convert_messages,
@@ -505,3 +506,13 @@ def test_nothing_is_lost_on_the_way_to_the_wire(messages: list[BaseMessage]) -> 
             json.loads(call["function"]["arguments"])
             for call in sent.get("tool_calls", [])
         ] == [call["args"] for call in calls]
+
+
+def test_what_is_remembered_of_services_is_bounded() -> None:
+    for number in range(2 * exchange._MAX_REMEMBERED):
+        exchange._lossy.add(("address", str(number)))
+    keys = [("address", str(n)) for n in range(2 * exchange._MAX_REMEMBERED)]
+    assert [key in exchange._lossy for key in keys].count(
+        True
+    ) <= exchange._MAX_REMEMBERED
+    assert keys[-1] in exchange._lossy

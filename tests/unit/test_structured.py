@@ -14,7 +14,14 @@ from langchain_core.runnables import RunnableGenerator, RunnableLambda
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from langchain_nscale._structured import METHODS, Method, parser_for, pipeline
+from langchain_nscale._structured import (
+    METHODS,
+    Method,
+    complete_json,
+    parser_for,
+    pipeline,
+    without_thoughts,
+)
 
 
 class Joke(BaseModel):
@@ -216,3 +223,97 @@ def test_parts_are_not_parsed_character_by_character(
     message = AIMessageChunk(content='{"setup": "a", "rating": 1')
     part = parser.parse_result([ChatGeneration(message=message)], partial=True)
     assert part == Joke(setup="a", rating=1)
+
+
+# --- the answer among other values ------------------------------------------------------
+
+WRONG = '{"setup": "no", "rating": 5}'
+THOUGHTS = [
+    "<think>\nMaybe {}? No.\n</think>\n\n",
+    "<thinking>{}</thinking>",
+    "[THINK]{}[/THINK]",
+    "<|channel>thought\n{}<channel|>",
+    "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>",
+    "Maybe {}? No.\n</think>",
+    "<think>{0}</think> Hm. <think>{0}</think>",
+]
+ANSWERS = ["{}", "The answer: {}.", "```json\n{}\n```", "As in [1] or {{a, b}}:\n{}"]
+
+
+@pytest.mark.parametrize("thoughts", ["", *THOUGHTS])
+@pytest.mark.parametrize("form", ANSWERS)
+@pytest.mark.parametrize("schema", [Joke, JokeDict])
+def test_a_value_in_the_thoughts_is_not_the_answer(
+    schema: Any, form: str, thoughts: str
+) -> None:
+    text = thoughts.format(WRONG) + form.format(JSON)
+    found = parse(schema, "prompt", AIMessage(text))
+    found = found if isinstance(found, dict) else found.model_dump()
+    assert found == {"setup": "a", "rating": 1}
+    only_thoughts = AIMessage(thoughts.format(JSON) + "I can't say.")
+    if thoughts:
+        with pytest.raises(OutputParserException):
+            parse(schema, "prompt", only_thoughts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"A wrong answer would be {WRONG}.\nThe answer: {JSON}",
+        f"Draft:\n```json\n{WRONG}\n```\nBetter:\n```json\n{JSON}\n```",
+        f"{WRONG}\n{JSON[:-3]}",
+        f"<think>{JSON}",
+    ],
+)
+def test_it_is_an_error_where_the_answer_is_not_clear(text: str) -> None:
+    with pytest.raises(OutputParserException):
+        parse(Joke, "prompt", AIMessage(text))
+
+
+def test_of_several_values_the_one_that_fits_is_the_answer() -> None:
+    for text in (
+        f'{{"note": 1}} {JSON}',
+        f'{JSON} (not {{"setup": "b", "rating": "many"}})',
+        f"{JSON}\nAgain: {JSON}",
+        f"[] {JSON} [",
+    ):
+        assert parse(Joke, "prompt", AIMessage(text)) == Joke(setup="a", rating=1)
+
+
+def test_an_error_names_the_fault_of_a_single_value_that_does_not_fit() -> None:
+    with pytest.raises(OutputParserException, match="rating"):
+        parse(Joke, "prompt", AIMessage('It is {"setup": "a", "rating": "many"}.'))
+
+
+def test_prose_has_no_partial_answers() -> None:
+    parser = parser_for(JokeDict, "prompt")
+    for text in (f"<think>{WRONG}", f"Not {WRONG}, but", f"Hm.</think>{JSON}"):
+        message = AIMessageChunk(content=text)
+        found = parser.parse_result([ChatGeneration(message=message)], partial=True)
+        assert found is None
+
+
+TEXT = st.text(alphabet='{}[]":,a1 \n<>think/', max_size=40)
+
+
+@given(before=TEXT, after=TEXT, value=st.dictionaries(st.text(), st.integers()))
+def test_a_value_is_found_whole_or_not_at_all(
+    before: str, after: str, value: dict[str, int]
+) -> None:
+    text = before + json.dumps(value) + after
+    try:
+        found = complete_json(text)
+    except ValueError:
+        return
+    try:
+        assert found == json.loads(text.strip(), strict=False)
+    except ValueError:
+        assert isinstance(found, (dict, list))
+
+
+@given(parts=st.lists(st.sampled_from(["<think>", "</think>", "{", "a"]), max_size=12))
+def test_thoughts_are_taken_out_whole(parts: list[str]) -> None:
+    rest = without_thoughts("".join(parts))
+    assert "think" not in rest
+    if "<think>" not in parts and "</think>" not in parts:
+        assert rest == "".join(parts)

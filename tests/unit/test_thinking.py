@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from tests.unit.replies import (
     FINISH,
     assembled,
     chunk,
+    every_way,
     merge,
     response,
 )
@@ -90,3 +92,33 @@ def test_events_have_the_blocks() -> None:
     data = chunk({"content": "<think>a</think>b"}) + FINISH + DONE
     message = assembled([data], ReplyOptions(think_tags="both"))
     assert [block["type"] for block in message.content_blocks] == ["reasoning", "text"]
+
+
+# --- replies that contradict what is known of the model ---------------------------------
+
+J = '{"n": 1}'
+
+
+@pytest.mark.parametrize(
+    ("deltas", "options", "text", "reasoning"),
+    [
+        # The service separates reasoning itself: vLLM with a reasoning parser.
+        ([{"reasoning_content": "hm"}, {"content": "Hi"}], {}, "Hi", "hm"),
+        ([{"reasoning": "hm"}, {"content": "H"}, {"content": "i"}], {}, "Hi", "hm"),
+        ([{"reasoning": "hm"}, {"content": "<think>o</think>Hi"}], {}, "Hi", "hmo"),
+        # The grammar holds from the first token: vLLM without one (vllm#47027).
+        ([{"content": '{"n"'}, {"content": ": 1}"}], {"expects_json": True}, J, None),
+        ([{"content": " \n"}, {"content": '{"n": 1}'}], {"expects_json": True}, J, None),
+        ([{"content": 'Hm.</think>{"n": 1}'}], {"expects_json": True}, J, "Hm."),
+        # A text that begins as JSON may still be thoughts, unless JSON was asked for.
+        ([{"content": '{a}</think>{"n": 1}'}], {}, J, "{a}"),
+    ],
+)
+def test_what_a_reply_shows_counts_more_than_what_is_known(
+    deltas: Any, options: Any, text: str, reasoning: str | None
+) -> None:
+    pieces = [chunk(delta) for delta in deltas] + [FINISH]
+    given = ReplyOptions(think_tags="closing", **options)
+    for message in every_way(pieces, given).values():
+        assert message.text.strip() == text
+        assert message.additional_kwargs.get("reasoning_content") == reasoning

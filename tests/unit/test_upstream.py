@@ -17,6 +17,7 @@ import httpx2
 from langchain_core import exceptions as core_exceptions
 from langchain_core.callbacks import AsyncCallbackHandler, BaseRunManager, LLMManagerMixin
 from langchain_core.language_models import chat_models
+from langchain_core.language_models.chat_model_stream import ChatModelStream
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessageChunk, block_translators
@@ -168,3 +169,27 @@ async def test_httpcore_reports_how_it_opens_a_connection() -> None:
     assert "connection.connect_tcp.started" in events
     assert "connection.start_tls.complete" in events
     assert callable(events["connection.connect_tcp.complete"]["return_value"].aclose)
+
+
+def test_core_asks_one_method_whether_streaming_is_disabled() -> None:
+    # `n` above 1 can't be streamed: ChatNscale says so there.
+    for name in ("_should_stream", "_should_use_protocol_streaming"):
+        source = inspect.getsource(getattr(BaseChatModel, name))
+        assert "self._streaming_disabled(**kwargs)" in source
+
+
+def test_core_drops_the_refusals_of_events_but_keeps_other_blocks() -> None:
+    # `EventWriter._refusal` is for that; it can go once the first is kept.
+    kinds = []
+    for kind in ("refusal", "non_standard"):
+        stream = ChatModelStream()
+        block: dict[str, Any] = {"type": kind, "value": {}}
+        for event in (
+            {"event": "message-start", "role": "ai"},
+            {"event": "content-block-finish", "index": 0, "content": block},
+            {"event": "message-finish"},
+        ):
+            stream.dispatch(event)
+        assert stream.output_message is not None
+        kinds += [each["type"] for each in stream.output_message.content_blocks]
+    assert kinds == ["non_standard"]

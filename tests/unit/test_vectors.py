@@ -116,10 +116,11 @@ def test_what_is_no_embeddings(body: bytes, says: str) -> None:
         read_vectors(response(body), 2)
 
 
-def test_an_error_in_a_success() -> None:
+@pytest.mark.parametrize("data", [{}, {"data": None}, {"data": []}])
+def test_an_error_in_a_success(data: dict[str, Any]) -> None:
     error = {"code": "TOO_MANY_REQUESTS", "error_type": "INSUFFICIENT_CREDIT"}
     with pytest.raises(NscaleInsufficientCreditError):
-        read_vectors(response(json.dumps({"error": error}).encode()), 1)
+        read_vectors(response(json.dumps({"error": error, **data}).encode()), 1)
 
 
 JSON = st.recursive(
