@@ -38,6 +38,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 
+from langchain_nscale._json import fenced_blocks
 from langchain_nscale._replies.partial_json import PartialJson
 from langchain_nscale._requests.schemas import is_response_format, json_schema
 from langchain_nscale._requests.typed_dicts import with_defaults
@@ -45,7 +46,6 @@ from langchain_nscale._requests.typed_dicts import with_defaults
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
 
-_FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)\n[^\S\n]*```", re.DOTALL)
 _VALUE = re.compile(r"[{\[]")
 _DECODER = json.JSONDecoder(strict=False)
 # The begin and end of thoughts in a text: DeepSeek's and Qwen's tags, Mistral's, Gemma's
@@ -195,7 +195,7 @@ def complete_json(text: str, fits: Callable[[Any], bool] = lambda _: True) -> An
     text = without_thoughts(text).rstrip()
     values = _values(text)
     if not values:
-        fences = _FENCE.findall(text)
+        fences = list(fenced_blocks(text))
         with suppress(ValueError):
             return json.loads(fences[0] if len(fences) == 1 else text, strict=False)
         msg = "it contains no JSON"
