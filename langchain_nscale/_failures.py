@@ -51,6 +51,7 @@ _DENIALS = {401, 403}
 
 _PROXY_ADVICE = (
     "The proxy requires authentication: add a user and password to HTTPS_PROXY "
+    # pragma: allowlist nextline secret
     "(http://user:password@host:port), or pass your own `http_client` and "
     "`http_async_client`."
 )

@@ -96,7 +96,7 @@ def _number(value: Decimal) -> float | str | None:
     return number if Decimal(repr(number)) == value else str(value)
 
 
-def _known_form(value: object) -> Any:
+def _known_form(value: Any) -> Any:
     """Return what an object of a library is in JSON.
 
     Raises:
@@ -104,7 +104,7 @@ def _known_form(value: object) -> Any:
     """
     # numpy's and other libraries' numbers and arrays.
     with suppress(Exception):
-        plain = value.tolist()  # type: ignore[attr-defined]  # suppressed
+        plain = value.tolist()
         if isinstance(plain, (bool, int, float, str, list)):
             return plain
     return json.loads(to_json(value, inf_nan_mode="null"))

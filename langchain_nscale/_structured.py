@@ -253,9 +253,11 @@ class _Stream(Protocol):
 
     def feed(self, chunk: str | BaseMessage) -> Iterator[Any]:
         """Yield what the chunk adds to the output."""
+        ...
 
     def flush(self) -> Iterator[Any]:
         """Yield the rest of the output."""
+        ...
 
 
 class _OneStep(BaseCumulativeTransformOutputParser[Any]):

@@ -384,7 +384,7 @@ class ChatNscale(ChatSettings):
         finally:
             started.clear()  # the variable keeps the list as long as the context lives
 
-    def _agenerate_with_cache(
+    def _agenerate_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,

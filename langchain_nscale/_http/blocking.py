@@ -76,7 +76,7 @@ class _Connection:
             failure.__cause__ = fault
             # The server can't have seen the whole of it. A new connection that fails is
             # another matter: it will not be better at once.
-            failure.is_unseen = not self.is_new  # type: ignore[attr-defined]
+            vars(failure)["is_unseen"] = not self.is_new
             return failure
         return None
 

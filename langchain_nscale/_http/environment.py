@@ -17,11 +17,10 @@ from langchain_nscale._http.address import is_local
 from langchain_nscale._http.client import AsyncSharedClient, Httpx2Client, SharedClient
 from langchain_nscale._http.sockets import KEEPALIVE, max_connections, socket_options
 
+is_direct = True
 try:
     from langchain_nscale._http.blocking import DirectClient
     from langchain_nscale._http.looped import AsyncDirectClient
-
-    is_direct = True
 except ImportError:  # httptools has no wheel for this platform
     is_direct = False
 
@@ -97,7 +96,8 @@ def make_client(base_url: str) -> SharedClient:
         ValueError: A variable of the environment prevents it; the error names it.
     """
     if is_direct and not has_proxy(base_url):
-        return DirectClient(_default_headers(), ssl_context)
+        direct = DirectClient  # pyright: ignore[reportPossiblyUnboundVariable]  # not if direct
+        return direct(_default_headers(), ssl_context)
     return Httpx2Client(_through_httpx2(httpx2.Client, httpx2.HTTPTransport, base_url))
 
 
@@ -110,7 +110,8 @@ def make_async_client(base_url: str = "") -> AsyncSharedClient:
         ValueError: A variable of the environment prevents it; the error names it.
     """
     if is_direct and not has_proxy(base_url):
-        return AsyncDirectClient(_default_headers(), ssl_context)
+        direct = AsyncDirectClient  # pyright: ignore[reportPossiblyUnboundVariable]  # not if direct
+        return direct(_default_headers(), ssl_context)
     client, transport = httpx2.AsyncClient, httpx2.AsyncHTTPTransport
     return Httpx2Client(_through_httpx2(client, transport, base_url))
 

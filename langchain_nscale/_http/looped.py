@@ -258,7 +258,7 @@ class _Connection(asyncio.Protocol):
             failure = httpx2.WriteError(str(self._fault or "The server has closed it."))
             # The server can't have seen the whole of it. A new connection that fails is
             # another matter: it will not be better at once.
-            failure.is_unseen = not self.is_new  # type: ignore[attr-defined]
+            vars(failure)["is_unseen"] = not self.is_new
             raise failure from self._fault
         if self._fault is not None:
             raise httpx2.ReadError(str(self._fault)) from self._fault

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from langchain_nscale._http.attempts import Attempts, Stage
 from langchain_nscale._http.bodies import ErrorReader, WholeReader, unlimited_body
@@ -302,7 +302,7 @@ class Transport:
         """Return a reader for a response, and the limits for reading it."""
         time = attempts.time
         if not response.is_success:
-            failed: Reader[T] = ErrorReader(response)
+            failed = cast("Reader[T]", ErrorReader(response))  # yields nothing
             return failed, ReadLimits(time, response, failed)
         attempts.stage = Stage.STREAMING if stream else Stage.ANSWERED
         reader = new_reader(Sent(response, attempts.retries))

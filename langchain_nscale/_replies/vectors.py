@@ -140,6 +140,7 @@ def _in_order(data: Any, count: int, convert: Callable[[Any], T]) -> list[T]:
         raise _UnusableError(msg)
     converted: dict[int, T] = {}
     for position, entry in enumerate(entries):
+        value: Any = None
         try:
             index = entry.get("index", position)
             is_taken = index in converted or not 0 <= index < count

@@ -53,7 +53,8 @@ class _Identity:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Identity) and self.value is other.value
 
-    __hash__ = None  # type: ignore[assignment]  # only compared
+    def __hash__(self) -> int:
+        return id(self.value)
 
 
 _of_objects: dict[_Key, _Conversion] = {}

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -106,8 +106,7 @@ def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
     if isinstance(tokenizer, (str, Path)):
         tokenizer = _from_file(_file_at(tokenizer))
     if callable(encode_ordinary := getattr(tokenizer, "encode_ordinary", None)):
-        ordinary: Callable[[str], list[int]] = encode_ordinary  # tiktoken
-        return ordinary
+        return cast("Callable[[str], list[int]]", encode_ordinary)  # tiktoken
     encode = getattr(_unlimited(tokenizer), "encode", None)
     if not callable(encode):
         msg = (

@@ -64,13 +64,16 @@ def _without_qualifiers(hint: Any, done: dict[Any, Any]) -> Any:
     return hint.copy_with(inner) if hasattr(hint, "copy_with") else origin[inner]
 
 
+_make: Any = TypedDict  # type checkers only know literal ones
+
+
 def _copy(schema: Any, done: dict[Any, Any]) -> Any:
     done[schema] = schema  # one that contains itself keeps itself
     fields = {
         name: _field(hint, name in schema.__optional_keys__, done)
         for name, hint in _hints(schema).items()
     }
-    done[schema] = copy = TypedDict(schema.__name__, fields)  # type: ignore[operator]  # made at run time
+    done[schema] = copy = _make(schema.__name__, fields)
     copy.__doc__ = schema.__doc__ or ""
     return copy
 
@@ -83,6 +86,6 @@ def _field(hint: Any, is_optional: bool, done: dict[Any, Any]) -> Any:
     hint = _without_qualifiers(hint, done)
     if not is_optional:
         return hint
-    args = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    args: Any = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     default = None if len(args) < 2 or args[1] is ... else args[1]  # noqa: PLR2004
     return Annotated[(args[0], default, *args[2:])]

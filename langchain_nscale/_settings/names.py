@@ -82,6 +82,7 @@ _EMBEDDINGS = {
 }
 # `groq_api_key`, `openai_api_base`, `openai_proxy` and the like, with what to look up.
 _ENDINGS = {
+    # pragma: allowlist nextline secret
     "_api_key": "token",
     "_api_token": "token",
     "_api_base": "api_base",

@@ -110,6 +110,7 @@ async def test_a_refused_connection_is_asked_for_once(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch, way: str, status: str, says: str
 ) -> None:
     proxy.answer = answer(status)
+    # pragma: allowlist nextline secret
     monkeypatch.setenv("https_proxy", f"http://me:secret@{proxy.address}")
     with pytest.raises(NscaleConnectionError, match=says) as caught:
         await consume(model(), "Hi", way)
@@ -135,6 +136,7 @@ async def test_a_proxy_that_cannot_reach_the_service_is_asked_again(
 @WAYS
 async def test_a_proxy_that_is_down(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     address = f"127.0.0.1:{unused_port()}"
+    # pragma: allowlist nextline secret
     monkeypatch.setenv("ALL_PROXY", f"http://me:secret@{address}")
     with pytest.raises(NscaleConnectionError) as caught:
         await consume(model(max_retries=0), "Hi", way)

@@ -19,6 +19,7 @@ PROMPT = "one two three"  # 3 tokens by the stand-in's count
 os.environ.update(
     DEEPEVAL_TELEMETRY_OPT_OUT="YES",
     LANGSMITH_ENDPOINT="http://127.0.0.1:9",
+    # pragma: allowlist nextline secret
     LANGSMITH_API_KEY="none",
     MEM0_TELEMETRY="False",
     NO_PROXY="127.0.0.1,localhost",

@@ -38,6 +38,7 @@ def test_mlflow(calls: Calls, server: NscaleServer, tmp_path: Path) -> None:
 def test_opik(model: ChatNscale, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "OPIK_URL_OVERRIDE": "http://127.0.0.1:9/api",
+        # pragma: allowlist nextline secret
         "OPIK_API_KEY": "none",
         "OPIK_WORKSPACE": "none",
         "OPIK_SENTRY_ENABLE": "false",

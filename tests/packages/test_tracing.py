@@ -87,6 +87,7 @@ def test_langfuse(calls: Calls, spans: Spans) -> None:
 
     Langfuse(
         public_key="public",
+        # pragma: allowlist nextline secret
         secret_key="none",
         host="http://127.0.0.1:9",
         tracer_provider=spans.provider,
@@ -166,7 +167,11 @@ def test_langsmith(calls: Calls, server: NscaleServer) -> None:
             sent.append(json.loads(kwargs["request_kwargs"]["data"]))
 
     client = Recording(
-        api_url="http://127.0.0.1:9", api_key="none", auto_batch_tracing=False
+        # pragma: allowlist nextline secret
+        api_url="http://127.0.0.1:9",
+        # pragma: allowlist nextline secret
+        api_key="none",
+        auto_batch_tracing=False,
     )
     tracer = LangChainTracer(client=client)
     calls(tracer)

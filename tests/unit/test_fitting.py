@@ -62,6 +62,7 @@ def call(call_id: str, at: str) -> dict[str, Any]:
 
 
 IDS = st.sampled_from(
+    # pragma: allowlist nextline secret
     ["abcdefghi", "ABC123def", "call_0", "call_1", "", "chatcmpl-tool-0123456789abcdef"]
 )
 KINDS = (
@@ -372,6 +373,7 @@ def ids_of(messages: list[dict[str, Any]]) -> list[str]:
 
 def test_ids_of_nine_letters_or_digits() -> None:
     taken = hashlib.sha256(b"call_0").hexdigest()[:9]
+    # pragma: allowlist nextline secret
     ids = ["abcDEF123", "call_0", "call_0", "", taken, "abcDEF12_"]
     messages: list[BaseMessage] = [HumanMessage("u")]
     for call_id in ids:
@@ -381,6 +383,7 @@ def test_ids_of_nine_letters_or_digits() -> None:
         ]
     sent = ids_of(body_of(MIXTRAL, messages))
     assert all(re.fullmatch("[a-zA-Z0-9]{9}", call_id) for call_id in sent)
+    # pragma: allowlist nextline secret
     assert sent[:2] == ["abcDEF123", taken]
     assert sent[1] == sent[2]  # the same ID
     assert len(set(sent)) == len(set(ids))
@@ -389,6 +392,7 @@ def test_ids_of_nine_letters_or_digits() -> None:
 
 
 def test_parallel_calls_with_the_same_id() -> None:
+    # pragma: allowlist nextline secret
     calls = [call("abcDEF123", "x"), call("abcDEF123", "y")]
     results = [ToolMessage("t", tool_call_id="abcDEF123") for _ in calls]
     history = [HumanMessage("u"), AIMessage("", tool_calls=calls), *results]

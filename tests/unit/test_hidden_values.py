@@ -21,6 +21,7 @@ from langchain_nscale._http.headers import digest
 from tests.pages.runner import ROOT
 from tests.unit.service import Service, chat, completion
 
+# pragma: allowlist nextline secret
 SECRET = "sk-tenant-42"
 SETTINGS: dict[str, dict[str, Any]] = {
     "default_headers": {"default_headers": {"X-Api-Key": SECRET}},
