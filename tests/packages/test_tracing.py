@@ -167,7 +167,6 @@ def test_langsmith(calls: Calls, server: NscaleServer) -> None:
             sent.append(json.loads(kwargs["request_kwargs"]["data"]))
 
     client = Recording(
-        # pragma: allowlist nextline secret
         api_url="http://127.0.0.1:9",
         # pragma: allowlist nextline secret
         api_key="none",
