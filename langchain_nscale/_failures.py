@@ -487,7 +487,9 @@ def _forget_token(error: BaseException | None) -> None:
     Frame locals and request headers both hold the token, and tools that pickle causes
     (Dask, for one) would copy them.
     """
-    while error is not None:
+    seen: set[int] = set()  # an error can be its own cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         error.__traceback__ = None
         fault: Any = error
         if getattr(fault, "_request", None) is not None:

@@ -350,3 +350,15 @@ def test_what_litellm_renames_is_read() -> None:
     rejected = json.dumps({"error": {"message": message, "code": "400"}}).encode()
     unknown = status_error(httpx2.Response(400, request=request), rejected)
     assert type(unknown) is ours.NscaleModelNotFoundError
+
+
+def test_a_fault_that_is_its_own_cause_is_reported() -> None:
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        fault = httpx2.ConnectError("down", request=request)
+        fault.__cause__ = fault
+        raise fault
+
+    client = httpx2.Client(transport=httpx2.MockTransport(handle))
+    model = ChatNscale(model="m", service_token="t", max_retries=0, http_client=client)
+    with pytest.raises(ours.NscaleConnectionError):
+        model.invoke("Hi")
