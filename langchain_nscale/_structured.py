@@ -46,7 +46,10 @@ from langchain_nscale._requests.typed_dicts import with_defaults
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
 
-_VALUE = re.compile(r"[{\[]")
+# Where an object or array can begin. Other braces are skipped at once: each failed attempt
+# to read a value takes time in proportion to its place, because the error counts lines.
+_VALUE = re.compile(r'\{(?=\s{0,1000}["}])|\[')
+_MAX_ATTEMPTS = 5_000
 _DECODER = json.JSONDecoder(strict=False)
 # The begin and end of thoughts in a text: DeepSeek's and Qwen's tags, Mistral's, Gemma's
 # channel, and gpt-oss's last one. The begin can be in the prompt.
@@ -212,15 +215,20 @@ def _values(text: str) -> list[Any]:
     """Return the objects and arrays in a text, in linear time.
 
     Raises:
-        ValueError: An object lacks its end, or is nested too deeply.
+        ValueError: An object lacks its end, is nested too deeply, or there are thousands
+            of brackets.
     """
     values: list[Any] = []
     position = 0
-    while match := _VALUE.search(text, position):
+    for _ in range(_MAX_ATTEMPTS):
+        match = _VALUE.search(text, position)
+        if match is None:
+            return values
         start = match.start()
         value, position = _value_at(text, start, may_end=match[0] == "[" and values)
         values += value
-    return values
+    msg = "it has too many brackets"
+    raise ValueError(msg)
 
 
 def _value_at(text: str, start: int, *, may_end: object) -> tuple[list[Any], int]:

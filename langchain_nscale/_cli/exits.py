@@ -50,6 +50,7 @@ PYTHON_ONLY = (
     "profile",
     "query_instruction",
     "reasoning_history",
+    "schema_with_tools",
     "show_progress_bar",
     "stream_chunk_timeout",
     "stream_usage",
@@ -60,7 +61,7 @@ PYTHON_ONLY = (
     "total_timeout",
 )
 _NAME = re.compile(rf"(?:argument )?`({'|'.join(OPTIONS)})`")
-_LOCATION = re.compile(rf"^({'|'.join(OPTIONS)}): ")
+_LOCATION = re.compile(rf"(^|(?<=: )|(?<=; ))({'|'.join(OPTIONS)}): ")
 _TEXT = re.compile(r"`texts\[(\d+)\]`")
 _UNUSABLE = re.compile(rf"`({'|'.join(PYTHON_ONLY)})\b|\b({'|'.join(PYTHON_ONLY)})=")
 _SENTENCES = re.compile(r"(?<=[.!?]) (?=[A-Z`-])")
@@ -106,7 +107,7 @@ def in_options(text: str) -> str:
     """Name options of the command line in place of settings of the package."""
     text = _TEXT.sub(lambda found: f"text {int(found[1]) + 1}", text)
     text = _NAME.sub(lambda found: OPTIONS[found[1]], text)
-    text = _LOCATION.sub(lambda found: f"{OPTIONS[found[1]]}: ", text)
+    text = _LOCATION.sub(lambda found: f"{OPTIONS[found[2]]}: ", text)
     if _UNUSABLE.search(text):
         usable = map(_usable_part, _SENTENCES.split(text))
         text = " ".join(sentence for sentence in usable if sentence)
