@@ -46,8 +46,8 @@ from langchain_nscale._requests.typed_dicts import with_defaults
 Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
 METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
 
-# Where an object or array can begin. Other braces are skipped at once: each failed attempt
-# to read a value takes time in proportion to its place, because the error counts lines.
+# Where an object or array can begin. Other braces are skipped at once: a failed attempt
+# takes time in proportion to its place, because the error counts the lines before it.
 _VALUE = re.compile(r'\{(?=\s{0,1000}["}])|\[')
 _MAX_ATTEMPTS = 5_000
 _DECODER = json.JSONDecoder(strict=False)
