@@ -408,16 +408,22 @@ def _failed_connection(
         message = f"No answer from {hop} in time ({detail})."
     advice = cls.advice
     is_untrusted = "CERTIFICATE_VERIFY_FAILED" in detail
+    speaks_http = "WRONG_VERSION_NUMBER" in detail  # OpenSSL 3.0's word for it
     if is_untrusted:
         advice = (
             "The server's certificate is not trusted: set SSL_CERT_FILE to the file of "
             "its certificate authority."
         )
+    elif speaks_http:
+        advice = (
+            "The server answers without TLS at this port: use its port for https, or "
+            "http:// in `base_url`."
+        )
     elif _out_of_files(error):
         message = f"This process has too many open files to connect to {hop} ({detail})."
         advice = "Lower the concurrency, or raise the limit (`ulimit -n`)."
     failure = cls(f"{message} {advice}")
-    if is_untrusted:
+    if is_untrusted or speaks_http:
         failure.is_retryable = failure.is_retried = False
     return failure
 

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 from langchain_nscale import ChatNscale, NscaleConnectionError
+from langchain_nscale.testing import NscaleServer
 from tests.integration.test_chat import WAYS, consume
 
 PEM = Path(__file__).with_name("localhost.pem")
@@ -80,6 +81,16 @@ async def test_an_unknown_certificate_is_refused(
     model: Any = ChatNscale(model="m", api_key="t", base_url=address, max_retries=0)
     with pytest.raises(NscaleConnectionError, match=r"certificate|CERTIFICATE"):
         await consume(model, "Hi", way)
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream"])
+async def test_https_to_a_port_for_http_says_so(way: str) -> None:
+    with NscaleServer() as server:
+        address = server.base_url.replace("http:", "https:")
+        model: Any = ChatNscale(model="m", api_key="t", base_url=address)
+        with pytest.raises(NscaleConnectionError, match="without TLS at this port"):
+            await consume(model, "Hi", way)
+        assert server.requests == []
 
 
 def test_whoever_trusts_it_says_so(address: str) -> None:
