@@ -98,7 +98,9 @@ def make_app(model: ChatNscale) -> Starlette:
                 for event in answer.events(mode, part):
                     yield sse(event)
         except NscaleError as error:
-            yield sse({"kind": "error", "text": error.message})
+            # `partial` is a word for programs; the page shows what has arrived anyway.
+            text = error.message.replace("; everything received is in `partial`", "")
+            yield sse({"kind": "error", "text": text})
         total = usage.total
         yield sse({"kind": "done", "tokens": total.total_tokens, "calls": total.calls})
 

@@ -2,7 +2,9 @@ const log = document.getElementById("log");
 const question = document.getElementById("question");
 const send = document.getElementById("send");
 const stop = document.getElementById("stop");
-const thread = crypto.randomUUID();
+// Both survive a reload of the page, like the conversation on the server.
+const thread = (sessionStorage.thread ??= crypto.randomUUID());
+log.innerHTML = sessionStorage.log ?? "";
 let request = null;
 
 function add(parent, kind, text) {
@@ -40,6 +42,7 @@ function show(turn, event) {
     if (last && last.classList.contains("reasoning")) last.textContent += event.text;
     else add(turn, "aside reasoning", event.text);
   } else if (event.kind === "done") {
+    if (!turn.querySelector(".text, .error")) add(turn, "aside", "The model wrote nothing.");
     const text = `${plural(event.calls, "call")}, ${plural(event.tokens, "token")}`;
     add(turn, "aside done", text);
   } else if (event.kind === "error") {
@@ -85,6 +88,9 @@ function setBusy(busy) {
 }
 
 stop.addEventListener("click", () => request && request.abort());
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && request) request.abort();
+});
 
 document.getElementById("form").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -93,6 +99,7 @@ document.getElementById("form").addEventListener("submit", async (event) => {
   question.value = "";
   setBusy(true);
   await ask(text);
+  sessionStorage.log = log.innerHTML;
   setBusy(false);
   question.focus();
 });
