@@ -14,7 +14,7 @@ import jiter
 from langchain_nscale._json import to_json_text
 
 _EXCERPT = 500  # characters of a body that a message shows
-_READ = 50_000  # characters of a message that are searched
+_READ = 50_000  # characters of a message to search
 
 # Patterns are compiled when they are first used: most programs never need them, and
 # compiling all of the package's would take 3 ms of its import. The one exception is that

@@ -109,7 +109,7 @@ class AsyncSharedClient(AsyncClient, Protocol):
 class UsersClient:
     """A user's client of httpx2 or httpx, sync or async.
 
-    It may add headers, parameters and cookies of its own to a request.
+    It may add its own headers, parameters and cookies to a request.
     """
 
     def __init__(self, client: Any) -> None:

@@ -47,7 +47,7 @@ class Inner(Generic[T]):
         await self.aclose()
 
     def until_task_ends(self) -> Inner[T]:
-        """Close the generator when the current task ends, at the latest.
+        """Close the generator no later than the current task ends.
 
         langchain-core leaves a generator suspended if the task is cancelled while a
         callback handler is waiting, and then keeps it in a traceback.

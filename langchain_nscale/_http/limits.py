@@ -255,7 +255,7 @@ class ReadLimits:
         return self._leftover <= _MAX_LEFTOVER
 
     def note_end(self) -> None:
-        """Note that the body has ended by itself."""
+        """Note that the whole body has been read."""
         if self._leftover:
             _missing_ends.pop(self._address, None)
 
@@ -323,7 +323,7 @@ def call_within(seconds: float | None, function: Callable[[], T]) -> T:
 
 
 class _AbandonedError(SystemExit):
-    """Ends a thread for which nobody waits; threads end silently with a SystemExit."""
+    """Ends a thread that no caller waits for; a SystemExit ends it silently."""
 
 
 def _end_thread(thread: threading.Thread) -> None:

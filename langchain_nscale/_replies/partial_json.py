@@ -31,7 +31,7 @@ _NOTHING: Any = object()
 class PartialJson:
     """A JSON object or array of which a part has arrived.
 
-    Texts and numbers are shown as far as they have arrived. A Markdown fence before the
+    Texts and numbers show what has arrived of them. A Markdown fence before the
     value is skipped. Whatever follows the value, or is not valid JSON, ends it.
 
     Attributes:
@@ -44,7 +44,7 @@ class PartialJson:
         self.has_ended = False
         self.version = 0
         self._text = ""
-        self._at = 0  # where the text goes on that has not been read
+        self._at = 0  # index of the first unread character
         self._open: list[Any] = []  # the containers that have not ended, outermost first
         self._keys: list[Any] = []  # the key under which each of them stands
         self._key: Any = _NOTHING  # the key of the next value
@@ -80,7 +80,7 @@ class PartialJson:
 
     @property
     def _is_key(self) -> bool:
-        """Whether a text that is being read is a key."""
+        """True if the text being read is a key."""
         return self._key is _NOTHING and isinstance(self._open[-1], dict)
 
     def _inner_keys(self) -> list[Any]:
@@ -88,7 +88,7 @@ class PartialJson:
         return [*reversed([*self._keys[1:], self._key])]
 
     def _unfinished(self) -> Any:
-        """Return the text or number that is being read, as far as it makes sense."""
+        """Return the text or number being read, if it is valid so far."""
         if self._is_key:
             return _NOTHING
         if self._string is not None:

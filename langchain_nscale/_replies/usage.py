@@ -12,7 +12,7 @@ from langchain_core.messages.ai import (
     UsageMetadata,
 )
 
-_MAX = 2**63  # a larger count is no count, and breaks checkpoints
+_MAX = 2**63  # a larger number is not a count, and breaks checkpoints
 # The names of each figure, Nscale's and vLLM's first.
 _INPUT = ("prompt_tokens", "input_tokens")
 _OUTPUT = ("completion_tokens", "output_tokens")
