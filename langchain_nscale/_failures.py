@@ -453,11 +453,19 @@ def _refused_by_proxy(
 
 def _out_of_files(error: BaseException | None) -> bool:
     """Return whether the system refused a socket because of the limit on open files."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            return True
+    return any(
+        isinstance(fault, OSError) and fault.errno in (errno.EMFILE, errno.ENFILE)
+        for fault in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and its causes, each once: an error can be its own cause."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 def overdue_call(
@@ -493,14 +501,11 @@ def _forget_token(error: BaseException | None) -> None:
     Frame locals and request headers both hold the token, and tools that pickle causes
     (Dask, for one) would copy them.
     """
-    seen: set[int] = set()  # an error can be its own cause
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        error.__traceback__ = None
-        fault: Any = error
+    fault: Any
+    for fault in _causes(error):
+        fault.__traceback__ = None
         if getattr(fault, "_request", None) is not None:
             fault.request = public_request(fault.request)
-        error = error.__cause__ or error.__context__
 
 
 def public_request(request: Any) -> httpx2.Request:

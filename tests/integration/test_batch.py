@@ -699,7 +699,7 @@ class TestStore:
     def test_a_python_without_sqlite3(self, tmp_path: Path) -> None:
         source = write(tmp_path / "in.jsonl", ["1"])
         code = (
-            "import sys; sys.modules['_sqlite3'] = None;"
+            "import sys; sys.modules['sqlite3'] = None;"
             "from langchain_nscale.__main__ import main; sys.exit(main())"
         )
         command = [sys.executable, "-c", code, "batch", str(source), "out", "--local"]
