@@ -249,8 +249,8 @@ class StreamReader(Generic[T]):
 
     def _detect(self, data: bytes) -> bytes:
         """Decide by the first bytes whether the body consists of events."""
-        self._start += data
-        start = self._start.lstrip(_BLANK)
+        # Blanks before the body mean nothing, and keeping them would take quadratic time.
+        self._start = start = (self._start + data).lstrip(_BLANK)
         if not start:
             return b""
         line, end, _ = start.partition(b"\n")

@@ -65,6 +65,7 @@ STREAMS: dict[str, Callable[[int], list[bytes]]] = {
         event({"choices": [{"index": 0, "delta": {"tool_calls": [call(n)]}}]})
         for n in range(count)
     ],
+    "blanks before it": lambda count: [b" " * 1_000] * count,
     "comments": lambda count: [b": keep-alive\n\n"] * count,
 }
 
