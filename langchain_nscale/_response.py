@@ -34,14 +34,6 @@ class Response(Protocol):
         """The request; `Any` because its type depends on the library."""
         ...
 
-    def read(self) -> bytes:
-        """Read the body."""
-        ...
-
-    async def aread(self) -> bytes:
-        """Read the body of an async response."""
-        ...
-
     def iter_bytes(self) -> Iterator[bytes]:
         """Iterate over the decompressed body as it arrives."""
         ...

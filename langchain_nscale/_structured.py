@@ -314,14 +314,18 @@ class StructuredOutputParser(_OneStep):
     has_tools: bool = False
     """Whether the model may call other tools instead of answering."""
 
-    dataclass: Any = None
-    """A dataclass to convert the answer to."""
-
     form: Any = None
     """The schema, by which the answer is told from other values in its text."""
 
-    schema_class: Any = None
-    """The class of the answer: Pydantic's, or a dataclass."""
+    @property
+    def answer_class(self) -> Any:
+        """The class of the answer: Pydantic's, or a dataclass; `None` for a dict."""
+        own = vars(self)  # pickles of earlier versions only have a dataclass
+        schema = own.get("form", own.get("dataclass"))
+        is_class = isinstance(schema, type) and (
+            is_basemodel_subclass(schema) or is_dataclass(schema)
+        )
+        return schema if is_class else None
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Parse a reply. The last chunk of a stream makes it complete."""
@@ -338,44 +342,33 @@ class StructuredOutputParser(_OneStep):
             text = json.dumps(_complete_value(generation, message, self._fits))
             result = [Generation(text=text)]
         value = self.parser.parse_result(result)
-        return value if self.dataclass is None else self._as_dataclass(value)
+        answer_class = self.answer_class
+        if is_dataclass(answer_class):
+            return _as_dataclass(answer_class, value)
+        return value
 
     def _fits(self, value: Any) -> bool:
         """Return whether a value has the form of the schema."""
-        schema = vars(self).get("form")  # pickles of earlier versions have none
-        if isinstance(schema, type) and (
-            is_basemodel_subclass(schema) or is_dataclass(schema)
-        ):
+        if (answer_class := self.answer_class) is not None:
             try:
-                _adapter(schema).validate_python(value)
+                _adapter(answer_class).validate_python(value)
             except Exception:  # noqa: BLE001  # validators can raise anything
                 return False
             return True
+        schema = vars(self).get("form")  # pickles of earlier versions have none
         required = () if schema is None else json_schema(schema).get("required", ())
         return isinstance(value, dict) and value.keys() >= set(required)
 
-    def _as_dataclass(self, value: Any) -> Any:
-        try:
-            return _adapter(self.dataclass).validate_python(value)
-        except ValidationError as error:
-            msg = f"The answer is not a valid {self.dataclass.__name__}: {error}"
-            raise OutputParserException(msg, llm_output=str(value)) from error
-
-    def part(self, value: Any) -> Any:
-        """Return the beginning of an answer as the schema has it.
-
-        `None` if it does not conform to the schema yet.
-        """
-        if self.schema_class is None:
-            return value
-        if len(value) < _fewest_keys(self.schema_class):
-            return None  # validating it would collect an error for each missing field
-        with suppress(Exception):  # validators can raise anything
-            return _adapter(self.schema_class).validate_python(value)
-        return None
-
     def _new_stream(self) -> _AnswerStream:
         return _AnswerStream(self)
+
+
+def _as_dataclass(answer_class: Any, value: Any) -> Any:
+    try:
+        return _adapter(answer_class).validate_python(value)
+    except ValidationError as error:
+        msg = f"The answer is not a valid {answer_class.__name__}: {error}"
+        raise OutputParserException(msg, llm_output=str(value)) from error
 
 
 class _AnswerStream:
@@ -383,6 +376,7 @@ class _AnswerStream:
 
     def __init__(self, parser: StructuredOutputParser) -> None:
         self._parser = parser
+        self._class = parser.answer_class
         self._json = PartialJson()
         self._version = 0
         self._chunks: list[AIMessageChunk] = []
@@ -394,6 +388,7 @@ class _AnswerStream:
         """Yield what the answer is so far, if that is new."""
         message: Any = AIMessageChunk(content=chunk) if isinstance(chunk, str) else chunk
         self._chunks.append(message)
+        is_new = False
         if not isinstance(message, AIMessageChunk):  # a complete message
             value = self._parser.parse_result([_whole([message])])
         elif message.chunk_position == "last":
@@ -403,14 +398,24 @@ class _AnswerStream:
             if self._json.version == self._version or self._is_other:
                 return
             self._version = self._json.version
-            value = self._parser.part(self._json.value)
-            if self._parser.schema_class is None:  # new, as its version is
-                self._latest = value
-                yield value
-                return
-        if value is not None and value != self._latest:
+            value = self._part(self._json.value)
+            is_new = self._class is None  # a dict changes with its version
+        if value is not None and (is_new or value != self._latest):
             self._latest = value
             yield value
+
+    def _part(self, value: Any) -> Any:
+        """Return the beginning of an answer as the schema has it.
+
+        `None` if it does not conform to the schema yet.
+        """
+        if self._class is None:
+            return value
+        if len(value) < _fewest_keys(self._class):
+            return None  # validating it would collect an error for each missing field
+        with suppress(Exception):  # validators can raise anything
+            return _adapter(self._class).validate_python(value)
+        return None
 
     def flush(self) -> Iterator[Any]:
         """Yield nothing: the last chunk has completed the answer."""
@@ -484,14 +489,11 @@ def parser_for(
         parser = PydanticOutputParser(pydantic_object=schema)
     else:
         parser = JsonOutputParser()
-    is_data = isinstance(schema, type) and is_dataclass(schema)
     return StructuredOutputParser(
         parser=parser,
         tool=tool,
         has_tools=has_tools,
-        dataclass=schema if is_data else None,
         form=schema,
-        schema_class=schema if is_pydantic or is_data else None,
     )
 
 
