@@ -1,8 +1,7 @@
-"""Sends requests: authentication, retries, shared clients.
+"""Makes a call: one loop over its attempts, sync and async.
 
-Uses httpx2, the HTTP library of the OpenAI SDK. The SDK itself is not used to send: it
-reads OPENAI_* variables, sends telemetry headers, and retries requests that failed for
-lack of credit.
+The OpenAI SDK is not used to send: it reads OPENAI_* variables, sends telemetry headers,
+and retries requests that failed for lack of credit.
 """
 
 from __future__ import annotations

@@ -79,10 +79,10 @@ def convert_tool_choice(
     else:
         name = None
     if name not in names:
-        bound = ", ".join(map(repr, names)) or "no tool"
+        bound = ", ".join(map(repr, names)) or "none are bound"
         msg = (
-            f"tool_choice={choice!r} names no bound tool (bound: {bound}). Use a tool's "
-            "name, 'auto', 'none', 'any', 'required', a bool or None."
+            f"tool_choice={choice!r} is not one of the bound tools ({bound}). Use a "
+            "tool's name, 'auto', 'none', 'any', 'required', a bool or None."
         )
         raise ValueError(msg)
     return {"type": "function", "function": {"name": name}}

@@ -24,9 +24,9 @@ def read_script(
 
     A script is a list in JSON, or one entry per line. An entry is the text of a reply, or
     an object with the fields of `ServerReply`; `json` instead of `text` is an answer in
-    JSON. With `if`, a regular expression, it is a rule instead: the reply to every last
-    message in which it is found, once the others are used up. If the expression has
-    groups, the text may refer to them, as in `\1`.
+    JSON. With `if`, a regular expression, it is a rule instead: the reply to every
+    last message that matches, once the scripted replies are used up. If the expression
+    has groups, the text may refer to them, as in `\1`.
 
     Raises:
         ValueError: An entry is neither; the error names it.

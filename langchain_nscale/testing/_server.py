@@ -159,7 +159,7 @@ class NscaleServer:
         self._unscripted.clear()
 
     def check(self) -> None:
-        """Check that the script and the requests fit; the pytest fixture does at the end.
+        """Check that script and requests match; the pytest fixture does at the end.
 
         Raises:
             AssertionError: Scripted replies have not been requested, or with `strict`,
@@ -170,7 +170,10 @@ class NscaleServer:
         if problems:
             sent = sum(request.path.endswith("/completions") for request in self.requests)
             lines = "\n".join(problems)
-            msg = f"The script does not fit the {sent} chat requests received:\n{lines}"
+            msg = (
+                f"The scripted replies and the {sent} chat requests received do not "
+                f"match:\n{lines}"
+            )
             raise AssertionError(msg)
 
     # --- running ----------------------------------------------------------------------

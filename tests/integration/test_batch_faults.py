@@ -191,7 +191,7 @@ def test_changed_settings_are_noticed(
     assert batch(source, target, "--concurrency", "1") == 1
     before = target.read_bytes()
     assert batch(source, target, *changed) == 2
-    assert "results of other settings" in capsys.readouterr().err
+    assert "results for other settings" in capsys.readouterr().err
     assert target.read_bytes() == before
     # A line that failed may need other settings.
     assert batch(source, target, *changed, "--retry-failed") == 0

@@ -351,7 +351,7 @@ def test_a_script_that_is_not_used_up_is_reported(
     with pytest.raises(AssertionError) as caught:
         server.check()
     assert str(caught.value).splitlines() == [
-        "The script does not fit the 1 chat requests received:",
+        "The scripted replies and the 1 chat requests received do not match:",
         "- not requested: f({'a': 1})",
         "- not requested: status 503",
         """- not requested: body "b'raw'\"""",

@@ -146,9 +146,9 @@ class Store:
         stored = self._query("SELECT hash FROM settings")
         if stored and not self._retry_failed and stored != [(self._settings,)]:
             msg = (
-                f"{self._path.stem} has results of other settings. Use the model, system "
-                "message, schema and sampling settings of the first run, or write the "
-                "results to another file."
+                f"{self._path.stem} contains results for other settings. Use the model, "
+                "system message, schema and sampling settings of the first run, or write "
+                "the results to another file."
             )
             raise click.UsageError(msg)
         self._query("DELETE FROM settings")
