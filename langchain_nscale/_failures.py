@@ -94,12 +94,7 @@ _ADVICE_BY_MESSAGE = {
 
 
 def status_error(response: Response, content: bytes) -> NscaleError:
-    """Return the error for a response whose status is not a success.
-
-    Args:
-        response: The HTTP response, whose body need not have been read through it.
-        content: The bytes of the body.
-    """
+    """Return the error for a response with this body, whose status is not a success."""
     status = response.status_code
     content = without_token(content, response)
     body = decode_body(content)
@@ -133,13 +128,7 @@ def status_error(response: Response, content: bytes) -> NscaleError:
 def reported_error(
     body: Mapping[str, Any], response: Response, partial: AIMessage | None = None
 ) -> NscaleError:
-    """Return the error for an error object in a stream, or in place of a reply.
-
-    Args:
-        body: The JSON object that contains it.
-        response: The HTTP response, with a 2xx status.
-        partial: The message received before it.
-    """
+    """Return the error for an error object in a stream, or in place of a reply."""
     body = without_token(body, response)
     error = error_object(body) or {}
     message = error_message(error) or excerpt(str(body))
@@ -161,14 +150,7 @@ def reported_error(
 def malformed_response(
     problem: str, response: Response, content: bytes, partial: AIMessage | None = None
 ) -> NscaleError:
-    """Return the error for a 2xx response whose body can't be used.
-
-    Args:
-        problem: What is wrong with it, as in "the body is not JSON".
-        response: The HTTP response.
-        content: The bytes in question.
-        partial: The message received before them.
-    """
+    """Return the error for a 2xx response with a problem, such as "the body is empty"."""
     content = without_token(content, response)
     start = excerpt(content[:_START].decode("utf-8", "replace")) or "(empty)"
     cls = errors.NscaleMalformedResponseError
@@ -276,13 +258,7 @@ def _details(headers: Mapping[str, str], body: object) -> dict[str, Any]:
 def abandoned_reply(
     response: Response, reason: str, partial: AIMessage | None
 ) -> NscaleError:
-    """Return the error for a reply that the service gave up before it was complete.
-
-    Args:
-        response: The HTTP response.
-        reason: The finish reason, for example `"abort"`.
-        partial: The message received so far.
-    """
+    """Return the error for a reply that the service gave up before it was complete."""
     cls = errors.NscaleInterruptedStreamError
     return cls(
         f"The service gave up the reply before it was complete (finish_reason "
@@ -294,12 +270,7 @@ def abandoned_reply(
 
 
 def lost_reply(response: Response, message: AIMessage) -> NscaleError:
-    """Return the error for a complete reply of which nothing has arrived.
-
-    Args:
-        response: The HTTP response.
-        message: The empty message, with the usage of what was generated.
-    """
+    """Return the error for a complete reply of which only the usage has arrived."""
     usage = message.usage_metadata
     tokens = f"{usage['output_tokens']} tokens" if usage else "calls of tools"
     return errors.NscaleMalformedResponseError(
@@ -373,13 +344,7 @@ class Proxy(NamedTuple):
 def network_error(
     error: Exception, request: Any, proxy: Proxy | None = None
 ) -> NscaleError:
-    """Return the typed error for a request that failed before it had a response.
-
-    Args:
-        error: What the HTTP library raised.
-        request: The request.
-        proxy: The proxy through which it was sent, if known.
-    """
+    """Return the typed error for a request that failed before it had a response."""
     _forget_token(error)
     detail = f"{type(error).__name__}: {error}".rstrip(": .")
     host = httpx2.URL(str(request.url)).host
@@ -534,14 +499,11 @@ def public_headers(response: Response) -> dict[str, str]:
 
 
 def without_token(value: T, response: Response) -> T:
-    """Return what a response contains without the service token.
+    """Return text, bytes or JSON of a response without the service token.
 
-    A server or proxy that echoes request headers would leak it into errors and logs.
-
-    Args:
-        value: Text, bytes, or JSON of which to replace the text. Of JSON that is nested
-            so deeply that copying it could fail, the innermost parts are left out.
-        response: The response to the request that had the token.
+    A server or proxy that echoes request headers would leak it into errors and logs. Of
+    JSON that is nested so deeply that copying it could fail, the innermost parts are left
+    out.
     """
     header = response.request.headers.get("authorization", "")
     token = header.removeprefix("Bearer ")

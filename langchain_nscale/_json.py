@@ -20,11 +20,7 @@ from pydantic_core import to_json
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """Encode a request body as JSON.
-
-    Raises:
-        ValueError: A value has no JSON form; the error says where it is.
-    """
+    """Encode a request body as JSON; a ValueError says what has no JSON form."""
     with suppress(ValueError, TypeError, RecursionError):
         return to_json(body, inf_nan_mode="null")
     try:
@@ -97,11 +93,7 @@ def _number(value: Decimal) -> float | str | None:
 
 
 def _known_form(value: Any) -> Any:
-    """Return what an object of a library is in JSON.
-
-    Raises:
-        ValueError: It has no JSON form.
-    """
+    """Return what an object of a library is in JSON; raise a ValueError if nothing."""
     # numpy's and other libraries' numbers and arrays.
     with suppress(Exception):
         plain = value.tolist()
@@ -111,13 +103,7 @@ def _known_form(value: Any) -> Any:
 
 
 def decode(data: bytes) -> Any:
-    """Decode JSON.
-
-    Strings can contain lone surrogates, which `join_surrogates` repairs.
-
-    Raises:
-        ValueError: The data is not JSON, or nested too deeply for any parser.
-    """
+    """Decode JSON, perhaps with lone surrogates, which `join_surrogates` repairs."""
     try:
         return jiter.from_json(data, cache_mode="keys")
     except ValueError:

@@ -60,11 +60,7 @@ cache = _Cache()
 
 
 def fetch_models(transport: Transport, *, refresh: bool) -> list[NscaleModel]:
-    """Return the model list, at most `CACHE_SECONDS` old unless `refresh` is set.
-
-    Raises:
-        NscaleError: The service did not answer with a list of models.
-    """
+    """Return the model list, at most `CACHE_SECONDS` old unless `refresh` is set."""
     key = _key(transport)
     models = None if refresh else cache.get(key)
     if models is None:
@@ -109,10 +105,7 @@ def known_price(model: str) -> Price | None:
 
 
 class SimilarModels:
-    """Suggests similar models in the error for an unknown one, if the list comes in time.
-
-    It advises transports; see `Advisor`.
-    """
+    """Suggests similar models in the error for an unknown one, if the list comes soon."""
 
     def advise(
         self, transport: Transport, body: Mapping[str, Any] | None, error: NscaleError

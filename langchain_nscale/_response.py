@@ -86,12 +86,7 @@ class AskAgainError(Exception):
 
 
 class Sent(NamedTuple):
-    """A request's successful response, and how it was obtained.
+    """A request's successful response, and how it was obtained."""
 
-    Attributes:
-        response: The response. Unless a stream was requested, its body has been read.
-        retries: Number of retries before it.
-    """
-
-    response: Response
+    response: Response  # whose body has been read, unless a stream was requested
     retries: int

@@ -71,11 +71,7 @@ _TRUNCATED: Mapping[str, str] = {
 
 
 def check_arguments(schema: Any, method: str, *, strict: bool | None) -> None:
-    """Check the arguments of `with_structured_output`.
-
-    Raises:
-        ValueError: They are incompatible with each other.
-    """
+    """Reject arguments of `with_structured_output` that are incompatible."""
     if method not in METHODS:
         msg = f"method={method!r} is unknown: use one of {', '.join(METHODS)}."
         raise ValueError(msg)
@@ -135,16 +131,7 @@ def add_instructions(schema: Any, model_input: LanguageModelInput) -> list[BaseM
 
 
 def check_complete(message: BaseMessage, *, has_answer: bool) -> None:
-    """Raise for replies that no parser could read.
-
-    Args:
-        message: The complete reply.
-        has_answer: Whether the reply contains the expected kind of answer.
-
-    Raises:
-        ModelRefusalError: The model refused.
-        OutputParserException: The reply was truncated, or the tool call is missing.
-    """
+    """Raise for a reply that no parser could read: refused, cut off, or not an answer."""
     if refusal := message.additional_kwargs.get("refusal"):
         msg = f"The model refused: {refusal}"
         raise ModelRefusalError(msg, raw_message=message)
@@ -185,13 +172,6 @@ def complete_json(text: str, fits: Callable[[Any], bool] = lambda _: True) -> An
     The answer can be in a Markdown fence, or between other text. Values in thoughts are
     no answers, and of several values the answer is the one that fits. Nothing is
     repaired: an object that lacks its end is not an answer, whatever the finish reason.
-
-    Args:
-        text: The answer.
-        fits: Returns whether a value has the requested form.
-
-    Raises:
-        ValueError: The text has no complete JSON value, or several that fit and differ.
     """
     with suppress(ValueError, RecursionError):
         return json.loads(text.strip(), strict=False)
@@ -212,12 +192,7 @@ def complete_json(text: str, fits: Callable[[Any], bool] = lambda _: True) -> An
 
 
 def _values(text: str) -> list[Any]:
-    """Return the objects and arrays in a text, in linear time.
-
-    Raises:
-        ValueError: An object lacks its end, is nested too deeply, or there are thousands
-            of brackets.
-    """
+    """Return the objects and arrays in a text, in linear time."""
     values: list[Any] = []
     position = 0
     for _ in range(_MAX_ATTEMPTS):
@@ -232,15 +207,9 @@ def _values(text: str) -> list[Any]:
 
 
 def _value_at(text: str, start: int, *, may_end: object) -> tuple[list[Any], int]:
-    """Return the value at a place of a text, if any, and where to go on.
+    """Return the value at a position of a text, if any, and where to go on.
 
-    Args:
-        text: The text.
-        start: The place.
-        may_end: Whether the text may end before the value does.
-
-    Raises:
-        ValueError: The text ends before, or the value is nested too deeply.
+    It is an error if the text ends before the value does, unless it `may_end` there.
     """
     try:
         value, end = _DECODER.raw_decode(text, start)
@@ -405,10 +374,7 @@ class _AnswerStream:
             yield value
 
     def _part(self, value: Any) -> Any:
-        """Return the beginning of an answer as the schema has it.
-
-        `None` if it does not conform to the schema yet.
-        """
+        """Return the beginning of an answer, validated; `None` if it isn't valid yet."""
         if self._class is None:
             return value
         if len(value) < _fewest_keys(self._class):
@@ -440,12 +406,7 @@ def _complete_value(
     message: BaseMessage | None,
     fits: Callable[[Any], bool],
 ) -> Any:
-    """Return the value of a complete answer in JSON.
-
-    Raises:
-        ModelRefusalError: The model refused.
-        OutputParserException: The answer is incomplete.
-    """
+    """Return the value of a complete answer in JSON."""
     text = generation.text
     # The model filled the rest of `max_tokens` with white space.
     is_padded = text.rstrip() != text
@@ -466,16 +427,10 @@ def _complete_value(
 def parser_for(
     schema: Any, method: Method, *, has_tools: bool = False
 ) -> StructuredOutputParser:
-    """Return a parser of replies to `schema`.
+    """Return a parser of replies to `schema`, requested by a method.
 
     Its output is an instance of a Pydantic class or dataclass, or a dict for a TypedDict
-    or a JSON Schema.
-
-    Args:
-        schema: The schema.
-        method: The method by which it was requested.
-        has_tools: Whether the model may call other tools instead, in which case the
-            output is `None`.
+    or a JSON Schema; `None` if the model has called another tool instead.
     """
     is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
     from_tool_call = method == "function_calling"
@@ -614,9 +569,6 @@ def parsed(schema: type[BaseModel], message: AIMessage) -> dict[str, Any]:
     """Return what a reply parses to, for `additional_kwargs`.
 
     A reply with tool calls or a refusal instead of an answer has nothing to parse.
-
-    Raises:
-        OutputParserException: The reply does not conform to the schema.
     """
     calls = (*message.tool_calls, *message.invalid_tool_calls)
     if calls or "refusal" in message.additional_kwargs:

@@ -15,23 +15,14 @@ from langchain_nscale._failures import Proxy
 
 
 class RequestGuard:
-    """Keeps tests from sending requests to other machines.
-
-    Attributes:
-        is_active: Whether only servers on this machine may be used.
-        rejected: The addresses of requests that were not sent.
-    """
+    """Keeps tests from sending requests to other machines."""
 
     is_active = False
-    rejected: ClassVar[list[str]] = []
+    rejected: ClassVar[list[str]] = []  # addresses of requests that were not sent
 
     @classmethod
     def check(cls, url: str) -> None:
-        """Raise if a request must not be sent.
-
-        Raises:
-            AssertionError: The guard is active, and the URL leads to another machine.
-        """
+        """Raise an AssertionError if a request must not be sent."""
         if cls.is_active and not is_local(url):
             cls.rejected.append(url)
             msg = (

@@ -47,15 +47,7 @@ class Stage(Enum):
 
 
 class Attempts:
-    """The attempts of one call.
-
-    Attributes:
-        client: Sends the requests.
-        stage: How far the current attempt got.
-        retries: Number of requests before the current attempt, free ones included.
-        rejection: The error of the request before it was revised.
-        time: The time of the call.
-    """
+    """The attempts of one call."""
 
     def __init__(
         self,
@@ -66,19 +58,10 @@ class Attempts:
         renews_token: bool = False,
         clock: Clock = monotonic,
     ) -> None:
-        """Begin a call.
-
-        Args:
-            client: Sends the requests.
-            limits: The time limits of the call.
-            max_retries: Maximum number of retries that are counted.
-            renews_token: Whether the token is asked for in each attempt, so that a
-                rejected one may have been replaced.
-            clock: Returns the time in seconds.
-        """
+        """Begin a call; a token that is rejected may be renewed, once."""
         self.stage = Stage.SENT
-        self.retries = 0
-        self.rejection: NscaleError | None = None
+        self.retries = 0  # requests before the current attempt, free ones included
+        self.rejection: NscaleError | None = None  # of a request that was revised
         self.time = CallTime(limits, clock)
         self.client = client
         self._max_retries = max_retries
@@ -109,8 +92,7 @@ class Attempts:
     def delay(self, error: NscaleError) -> float | None:
         """Return the seconds to wait before the next attempt; `None` for no other.
 
-        Args:
-            error: The error of the current attempt; gets the number of retries before it.
+        The error of the current attempt gets the number of retries before it.
         """
         error.retries = self.retries
         if self._is_free(error):

@@ -30,11 +30,7 @@ class _Connection:
     def __init__(
         self, origin: Origin, context: Callable[[], ssl.SSLContext], limit: float | None
     ) -> None:
-        """Connect.
-
-        Raises:
-            httpx2.TransportError: The connection failed.
-        """
+        """Connect."""
         self.origin = origin
         self.parser = Parser()
         self.is_new = True
@@ -61,9 +57,6 @@ class _Connection:
         """Send a request; return the fault if that failed.
 
         The server may have answered all the same, before it closed the connection.
-
-        Raises:
-            httpx2.WriteTimeout: The server didn't take the request in time.
         """
         self.parser.begin()
         try:
@@ -81,11 +74,7 @@ class _Connection:
         return None
 
     def receive(self, timeouts: _Timeouts) -> bytes:
-        """Wait for the next bytes; return the part of the body among them.
-
-        Raises:
-            httpx2.TransportError: They did not arrive, or are not valid HTTP.
-        """
+        """Wait for the next bytes; return the part of the body among them."""
         self.parser.check()
         try:
             self._limit(timeouts["read"])
@@ -146,12 +135,7 @@ class DirectClient:
     def __init__(
         self, headers: Mapping[str, str], context: Callable[[], ssl.SSLContext]
     ) -> None:
-        """Create a client.
-
-        Args:
-            headers: Headers to send with every request.
-            context: Returns the SSL context.
-        """
+        """Create a client; the headers are sent with every request."""
         self.headers = headers
         self._context = context
         self._pool: Pool[_Connection] = Pool(call_later)

@@ -62,22 +62,13 @@ class WholeReader(_Body, Generic[R]):
     """Reads a complete reply: a stream of one item."""
 
     def __init__(self, read: Callable[[Sent], R], sent: Sent) -> None:
-        """Begin a reply.
-
-        Args:
-            read: Converts the response, once its body has been read, to the item.
-            sent: The response.
-        """
+        """Begin a reply; `read` converts the response, once read, to the item."""
         super().__init__()
         self._read = read
         self._sent = sent
 
     def flush(self, cause: NscaleError | None = None) -> Iterator[R]:
-        """Yield the item.
-
-        Raises:
-            NscaleError: The body was cut, or is not a usable reply.
-        """
+        """Yield the item."""
         if cause is not None:
             raise cause
         response = ReadResponse.of(self._sent.response, self.content)
@@ -98,10 +89,6 @@ class ErrorReader(_Body):
         return super().feed(data)
 
     def flush(self, _: NscaleError | None = None) -> Iterator[R]:
-        """Raise the error, even if its body was cut.
-
-        Raises:
-            NscaleError: Always.
-        """
+        """Raise the error, even if its body was cut."""
         raise status_error(self._response, self.content)
         yield  # makes this an iterator, as in every reader

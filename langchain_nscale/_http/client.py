@@ -16,24 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)  # the headers contain the token
 class Request:
-    """A request to send.
-
-    Attributes:
-        method: GET or POST.
-        url: The address, without the query parameters.
-        query: Query parameters.
-        headers: All headers, except for those that follow from the address and the body.
-        content: The body.
-        timeouts: Seconds to `"connect"`, `"read"`, `"write"` and wait for a `"pool"`. A
-            client looks them up before each operation: `"read"` changes once a stream
-            has begun.
-    """
+    """A request to send."""
 
     method: str
-    url: str
+    url: str  # without the query
     query: Mapping[str, Any] | None
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # except for those that follow from address and body
     content: bytes | None
+    # Seconds to "connect", "read", "write" and wait for a "pool". A client looks them up
+    # before each operation: "read" changes once a stream has begun.
     timeouts: dict[str, float | None]
 
 
@@ -172,11 +163,7 @@ def _send(client: Any, build: Any, library_: Any, request: Request) -> Any:
 
 
 def library(client: object) -> Any:
-    """Return the HTTP library of a client: httpx2, or httpx for older code.
-
-    Raises:
-        TypeError: The client belongs to neither.
-    """
+    """Return the HTTP library of a client: httpx2, or httpx for older code."""
     for cls in type(client).__mro__:
         name = cls.__module__.partition(".")[0]
         if name in ("httpx2", "httpx"):

@@ -50,11 +50,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def shared_client(base_url: str = "") -> SharedClient:
-    """Return the process's client, creating it on first use.
-
-    Raises:
-        ValueError: A variable of the environment prevents it; the error names it.
-    """
+    """Return the process's client, creating it on first use."""
     clients = _clients_for(base_url)
     client = clients.sync
     if client is None or client.is_closed:

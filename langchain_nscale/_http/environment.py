@@ -32,11 +32,7 @@ _prepared: set[bool] = set()  # for TLS, for what does without
 
 
 def ssl_context() -> ssl.SSLContext:
-    """Return the process's SSL context; it takes 30 ms to create, most of it reading.
-
-    Raises:
-        ValueError: A variable of the environment prevents it; the error names it.
-    """
+    """Return the process's SSL context; it takes 30 ms to create, most of it reading."""
     try:
         return _read_certificates(*(os.environ.get(name) for name in _CERTIFICATES))
     except OSError as error:  # includes ssl.SSLError
@@ -90,10 +86,8 @@ def make_client(base_url: str) -> SharedClient:
     """Create a sync client for an address.
 
     Behind a proxy it is httpx2's, which reads the proxy variables. What is meant for this
-    machine never goes to a proxy, which would see the token.
-
-    Raises:
-        ValueError: A variable of the environment prevents it; the error names it.
+    machine never goes to a proxy, which would see the token. A ValueError names the
+    variable of the environment that prevents it.
     """
     if is_direct and not has_proxy(base_url):
         direct = DirectClient  # pyright: ignore[reportPossiblyUnboundVariable]  # not if direct
@@ -102,13 +96,7 @@ def make_client(base_url: str) -> SharedClient:
 
 
 def make_async_client(base_url: str = "") -> AsyncSharedClient:
-    """Create an async client for an address and the running event loop.
-
-    See `make_client`.
-
-    Raises:
-        ValueError: A variable of the environment prevents it; the error names it.
-    """
+    """Create an async client for the running event loop; see `make_client`."""
     if is_direct and not has_proxy(base_url):
         direct = AsyncDirectClient  # pyright: ignore[reportPossiblyUnboundVariable]  # not if direct
         return direct(_default_headers(), ssl_context)
@@ -144,11 +132,7 @@ def has_proxy(base_url: str) -> bool:
 
 
 def usable_proxy(base_url: str, error: Exception) -> str | None:
-    """Return the proxy for an address if only other variables are unusable.
-
-    Raises:
-        ValueError: The variable that applies to the address is unusable.
-    """
+    """Return the proxy for an address if only other variables are unusable."""
     url = httpx2.URL(base_url)
     proxies = getproxies()
     kind = url.scheme if url.scheme in proxies else "all"

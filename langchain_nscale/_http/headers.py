@@ -20,9 +20,7 @@ _HEADER_VALUE = r"([!-~]([\t -~]*[!-~])?)?"
 def check_headers(headers: Mapping[Any, Any], setting: str) -> None:
     """Reject headers that can't be sent, or that the request itself determines.
 
-    Raises:
-        ValueError: A name or value is invalid, or the header is `Authorization`,
-            `Content-Length` or `Transfer-Encoding`. The error does not show values.
+    The error does not show values.
     """
     for name, value in headers.items():
         if not isinstance(name, str) or not re.fullmatch(_HEADER_NAME, name):

@@ -53,11 +53,7 @@ C = TypeVar("C", bound=Connection)
 
 
 class Pool(Generic[C]):
-    """All connections of a client. Threads may use it at once.
-
-    Attributes:
-        is_closed: Whether none is kept any more.
-    """
+    """All connections of a client. Threads may use it at once."""
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         """Take a function that calls another after some seconds."""
@@ -70,11 +66,7 @@ class Pool(Generic[C]):
         self._idle: dict[Origin, list[C]] = defaultdict(list)
 
     def check_open(self) -> None:
-        """Raise if the client has been closed.
-
-        Raises:
-            RuntimeError: It has.
-        """
+        """Raise a RuntimeError if the client has been closed."""
         if self.is_closed:
             msg = "The client has been closed."
             raise RuntimeError(msg)
@@ -121,11 +113,7 @@ class Pool(Generic[C]):
         connection.close()
 
     def close_idle(self, seconds: float) -> float | None:
-        """Close connections that have been idle for some seconds.
-
-        Returns:
-            When the oldest of the others was used, by the monotonic clock.
-        """
+        """Close connections idle for some seconds; return since when another is idle."""
         before = time.monotonic() - seconds
         with self._lock:
             idle = [c for kept in self._idle.values() for c in kept]
@@ -161,14 +149,7 @@ class Received:
         request: Request,
         body: bytes,
     ) -> None:
-        """Take the head from a connection.
-
-        Args:
-            release: Takes the connection back.
-            connection: The connection.
-            request: The request.
-            body: What has come with the head.
-        """
+        """Take the head from a connection; `release` takes the connection back."""
         self.status_code = connection.parser.status
         self._headers = connection.parser.headers
         logger.debug("%s %s: %d", request.method, request.url, self.status_code)

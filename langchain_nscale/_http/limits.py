@@ -63,14 +63,8 @@ bytes have `read` | the last event | `NscaleStalledStreamError` |
     ) -> Limits:
         """Return the limits for the values of the settings.
 
-        Args:
-            timeout: Seconds, a pair (connect, read), an object with the attributes of
-                httpx's Timeout, or `None` for the defaults.
-            total: Seconds for the whole call.
-            stall: Seconds between two events of a stream; 0 for no limit.
-
-        Raises:
-            ValueError: `timeout` has another form.
+        `timeout` is in seconds, a pair (connect, read), an object with the attributes of
+        httpx's Timeout, or `None` for the defaults. A `stall` of 0 is no limit.
         """
         stall = stall or None
         if timeout is None:
@@ -161,20 +155,10 @@ class ReadLimits:
         reader: Reader[object],
         *,
         max_bytes: int | None = None,
-        silence: float | None = None,
+        silence: float | None = None,  # for a piece of a stream; `None` for other bodies
         address: str = "",
     ) -> None:
-        """Begin to read.
-
-        Args:
-            time: The time of the call.
-            response: A response whose body has not been read.
-            reader: The reader of the body.
-            max_bytes: The largest size of the body.
-            silence: The time limit for reading a piece of a stream; `None` if the body is
-                not a stream.
-            address: The address of the service.
-        """
+        """Begin to read a response whose body has not been read."""
         self._time = time
         self._response = response
         self._reader = reader
@@ -191,11 +175,7 @@ class ReadLimits:
         self._since = time.clock()
 
     def count(self, data: bytes) -> None:
-        """Count a piece of the body before it is read.
-
-        Raises:
-            NscaleMalformedResponseError: The body is larger than `max_response_bytes`.
-        """
+        """Count a piece of the body before it is read; raise if the body is too large."""
         self._size += len(data)
         most = self._max_bytes
         if most is not None and self._size > most and not self._reader.done:
@@ -203,12 +183,7 @@ class ReadLimits:
             raise oversized_response(self._response, most, partial)
 
     def allow_more(self) -> bool:
-        """Return whether to wait for another piece.
-
-        Raises:
-            NscaleStalledStreamError: Nothing but keep-alives has come for too long.
-            NscaleTimeoutError: The time of the call is up.
-        """
+        """Return whether to wait for another piece; raise if a limit is exceeded."""
         reader, limits, now = self._reader, self._time.limits, self._time.clock()
         if reader.done:
             return self._silence is not None and self._await_end()
@@ -260,12 +235,7 @@ class ReadLimits:
             _missing_ends.pop(self._address, None)
 
     def check_end(self, fault: NscaleError | None) -> None:
-        """Raise the error for a body that has ended because its time was up.
-
-        Raises:
-            NscaleStalledStreamError: A stream was silent for too long.
-            NscaleTimeoutError: The time of the call is up.
-        """
+        """Raise the error for a body that has ended because its time was up."""
         reader = self._reader
         if reader.done or reader.is_ending:
             return
@@ -295,9 +265,6 @@ def call_within(seconds: float | None, function: Callable[[], T]) -> T:
     If its time is limited, the function runs in a separate thread, because sockets only
     limit the time of each read. The thread is abandoned when time is up, and ends at the
     next byte that arrives or when the time for it is up.
-
-    Raises:
-        concurrent.futures.TimeoutError: The function did not return in time.
     """
     if seconds is None:
         return function()

@@ -233,11 +233,7 @@ class _Connection(asyncio.Protocol):
             self._unsent = len(message)  # it failed at once
 
     async def receive(self) -> bytes:
-        """Wait for the next bytes; return the part of the body among them.
-
-        Raises:
-            httpx2.TransportError: They did not arrive, or are not valid HTTP.
-        """
+        """Wait for the next bytes; return the part of the body among them."""
         self.parser.check()
         if not self._unread and not self._has_ended:
             self._wait_until(self._timeouts["write" if self._unsent else "read"])
@@ -314,12 +310,7 @@ class AsyncDirectClient:
     def __init__(
         self, headers: Mapping[str, str], context: Callable[[], ssl.SSLContext]
     ) -> None:
-        """Create a client of the running event loop.
-
-        Args:
-            headers: Headers to send with every request.
-            context: Returns the SSL context.
-        """
+        """Create a client of the running loop; headers are sent with every request."""
         self.headers = headers
         self._context = context
         self._loop = asyncio.get_running_loop()
@@ -358,11 +349,7 @@ class AsyncDirectClient:
         return cast("Response", received)
 
     async def _wait(self, limit: float | None) -> None:
-        """Wait for a turn.
-
-        Raises:
-            httpx2.PoolTimeout: None came in time.
-        """
+        """Wait for a turn."""
         task = self._loop.create_task(self._turns.acquire())
         try:
             await result_of(task, limit, lambda _: self._turns.release())
@@ -370,11 +357,7 @@ class AsyncDirectClient:
             raise httpx2.PoolTimeout(str(fault)) from None
 
     async def _opened(self, origin: Origin, limit: float | None) -> _Connection:
-        """Open a connection.
-
-        Raises:
-            httpx2.TransportError: The connection failed, or took too long.
-        """
+        """Open a connection."""
         async with self._connecting:
             task = self._loop.create_task(self._connection(origin))
             try:

@@ -39,10 +39,7 @@ def socket_options() -> list[tuple[int, int, int]]:
 
 
 def max_connections() -> int:
-    """Return the maximum of open connections; further requests wait for one.
-
-    This is three quarters of its limit on open files.
-    """
+    """Return the maximum of open connections: three quarters of the limit on files."""
     if resource is None:
         return sys.maxsize
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -66,9 +63,6 @@ async def open_socket(host: str, port: int) -> socket.socket:
     """Connect to a host, by whichever of its addresses answers first.
 
     uvloop has no `happy_eyeballs_delay`, which does the same in asyncio.
-
-    Raises:
-        OSError: None of them does.
     """
     loop = asyncio.get_running_loop()
     addresses = await _addresses(loop, host, port)
@@ -128,11 +122,7 @@ async def _connect(
 async def result_of(
     task: asyncio.Task[T], limit: float | None, close: Callable[[T], object]
 ) -> T:
-    """Wait for a task; on a timeout or a cancellation, discard it and its result.
-
-    Raises:
-        TimeoutError: It took longer than some seconds.
-    """
+    """Wait for a task; on a timeout or a cancellation, discard it and its result."""
     try:
         await asyncio.wait([task], timeout=limit)
     except BaseException:

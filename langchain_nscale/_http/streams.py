@@ -54,16 +54,9 @@ class Reader(Protocol[T_co]):
 def read_stream(
     response: Response, reader: Reader[T], limits: ReadLimits, faults: Faults
 ) -> Generator[T, None, None]:
-    """Yield what a reader makes of a response.
+    """Yield what a reader makes of a response whose body has not been read.
 
-    Args:
-        response: The response, whose body has not been read.
-        reader: Turns its bytes into items.
-        limits: The limits for reading.
-        faults: The exceptions for network faults.
-
-    Raises:
-        NscaleError: The stream failed; all items before that have been yielded.
+    If the stream fails, all items before that have been yielded.
     """
     cause = None
     try:

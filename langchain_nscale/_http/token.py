@@ -31,11 +31,7 @@ def missing_token() -> str:
 
 
 def check_token(token: object) -> SecretStr:
-    """Return a token as a secret, without surrounding white space.
-
-    Raises:
-        ValueError: The token is empty or has characters that no HTTP header can carry.
-    """
+    """Return a token as a secret, without surrounding white space, if it is valid."""
     # Crash reporters show the variables of every frame in which an error is raised, so
     # only a frame that raises nothing has the text of the token.
     token = hidden(token)
@@ -52,11 +48,7 @@ def hidden(value: object) -> object:
 
 
 def hide_tokens(settings: dict[str, Any]) -> None:
-    """Replace the tokens among settings by secrets, before any frame shows them.
-
-    Raises:
-        ValueError: A token is neither a text nor a callable.
-    """
+    """Replace the tokens among settings by secrets, before any frame shows them."""
     for name in ("service_token", "api_key"):
         value = settings.get(name)
         if value is not None and not callable(value):
@@ -86,11 +78,7 @@ def _problem(secret: object) -> str | None:
 
 
 def token_from_environment() -> SecretStr | None:
-    """Return the token set in the environment, if any.
-
-    Raises:
-        ValueError: It has invalid characters.
-    """
+    """Return the token set in the environment, if any."""
     for variable in TOKEN_VARIABLES:
         if os.environ.get(variable):
             return check_token(SecretStr(os.environ[variable]))
@@ -98,12 +86,7 @@ def token_from_environment() -> SecretStr | None:
 
 
 def resolve_token(token: Token) -> SecretStr:
-    """Return the token, calling it first if it is a callable.
-
-    Raises:
-        TypeError: It is an async callable.
-        ValueError: It is not a valid token.
-    """
+    """Return the token, calling it first if it is a callable; that can't be async."""
     if isinstance(token, (str, SecretStr)):
         return check_token(token) if isinstance(token, str) else token
     with _naming_the_setting():

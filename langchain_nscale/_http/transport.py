@@ -77,21 +77,7 @@ class Reviser(Protocol):
 
 @dataclass(eq=False, repr=False)  # not frozen: created for each call
 class Transport:
-    """Sends request bodies to one address with one token.
-
-    Attributes:
-        base_url: Address without a trailing slash.
-        token: The service token, or a callable that is called for each attempt.
-        limits: The time limits of a call.
-        max_retries: Maximum number of retries of a request.
-        max_response_bytes: Largest size of a response's body.
-        headers: Headers sent with every request.
-        query: Query parameters added to every request.
-        client: The user's own httpx or httpx2 client; the shared one if `None`.
-        async_client: The user's own async client, for async calls.
-        advisor: Completes errors.
-        reviser: Changes rejected requests, once in each call.
-    """
+    """Sends request bodies to one address with one token."""
 
     base_url: str
     token: Token
@@ -100,24 +86,17 @@ class Transport:
     max_response_bytes: int | None = DEFAULT_MAX_RESPONSE_BYTES
     headers: Mapping[str, str] | None = None
     query: Mapping[str, object] | None = None
-    client: Any = None
+    client: Any = None  # the user's own client of httpx or httpx2
     async_client: Any = None
     advisor: Advisor | None = None
-    reviser: Reviser | None = None
+    reviser: Reviser | None = None  # changes a rejected request, once in each call
 
     def call(self, path: str, body: Body | Bodies, read: Callable[[Sent], R]) -> R:
         """POST a body, or GET without one; return what the reply contains.
 
-        Args:
-            path: Appended to `base_url`.
-            body: The object to send as JSON, or `None` for a GET; a callable is called
-                for each attempt.
-            read: Converts the response, whose body has been read, to the result. If it
-                raises a retryable error, the request is sent once more.
-
-        Raises:
-            ValueError: The body has no JSON form.
-            NscaleError: The service answered with an error or not at all.
+        A body that is callable is called for each attempt. `read` converts the response,
+        whose body has been read; if it raises a retryable error, the request is sent once
+        more. A ValueError says that the body has no JSON form.
         """
         [result] = self._items(path, body, partial(WholeReader, read))
         return result
@@ -131,20 +110,10 @@ class Transport:
     def stream(
         self, path: str, body: Body | Bodies, new_reader: Callable[[Sent], Reader[T]]
     ) -> Generator[T, None, None]:
-        """POST a body; yield what a reader makes of the streamed reply.
+        """POST a body, as `call` does; yield what a reader makes of the streamed reply.
 
-        A stream that fails before its first item is requested again.
-
-        Args:
-            path: Appended to `base_url`.
-            body: The object to send as JSON; a callable is called for each attempt.
-                Without `"stream"`, the reply is requested whole.
-            new_reader: Creates a reader for a response.
-
-        Raises:
-            ValueError: The body has no JSON form.
-            NscaleError: The request or the stream failed; all items before that have
-                been yielded.
+        A stream that fails before its first item is requested again. Without `"stream"`
+        in the body, the reply is requested whole.
         """
         return self._items(path, body, new_reader, stream=True)
 
@@ -162,10 +131,7 @@ class Transport:
         *,
         stream: bool = False,
     ) -> Generator[T, None, None]:
-        """Send a request, again if need be; yield the items of its reply.
-
-        A complete reply is a stream of one item.
-        """
+        """Send a request, again if need be; yield the items of its reply, perhaps one."""
         client: Client = (
             UsersClient(self.client) if self.client else shared_client(self.base_url)
         )

@@ -50,11 +50,7 @@ class Message(bytes):
 
 
 def encoded(request: Request) -> tuple[Origin, Message]:
-    """Return where to send a request, and its bytes.
-
-    Raises:
-        ValueError: A header has a line end.
-    """
+    """Return where to send a request, and its bytes."""
     if request.query:
         url = httpx2.URL(request.url, params=dict(request.query))
         origin, path, host = _parts(url)
@@ -76,14 +72,7 @@ def encoded(request: Request) -> tuple[Origin, Message]:
 
 
 class Parser:
-    """Parses the responses of one connection.
-
-    Attributes:
-        status: The status of the response; 0 until its head has arrived.
-        headers: Its headers.
-        is_done: Whether its end has arrived.
-        is_reusable: Whether another request can be sent on the connection.
-    """
+    """Parses the responses of one connection."""
 
     __slots__ = (
         "_ends_with_connection",
@@ -110,7 +99,7 @@ class Parser:
 
     def begin(self) -> None:
         """Expect the response to a request that is sent now."""
-        self.status = 0
+        self.status = 0  # until the head has arrived
         self.headers: list[tuple[bytes, bytes]] = []
         self.is_done = self.is_reusable = False
         self._ends_with_connection = self._is_doubtful = False
@@ -124,9 +113,6 @@ class Parser:
         """Take the next bytes; return the part of the body among them.
 
         What comes before a fault is returned first.
-
-        Raises:
-            httpx2.RemoteProtocolError: They, or earlier ones, are not valid HTTP.
         """
         self.check()
         has_begun = bool(self.status)
@@ -151,20 +137,12 @@ class Parser:
         return body
 
     def check(self) -> None:
-        """Raise the fault that followed the last part of the body.
-
-        Raises:
-            httpx2.RemoteProtocolError: There was one.
-        """
+        """Raise the fault that followed the last part of the body, if there was one."""
         if self._fault is not None:
             raise self._fault
 
     def end(self) -> None:
-        """Note that the server has closed the connection.
-
-        Raises:
-            httpx2.RemoteProtocolError: The response was not complete.
-        """
+        """Note that the server has closed the connection; raise if a part is missing."""
         self.is_reusable = False
         self.check()
         if not self.status:
@@ -189,11 +167,7 @@ class Parser:
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Take the status, unless it is that of an interim response.
-
-        Raises:
-            ValueError: The response can't be read.
-        """
+        """Take the status, unless it is that of an interim response."""
         if self.is_done:
             return
         status = self._parser.get_status_code()

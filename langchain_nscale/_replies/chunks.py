@@ -45,12 +45,10 @@ class ChunkWriter:
     """Writes a reply as `ChatGenerationChunk`s."""
 
     def __init__(self, *, v1: bool = False) -> None:
-        """Start a reply.
+        """Start a reply; with `v1`, the content is a list of blocks.
 
-        Args:
-            v1: Whether the content is a list of blocks, as `output_version="v1"`
-                requires. langchain-core could create them too, but its numbering merges
-                a tool call into the text before it.
+        langchain-core could create those of `output_version="v1"` too, but its numbering
+        merges a tool call into the text before it.
         """
         self._blocks = BlockNumbers() if v1 else None
         self._has_begun = False

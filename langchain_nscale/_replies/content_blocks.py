@@ -18,20 +18,14 @@ from langchain_nscale._version import PROVIDER
 def content_blocks(message: AIMessage) -> list[ContentBlock]:
     """Return a complete message's reasoning, text, tool calls and invalid tool calls.
 
-    Raises:
-        NotImplementedError: The content is not a string, so the message was not made by
-            this package.
+    A NotImplementedError tells langchain-core that this package did not make the message.
     """
     calls = [*message.tool_calls, *message.invalid_tool_calls]
     return [*_text_blocks(message), *[cast("ContentBlock", dict(call)) for call in calls]]
 
 
 def chunk_content_blocks(message: AIMessageChunk) -> list[ContentBlock]:
-    """Return the blocks of a chunk, whose tool calls are fragments until the last one.
-
-    Raises:
-        NotImplementedError: As for `content_blocks`.
-    """
+    """Return the blocks of a chunk, whose tool calls are fragments until the last one."""
     if message.chunk_position == "last" or not message.tool_call_chunks:
         return content_blocks(message)
     parts = [{**part, "type": "tool_call_chunk"} for part in message.tool_call_chunks]

@@ -55,11 +55,7 @@ _MAX_DEPTH = 4  # objects inside of objects
 
 
 def text_of(value: object, field_name: str, depth: int = 0) -> str:
-    """Return the text of a field; an object or list in its place is read as its texts.
-
-    Raises:
-        MalformedError: It has no text.
-    """
+    """Return the text of a field; an object or list in its place is read as its texts."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -93,9 +89,6 @@ def content_parts(content: object) -> Iterator[tuple[PartKind, str, object]]:
     Mistral's API writes the content of its reasoning models as a list of parts
     (`thinking`, `text`); gateways for other APIs add parts of their own, such as images,
     which have no text.
-
-    Raises:
-        MalformedError: It is no string, part or list of them, or a text is not a string.
     """
     if isinstance(content, str):
         yield "text", content, content
@@ -155,13 +148,10 @@ _CHOICES = b'"choices"'
 
 
 def decode_loosely(data: bytes) -> object:
-    """Decode JSON that something surrounds, or that is encoded twice.
+    """Decode one JSON object that something surrounds, or that is encoded twice.
 
     Gateways repeat the field name (`data: data: {…}`), or end a whole reply with the
     `[DONE]` of a stream. A chat completion in such an event is not to be skipped.
-
-    Raises:
-        ValueError: It contains no JSON object, or more than one.
     """
     try:
         value = decode(data)
@@ -198,31 +188,18 @@ def offered_name(name: str, offered: Collection[str]) -> str:
 
 
 class Fragment(NamedTuple):
-    """A part of a tool call, as received.
+    """A part of a tool call, as received."""
 
-    Attributes:
-        key: The server's index.
-        wire_id: The server's ID.
-        name: The name of the tool, or a part of it.
-        args: The arguments, or a part of them.
-    """
-
-    key: Hashable
-    wire_id: str | None
-    name: str | None
+    key: Hashable  # the server's index
+    wire_id: str | None  # the server's ID
+    name: str | None  # perhaps a part of it
     args: str
 
 
 def fragment_of(raw: object, *, whole: bool) -> Fragment:
-    """Read one entry of `tool_calls`.
+    """Read one entry of `tool_calls`; a complete call must have a function.
 
-    Args:
-        raw: The entry.
-        whole: Whether it is a complete call, which has a function. In streams, some of
-            vLLM's parsers send the function later than the ID.
-
-    Raises:
-        MalformedError: It is not a tool call.
+    In streams, some of vLLM's parsers send the function later than the ID.
     """
     function = raw.get("function") if isinstance(raw, Mapping) else None
     if whole and not isinstance(function, Mapping):
@@ -263,21 +240,13 @@ def is_placeholder(held: Sequence[str]) -> bool:
 
 
 class Call:
-    """A call whose fragments are being received.
-
-    Attributes:
-        key: The server's index, as first received.
-        wire_id: The server's ID, as first received.
-        name: The name, as received so far.
-        args: The fragments of the arguments.
-        is_blank: Whether the arguments are empty so far.
-    """
+    """A call whose fragments are being received."""
 
     def __init__(self, fragment: Fragment) -> None:
         """Begin a call without arguments."""
         self.key, self.wire_id, self.name, _ = fragment
         self.args: list[str] = []
-        self.is_blank = True
+        self.is_blank = True  # whether the arguments are empty so far
         self._scanner = _Scanner()
         self._whole: str | None = None
 

@@ -33,16 +33,12 @@ class PartialJson:
 
     Texts and numbers show what has arrived of them. A Markdown fence before the
     value is skipped. Whatever follows the value, or is not valid JSON, ends it.
-
-    Attributes:
-        has_ended: Whether nothing can follow.
-        version: Grows if and only if the value changes.
     """
 
     def __init__(self) -> None:
         """Begin without any text."""
-        self.has_ended = False
-        self.version = 0
+        self.has_ended = False  # whether nothing can follow
+        self.version = 0  # grows if and only if the value changes
         self._text = ""
         self._at = 0  # index of the first unread character
         self._open: list[Any] = []  # the containers that have not ended, outermost first

@@ -51,13 +51,8 @@ _LONGEST_LINE = 2**16  # bytes of an event; a longer line is a whole reply
 def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatResult:
     """Convert a successful response, whose body has been read, to a `ChatResult`.
 
-    Args:
-        response: The HTTP response. Its body need not have `id`, `model`,
-            `finish_reason` and `usage` (Nscale's guide shows such a reply).
-        options: How to read it.
-
-    Raises:
-        NscaleError: The body is an error object, or not a chat completion.
+    It need not have `id`, `model`, `finish_reason` and `usage` (Nscale's guide shows such
+    a reply). An error object, or no chat completion, raises a `NscaleError`.
     """
     content = response.content
     if content.lstrip(_BLANK)[:1] not in (b"{", b"["):
@@ -153,12 +148,7 @@ def _accept(
     replies: Sequence[Reply],
     flushed: Sequence[Delta] = (),
 ) -> None:
-    """Accept complete replies, or raise.
-
-    Raises:
-        AskAgainError: They have no calls, so that another request is due.
-        NscaleMalformedResponseError: They are lost.
-    """
+    """Raise if replies have no calls, so that another request is due, or are lost."""
     usage = replies[0].usage
     if options.go_on is not None and not any(reply.has_outcome for reply in replies):
         options.go_on(usage)
@@ -206,13 +196,7 @@ class StreamReader(Generic[T]):
         writer: Writer[T],
         options: ReplyOptions = _DEFAULT,
     ) -> None:
-        """Start a stream.
-
-        Args:
-            response: The HTTP response, for metadata and error messages.
-            writer: Creates the items to yield.
-            options: How to read the reply.
-        """
+        """Start a stream; the response is for metadata and error messages."""
         self.done = False
         self.progress = 0  # changes with each event; keep-alives are none
         self._decoder = SSEDecoder()
@@ -232,10 +216,8 @@ class StreamReader(Generic[T]):
     def feed(self, data: bytes) -> Iterator[T]:
         """Take the next bytes; yield the items that they complete.
 
-        Raises:
-            NscaleError: The service reported an error, gave up the reply, or sent
-                something that can't be part of a reply. Everything before it has been
-                yielded and is in `partial`.
+        An error of the service, or what can't be part of a reply, raises a `NscaleError`.
+        Everything before it has been yielded and is in `partial`.
         """
         if not self._has_kind:
             data = self._detect(data)
@@ -264,14 +246,7 @@ class StreamReader(Generic[T]):
         return data
 
     def flush(self, cause: NscaleError | None = None) -> Iterator[T]:
-        """Finish the stream: yield what is still buffered, or raise if it ended early.
-
-        Args:
-            cause: The network fault that ended the stream, if any.
-
-        Raises:
-            NscaleInterruptedStreamError: The model had not finished.
-        """
+        """Finish, perhaps after a network fault: yield what is buffered, or raise."""
         if self.done:
             return
         if cause is None:

@@ -80,42 +80,27 @@ ABANDONED = {
 
 @dataclass(eq=False, repr=False)  # not frozen: created for each call
 class ReplyOptions:
-    """Options for reading a reply.
-
-    Attributes:
-        retries: Number of retries, reported in the metadata if there were any.
-        with_headers: Whether `response_metadata` includes the response headers.
-        model: The ID of the model, for replies that do not name it.
-        think_tags: Whether the text begins with reasoning between tags.
-        expects_json: Whether the answer is constrained to JSON.
-        max_tokens: The request's limit of generated tokens for each answer, if any.
-        n: The number of answers, which share their usage.
-        tools: The request's tools.
-        tool_names: Their names as the user knows them, by the names that the API knows.
-        used_call_ids: The IDs of the conversation's earlier tool calls.
-        parse: Returns what a complete answer parses to, for `additional_kwargs`.
-        hides_reasoning: Whether the request leaves reasoning out of the reply.
-        earlier: The usage of the call's earlier replies, which the caller did not get.
-        go_on: If set, a reply without calls is followed by another request: called with
-            its usage.
-        on_lost: Called with the usage of a reply that was lost.
-        demands_call: Whether the request's tool choice demands a tool call.
-    """
+    """Options for reading a reply."""
 
     retries: int = 0
-    with_headers: bool = False
-    model: str | None = None
+    with_headers: bool = False  # in `response_metadata`
+    model: str | None = None  # for replies that do not name it
     think_tags: ThinkTags = "off"
-    expects_json: bool = False
-    max_tokens: int | None = None
-    n: int = 1
+    expects_json: bool = False  # the answer is constrained to JSON
+    max_tokens: int | None = None  # for each answer
+    n: int = 1  # answers, which share their usage
     tools: object = None
+    # The names of tools as the user knows them, by the names that the API knows.
     tool_names: Mapping[str, str] = field(default_factory=dict)
-    used_call_ids: Collection[str] = field(default=())
+    used_call_ids: Collection[str] = field(default=())  # by the conversation
+    # Returns what a complete answer parses to, for `additional_kwargs`.
     parse: Callable[[AIMessage], dict[str, Any]] | None = None
-    hides_reasoning: bool = False
+    hides_reasoning: bool = False  # the request leaves it out of the reply
+    # The usage of the call's earlier replies, which the caller did not get.
     earlier: Sequence[Mapping[str, Any] | None] = ()
+    # If set, a reply without calls is followed by another request: gets its usage.
     go_on: Callable[[Mapping[str, Any] | None], None] | None = None
+    # Called with the usage of a reply that was lost.
     on_lost: Callable[[Mapping[str, Any] | None], None] | None = None
     demands_call: bool = False
 
@@ -128,12 +113,7 @@ class Reply:
         extra: Mapping[str, Any] | None = None,
         options: ReplyOptions | None = None,
     ) -> None:
-        """Start a reply.
-
-        Args:
-            extra: Metadata known before the reply is read.
-            options: How to read it.
-        """
+        """Start a reply, with the metadata that is known before it is read."""
         self._options = options or ReplyOptions()
         self.finish_reason: str | None = None
         self.usage: Mapping[str, Any] | None = None
@@ -157,11 +137,7 @@ class Reply:
         self._halves = Halves()
 
     def feed(self, completion: Mapping[str, Any]) -> list[Delta]:
-        """Take the next object; return what it adds. Events without choices add nothing.
-
-        Raises:
-            MalformedError: The object is not a chat completion or a chunk of one.
-        """
+        """Take the next object; return what it adds, which is nothing without choices."""
         usage = completion.get("usage")
         if isinstance(usage, dict) and usage:
             # Servers that report usage on every chunk report running totals.
@@ -317,10 +293,7 @@ class Reply:
         in streams (vllm#48294), or make them calls of tools that don't exist. A reply
         that announces calls and has none is lost too (vllm#53255). An answer is rightly
         empty if a stop string ended it, if it consists of hidden reasoning, or if the
-        only token is the one that ends it.
-
-        Args:
-            flushed: What the reply had held back until its end.
+        only token is the one that ends it. `flushed` is what was held back until the end.
         """
         if (
             not (self._options.tools or self._options.expects_json)
@@ -351,14 +324,7 @@ class Reply:
         return reduce(add_counts, filter(None, self._options.earlier), dict(self.usage))
 
     def parsed(self, message: AIMessage | None = None) -> dict[str, Any]:
-        """Return what the complete answer parses to, for `additional_kwargs`.
-
-        Args:
-            message: The reply as a message; built if it is not given, and needed.
-
-        Raises:
-            OutputParserException: The answer does not fit the schema.
-        """
+        """Return what the complete answer parses to, for `additional_kwargs`."""
         parse = self._options.parse
         return parse(message or self.message(self.metadata())) if parse else {}
 
@@ -377,10 +343,7 @@ class Reply:
         return self.message() if self.deltas else None
 
     def problems(self) -> dict[int | None, str]:
-        """Return why tool calls can't be executed whatever their arguments say.
-
-        They are given by index.
-        """
+        """Return, by index, why calls can't be executed whatever their arguments say."""
         problems = self._calls.problems()
         calls = join_tool_calls(self.deltas)
         if calls:

@@ -20,14 +20,10 @@ class ThinkSplitter:
     """
 
     def __init__(self, tags: ThinkTags, *, expects_json: bool = False) -> None:
-        """Start a text.
+        """Start a text; with tags `"closing"`, the prompt contains the opening one.
 
-        Args:
-            tags: `"both"` if reasoning begins with an opening tag; `"closing"` if the
-                prompt contains the opening tag, so that the text begins with reasoning.
-            expects_json: Whether the answer is JSON, so that a text that begins as JSON
-                is the answer: without a reasoning parser, vLLM's grammar holds from the
-                first token, which leaves no room for reasoning (vllm#47027).
+        A text that begins as JSON is the answer if JSON is expected: without a reasoning
+        parser, vLLM's grammar holds from the first token (vllm#47027).
         """
         self._opened = tags == "closing"
         self._expects_json = expects_json

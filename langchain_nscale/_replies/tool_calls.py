@@ -54,13 +54,10 @@ _BREAKERS = tuple(
 
 
 def parse_arguments(raw: str) -> tuple[dict[str, Any], str | None]:
-    """Parse the arguments of a call strictly.
+    """Parse the arguments of a call strictly; return them, and why they are invalid.
 
     Empty arguments and `null` mean none. Anything else must be a JSON object, possibly
     encoded twice, with values that can be sent back: finite numbers and valid Unicode.
-
-    Returns:
-        The arguments, and `None` or the reason why they are invalid.
     """
     if not raw.strip():
         return {}, None
@@ -100,9 +97,7 @@ def parse_tool_calls(
 ) -> tuple[list[ToolCall], list[InvalidToolCall]]:
     """Separate calls that can be executed from those that can't.
 
-    Args:
-        calls: Calls with complete `args`.
-        problems: Why calls can't be executed even if they are valid JSON, by index.
+    `problems` has, by index, why calls can't be executed even if they are valid JSON.
     """
     valid = []
     invalid = []
@@ -159,10 +154,8 @@ class ToolCallReader:
     ) -> None:
         """Start a reply.
 
-        Args:
-            tool_names: The names of the request's tools, by the names that the API knows.
-            used_ids: The IDs of the conversation's earlier calls. A server that uses one
-                again gets a new one, because results are matched to calls by ID.
+        A server that uses one of `used_ids`, those of the conversation's earlier calls,
+        gets a new one, because results are matched to calls by ID.
         """
         self._tool_names = tool_names or {}
         self._ids = set(used_ids)
@@ -175,11 +168,7 @@ class ToolCallReader:
     def feed(
         self, raw_calls: object, reply_id: object, *, whole: bool
     ) -> Iterator[ToolCallChunk]:
-        """Take the `tool_calls` of a message or delta; yield chunks for LangChain.
-
-        Raises:
-            MalformedError: They are not tool calls.
-        """
+        """Take the `tool_calls` of a message or delta; yield chunks for LangChain."""
         if not isinstance(raw_calls, list):
             what = "`tool_calls` is not a list"
             raise MalformedError(what)
@@ -233,7 +222,7 @@ class ToolCallReader:
         return self._tool_names.get(name, name)
 
     def _is_final(self, name: str | None) -> bool:
-        """Return whether a name can be shown: nothing that follows would change it.
+        """Return whether nothing that follows a name would change it.
 
         A name in pieces must be complete before it is changed back to the user's.
         """
@@ -330,12 +319,7 @@ class ToolCallReader:
 
 
 def has_parameters(tools: object, name: str | None) -> bool:
-    """Return whether a tool of the request may have arguments.
-
-    Args:
-        tools: The tools, in the API's form or, from `extra_body`, any other.
-        name: The tool's name, as the API knows it.
-    """
+    """Return whether a tool of the request, whose form may be any, may have arguments."""
     for tool in tools if isinstance(tools, list) else ():
         function = tool.get("function") if isinstance(tool, Mapping) else None
         if isinstance(function, Mapping) and function.get("name") == name:

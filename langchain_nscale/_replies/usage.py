@@ -42,17 +42,10 @@ _OUTPUT_NAMES = {
 
 
 def usage_metadata(usage: object, *, has_output: bool = True) -> UsageMetadata | None:
-    """Convert a reply's `usage` to LangChain's form; all figures are tokens.
+    """Convert a reply's `usage` to LangChain's form, `None` if a figure is unknown.
 
     Figures can be integers, floats without a fraction, or such numbers as strings. Any
     other value counts as absent, and an absent figure is derived from the other two.
-
-    Args:
-        usage: The object, as decoded from JSON.
-        has_output: Whether tokens were generated; for embeddings, the output is 0.
-
-    Returns:
-        The usage, or `None` if a figure is unknown: unknown is not 0.
     """
     if not isinstance(usage, Mapping):
         return None

@@ -28,18 +28,11 @@ _EXCERPT = 500  # bytes of a response that an error keeps; the rest would only b
 
 
 class Vectors(NamedTuple):
-    """The contents of an embeddings response.
+    """The contents of an embeddings response."""
 
-    Attributes:
-        vectors: One vector for each text, in the order of the texts: a list of lists of
-            floats, or the rows of an array.
-        usage: Tokens used, if reported.
-        model: ID of the model according to the response, if it names one.
-    """
-
-    vectors: Any
+    vectors: Any  # in the order of the texts: lists of floats, or the rows of an array
     usage: UsageMetadata | None
-    model: str | None
+    model: str | None  # according to the response
 
 
 def read_vectors(
@@ -49,16 +42,9 @@ def read_vectors(
     *,
     shorten: bool = False,
 ) -> Vectors:
-    """Read the vectors of `count` texts as lists.
+    """Read the vectors of `count` texts as lists, shortened to `dimensions` if allowed.
 
-    Args:
-        response: The HTTP response, whose body has been read.
-        count: Number of texts in the request.
-        dimensions: The requested length, if any.
-        shorten: Whether longer vectors may be truncated to it and normalized.
-
-    Raises:
-        NscaleError: The body is an error object, or does not have `count` such vectors.
+    An error object, or anything but `count` such vectors, raises a `NscaleError`.
     """
 
     def convert(data: Any) -> list[list[float]]:
@@ -193,11 +179,7 @@ def _fitted(vector: list[float], dimensions: int, *, shorten: bool) -> list[floa
 
 
 def _is_longer(length: int, dimensions: int, *, shorten: bool) -> bool:
-    """Return whether vectors must be shortened.
-
-    Raises:
-        _UnusableError: They are of another length, and must not be.
-    """
+    """Return whether vectors must be shortened; raise if that is not possible."""
     if length == dimensions:
         return False
     if length < dimensions or not shorten:

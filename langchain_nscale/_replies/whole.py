@@ -19,18 +19,11 @@ EXTRA_KEYS = {"reasoning": "reasoning_content", "refusal": "refusal"}
 
 
 class Delta(NamedTuple):
-    """One addition to a reply.
+    """One addition to a reply."""
 
-    Attributes:
-        kind: What is added; `"logprobs"` if there is nothing but log probabilities.
-        text: The added text of a text, reasoning or refusal.
-        tool_call: The added fragment of a tool call.
-        logprobs: The log probabilities of the added tokens.
-    """
-
-    kind: Kind
-    text: str = ""
-    tool_call: ToolCallChunk | None = None
+    kind: Kind  # "logprobs" if there is nothing else
+    text: str = ""  # of a text, reasoning or refusal
+    tool_call: ToolCallChunk | None = None  # a fragment
     logprobs: dict[str, Any] | None = None
 
 
@@ -40,13 +33,9 @@ def build_message(
     usage: UsageMetadata | None = None,
     problems: Mapping[int | None, str] | None = None,
 ) -> AIMessage:
-    """Build the message that a sequence of deltas adds up to.
+    """Build the message that deltas add up to.
 
-    Args:
-        deltas: The deltas.
-        metadata: The `response_metadata`, without log probabilities.
-        usage: The usage.
-        problems: Why tool calls can't be executed, by their indices.
+    `metadata` has no log probabilities; `problems` are those of `Reply.problems`.
     """
     texts: dict[str, list[str]] = {"text": [], "reasoning": [], "refusal": []}
     for delta in deltas:

@@ -37,10 +37,7 @@ def as_text(block: Any) -> str:
 
 
 def describe(block: Any) -> str:
-    """Describe a block that is not text in words.
-
-    Plain data is sent as JSON. Of files and images only the kind, name and type are.
-    """
+    """Describe a block in words: plain data as JSON, a file by kind, name and type."""
     if not isinstance(block, Mapping):
         return to_json_text(block)
     inner = [block, *(block[key] for key in _INNER_KEYS if _is_mapping(block.get(key)))]

@@ -131,26 +131,15 @@ _KNOWN = _API_FIELDS | _NEVER_FIELDS
 
 @dataclass(eq=False, repr=False)  # not frozen: created for each call
 class BodySettings:
-    """The settings of a model that shape its requests.
+    """The settings of a model that shape its requests."""
 
-    Attributes:
-        parameters: Request fields that the model sets, `model` included.
-        model_kwargs: Further request fields.
-        extra_body: Further request fields, which nothing overrides.
-        stop: The model's own stop sequences.
-        stream_usage: Whether to request usage at the end of streams.
-        reasoning_history: Which assistant turns are sent with their reasoning.
-        template_rules: Returns what the chat template of a model carries; `None` to
-            send messages as they are.
-        accepts_images: Returns whether a model accepts images.
-    """
-
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, Any]  # fields of the request, `model` included
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     extra_body: Mapping[str, Any] | None = None
     stop: str | Sequence[str] | None = None
     stream_usage: bool = True
     reasoning_history: ReasoningHistory = "never"
+    # Returns what a model's template carries; `None` to send messages as they are.
     template_rules: Callable[[str], TemplateRules | None] = TemplateRules.for_model
     accepts_images: Callable[[str], bool] = lambda _: True
 
@@ -170,17 +159,6 @@ def request_body(
     `extra_body`, the call's `extra_body`, and `stream`. Stop sequences are combined
     instead, and so are `stream_options`, which the call's `stream_usage` and then the
     model's complete. `max_completion_tokens` replaces `max_tokens`.
-
-    Args:
-        settings: The model's settings.
-        messages: The conversation.
-        call: The keyword arguments of the call. They are not modified.
-        stop: The `stop` argument of the call.
-        stream: Whether the reply is streamed.
-
-    Raises:
-        ValueError: A message can't be sent, an argument of the call is not a field of
-            the API, or a field that is read here has the wrong form.
     """
     check_call(call)
     extra = {**(settings.extra_body or {}), **dict_argument(call, "extra_body")}
@@ -221,11 +199,7 @@ def _drop_replaced_limit(fields: dict[str, Any], extra: Mapping[str, Any]) -> No
 
 
 def check_call(call: Mapping[str, Any]) -> None:
-    """Reject arguments of a call that neither the API nor LangChain knows.
-
-    Raises:
-        ValueError: An argument is unknown; the error suggests a similar one.
-    """
+    """Reject arguments of a call that neither the API nor LangChain knows."""
     for name in call:
         if name not in _KNOWN:
             similar = get_close_matches(name, _KNOWN, n=1)
@@ -238,11 +212,7 @@ def check_call(call: Mapping[str, Any]) -> None:
 
 
 def dict_argument(call: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return an argument that must be a dict, or an empty dict if it is not set.
-
-    Raises:
-        ValueError: It is something else.
-    """
+    """Return an argument that must be a dict, or an empty dict if it is not set."""
     value = call.get(name)
     if value is None:
         return {}
@@ -254,11 +224,7 @@ def dict_argument(call: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _check_model(model: object) -> None:
-    """Reject anything but the ID of a model.
-
-    Raises:
-        ValueError: It is not a text, or empty.
-    """
+    """Reject anything but the ID of a model."""
     if not isinstance(model, str) or not model:
         msg = (
             f"`model` is {reprlib.repr(model)}: pass the ID of a model, or omit the "
@@ -327,11 +293,7 @@ def _stream_options(
 def converted(
     settings: BodySettings, messages: Sequence[BaseMessage], model: str
 ) -> list[dict[str, Any]]:
-    """Convert messages to the API's form.
-
-    Raises:
-        ValueError: A message can't be sent.
-    """
+    """Convert messages to the API's form."""
     plain = convert_messages(
         messages,
         reasoning_history=settings.reasoning_history,
@@ -344,13 +306,7 @@ def converted(
 def fitted(
     settings: BodySettings, messages: list[dict[str, Any]], body: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return messages in the form that the model's chat template carries.
-
-    Args:
-        settings: The model's settings.
-        messages: Messages in the API's form.
-        body: The other fields of the request.
-    """
+    """Return messages as the model's chat template carries them; `body` has the rest."""
     rules = settings.template_rules(body["model"])
     if rules is None:
         return messages
@@ -362,11 +318,7 @@ def fitted(
 
 
 def _check_tools(settings: BodySettings, body: Mapping[str, Any]) -> None:
-    """Report tools that the model never sees.
-
-    Raises:
-        ValueError: The model is one of Nscale's, so its template is known.
-    """
+    """Report tools that the model never sees: reject them if its template is known."""
     if not body.get("tools") or body.get("tool_choice") == "none":
         return
     model = body["model"]
@@ -392,11 +344,7 @@ def _warn_of_tools(model: str) -> None:
 
 
 def merge_stop(*sources: object) -> list[str] | None:
-    """Combine stop sequences without duplicates; return `None` if there are none.
-
-    Raises:
-        ValueError: A source is neither a text nor a collection of texts.
-    """
+    """Combine stop sequences without duplicates; return `None` if there are none."""
     merged: dict[str, None] = {}
     for source in sources:
         sequences = [source] if isinstance(source, str) else source or []

@@ -22,18 +22,14 @@ _Key = tuple[int, Hashable]
 
 
 class _Conversion(NamedTuple):
-    """The result of a conversion.
+    """The result of a conversion."""
 
-    Attributes:
-        source: The source, or a weak reference to it. Its ID, which is the key, can't be
-            reused while this is alive.
-        fingerprint: What the conversion depends on, as it was then.
-        packed: The result in marshal's format, so that each caller gets a separate copy,
-            ten times as fast as with `deepcopy`; `None` if it equals the source.
-    """
-
+    # The source, or a weak reference to it. Its ID, which is the key, can't be reused
+    # while this is alive.
     source: Any
-    fingerprint: Any
+    fingerprint: Any  # what the conversion depends on, as it was then
+    # In marshal's format, so that each caller gets a separate copy, ten times as fast as
+    # with `deepcopy`; `None` if the result equals the source.
     packed: bytes | None
 
     def is_of(self, fingerprint: object) -> bool:
@@ -64,16 +60,10 @@ _of_dicts: dict[_Key, _Conversion] = {}
 def converted(
     source: Any, purpose: Hashable, convert: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return a converted tool or schema, from an earlier conversion if there is one.
+    """Return a converted tool or schema, or a copy of an earlier result if there is one.
 
-    Args:
-        source: A tool, function, class or dict. If it is a dict that needs no change, the
-            result shares its values, as those of langchain-core's conversions do.
-        purpose: What it is converted to, with the options of the conversion.
-        convert: Converts it.
-
-    Returns:
-        The result of `convert`, or a copy of an earlier result.
+    If the source is a dict that needs no change, the result shares its values, as those
+    of langchain-core's conversions do.
     """
     key = (id(source), purpose)
     if type(source) is dict:

@@ -51,28 +51,18 @@ class Exchange:
     calls, one with the schema in their place. Both are requested whole, because the
     parsers of some models lose JSON answers in streams (llama3_json; vllm#48294), and so
     is everything that a stream has been seen to lose.
-
-    Attributes:
-        earlier: The usage of replies that the caller does not get.
-        call_ids: The IDs of the conversation's tool calls.
-        reviser: Changes rejected requests, if anything does.
     """
 
-    call_ids: Collection[str] = ()
-    reviser: StrictForm | None = None
+    call_ids: Collection[str] = ()  # of the conversation
+    reviser: StrictForm | None = None  # changes rejected requests
 
     def __init__(
         self, body: Mapping[str, Any], address: str, schema_with_tools: SchemaWithTools
     ) -> None:
-        """Begin a call.
-
-        Args:
-            body: The request as the caller means it.
-            address: The base URL of the service.
-            schema_with_tools: How to request a schema beside tools.
-        """
+        """Begin a call with the request as the caller means it."""
         self._body = body
         self._key = (address, str(body["model"]))
+        # The usage of replies that the caller does not get.
         self.earlier: list[Mapping[str, Any] | None] = []
         has_both = (
             bool(body.get("tools"))

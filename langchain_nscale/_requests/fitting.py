@@ -40,11 +40,8 @@ def fit(
 ) -> list[Message]:
     """Return a conversation in the form that a template carries; the same list if it is.
 
-    Args:
-        messages: Messages in the API's form. Every call is followed by its answer.
-        rules: What the template carries.
-        has_tools: Whether the request offers tools.
-        is_continued: Whether the model continues the last message.
+    Every call in it must be followed by its answer. If `is_continued`, the model
+    continues the last message.
     """
     if not rules.tools:
         messages = _without_calls(messages)
@@ -224,9 +221,8 @@ def _unless_same(messages: list[Message], result: list[Message]) -> list[Message
 def _short_id(key: tuple[str, int], owners: dict[str, tuple[str, int]]) -> str:
     """Return nine letters or digits for an ID, which no other ID has.
 
-    Args:
-        key: The ID, and how often the same message has it before.
-        owners: What each short ID stands for. It is extended.
+    The key is the ID, and how often the same message has it before. `owners`, what each
+    short ID stands for, is extended.
     """
     old, number = key
     short = old if number == 0 else ""

@@ -55,23 +55,14 @@ def convert_messages(
     *,
     reasoning_history: ReasoningHistory = "never",
     tool_images: bool = False,
-    text_only_model: str | None = None,
+    text_only_model: str | None = None,  # the ID of a model without images
     tool_name: Callable[[str], str] = str,
 ) -> list[dict[str, Any]]:
-    """Convert LangChain messages to the `messages` of a request.
+    """Convert LangChain messages, of any provider's models, to those of a request.
 
-    Args:
-        messages: Any LangChain messages, including those written by other providers'
-            models.
-        reasoning_history: Which assistant turns are sent with their reasoning.
-        tool_images: Whether the model accepts images in tool messages. If not, they
-            follow the tool messages in a user message.
-        text_only_model: ID of the model, if it does not accept images.
-        tool_name: Returns the name under which the API knows a tool.
-
-    Raises:
-        ValueError: There are no messages, or the user's message has a block that can't
-            be sent; the error names the block and the message's position.
+    Images in tool messages follow them in a user message, unless the model accepts
+    `tool_images`. A ValueError names a block of the user that can't be sent, and the
+    position of its message.
     """
     if not messages:
         msg = "The list of messages is empty: pass at least one."

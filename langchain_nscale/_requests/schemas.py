@@ -44,11 +44,7 @@ _LOOK_AROUND = r"\(\?<?[=!]"
 def response_format(
     schema: dict[str, Any] | type, *, strict: bool | None = None
 ) -> dict[str, Any]:
-    """Return the `response_format` for a schema, or `schema` itself if it is one.
-
-    Raises:
-        ValueError: It is neither a class nor a JSON Schema.
-    """
+    """Return the `response_format` for a schema, or `schema` itself if it is one."""
     if isinstance(schema, dict) and is_response_format(schema):
         return schema
     purpose = ("response_format", strict)

@@ -22,11 +22,7 @@ class StrictForm:
     """Revises requests of one client, which remembers the models that need it."""
 
     def __init__(self, models: set[str]) -> None:
-        """Revise requests.
-
-        Args:
-            models: The models known to need the strict form; new ones are added.
-        """
+        """Add to the models that are known to need the strict form."""
         self._models = models
 
     def revise(

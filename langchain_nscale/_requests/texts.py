@@ -8,12 +8,7 @@ from langchain_nscale._model_facts import facts
 
 
 def check_texts(texts: Iterable[str], instead_of_empty: str | None = None) -> list[str]:
-    """Return texts as a list, with another text in place of empty ones if given.
-
-    Raises:
-        TypeError: A text is not a string, or `texts` is not a collection of texts.
-        ValueError: A text is empty, so there is nothing to embed.
-    """
+    """Return texts as a list, with another text in place of empty ones if given."""
     if isinstance(texts, str):
         msg = "`texts` is a string: pass a list of strings, or call `embed_query`."
         raise TypeError(msg)
@@ -44,11 +39,7 @@ def check_text(text: str, name: str = "text", instead_of_empty: str | None = Non
 def split_texts(texts: Sequence[str], max_count: int, max_bytes: int) -> list[range]:
     """Split texts into batches, one for each request; return the indexes of each batch.
 
-    Args:
-        texts: All texts.
-        max_count: Maximum number of texts per request.
-        max_bytes: Maximum number of bytes of text (UTF-8) per request; a longer text
-            forms a batch of one.
+    A text of more than `max_bytes` (UTF-8) forms a batch of one.
     """
     batches = []
     start = size = 0
@@ -67,11 +58,8 @@ def split_texts(texts: Sequence[str], max_count: int, max_bytes: int) -> list[ra
 def instructed_query(model: str, instruction: str | None, text: str) -> str:
     """Add an instruction to a query, for models trained with one.
 
-    Args:
-        model: ID of the model.
-        instruction: A sentence, sent in the format of the Qwen3 models; or a template
-            with `{query}`; an empty string for none; `None` for the model's default.
-        text: The query.
+    It is a sentence, sent in the format of the Qwen3 models; or a template with
+    `{query}`; an empty string for none; `None` for the model's default.
     """
     if instruction is None:
         instruction = facts(model).query_instruction

@@ -94,14 +94,8 @@ def _unlimited(tokenizer: Any) -> Any:
 def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
     """Return a function that turns a text into token IDs.
 
-    Args:
-        tokenizer: The path of a `tokenizer.json` or of its folder, a
-            `tokenizers.Tokenizer`, a `tiktoken.Encoding`, or a tokenizer of the package
-            transformers.
-
-    Raises:
-        ImportError: It is a path, and the package tokenizers is not installed.
-        ValueError: The file does not exist, or it is something else.
+    A tokenizer is the path of a `tokenizer.json` or of its folder, a
+    `tokenizers.Tokenizer`, a `tiktoken.Encoding`, or one of the package transformers.
     """
     if isinstance(tokenizer, (str, Path)):
         tokenizer = _from_file(_file_at(tokenizer))
@@ -126,12 +120,7 @@ def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
 
 
 def check_tokenizer(tokenizer: Any) -> None:
-    """Count a text with a tokenizer.
-
-    Raises:
-        ImportError: As for `encoder`.
-        ValueError: It can't count.
-    """
+    """Count a text with a tokenizer, to reject one that can't."""
     token_ids = encoder(tokenizer)
     try:
         token_ids("Hello")
@@ -149,10 +138,7 @@ def count_messages(
     tools: Sequence[Mapping[str, Any]],
     count: Callable[[str], int],
 ) -> int:
-    """Count the tokens of a conversation in the API's form.
-
-    Texts are counted exactly by `count`; each message and image adds an allowance.
-    """
+    """Count the tokens of texts by `count`, with an allowance for messages and images."""
     total = sum(count(json.dumps(tool, ensure_ascii=False)) for tool in tools)
     for message in messages:
         content = message["content"]

@@ -33,12 +33,7 @@ class FormattedTool(dict[str, Any]):
 
 
 def format_tools(tools: Iterable[Any], *, strict: bool | None = None) -> list[Any]:
-    """Convert tools to the API's form, with complete schemas.
-
-    Raises:
-        ValueError: A tool is not a function, or its schema is not that of an object.
-        TypeError: `tools` is not a list.
-    """
+    """Convert tools to the API's form, with complete schemas."""
     if isinstance(tools, (str, Mapping)) or not isinstance(tools, Iterable):
         shown = getattr(tools, "name", getattr(tools, "__name__", None)) or "tool"
         msg = f"`tools` is of type {type(tools).__name__}: pass a list, as in [{shown}]."

@@ -57,11 +57,7 @@ def with_api_names(tools: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def convert_tool_choice(
     choice: str | bool | dict[str, Any] | None, names: Sequence[str]
 ) -> str | dict[str, Any] | None:
-    """Convert LangChain's forms of `tool_choice` to the API's.
-
-    Raises:
-        ValueError: The choice names a tool that is not bound, or has an unknown form.
-    """
+    """Convert LangChain's forms of `tool_choice` to the API's."""
     if choice is None or choice is False:
         return None
     if choice is True or choice in ("any", "required"):
@@ -101,11 +97,7 @@ def demands_call(choice: object) -> bool:
 
 
 def check_tool_choice(choice: object, *, has_tools: bool) -> None:
-    """Reject a choice that demands a call if there are no tools.
-
-    Raises:
-        ValueError: It can't be fulfilled.
-    """
+    """Reject a choice that demands a call if there are no tools."""
     if not has_tools and choice not in (None, "auto", "none"):
         msg = f"tool_choice={choice!r} demands a tool call, but there are no tools."
         raise ValueError(msg)

@@ -240,12 +240,7 @@ class NscaleSettings(BaseModel):
     def _transport(
         self, call: Mapping[str, Any] | None = None, *, stall: float | None = None
     ) -> Transport:
-        """Return the transport of a call, whose own settings take precedence.
-
-        Args:
-            call: The arguments of the call.
-            stall: Seconds between two events of a stream.
-        """
+        """Return the transport of a call, whose own settings take precedence."""
         if self.service_token is None:
             msg = (
                 f"This {type(self).__name__} was unpickled where NSCALE_SERVICE_TOKEN "
@@ -317,12 +312,7 @@ def _check_retries(limit: object) -> int:
 
 
 def check_client(client: object, kind: str, setting: str) -> None:
-    """Reject clients of the wrong kind, or with their own authentication.
-
-    Raises:
-        TypeError: The client is not an httpx2 or httpx client of this kind.
-        ValueError: The client has its own `auth`, which would replace the token.
-    """
+    """Reject clients of the wrong kind, or with their own authentication."""
     if client is None:
         return
     origin = library(client)

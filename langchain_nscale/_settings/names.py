@@ -95,11 +95,7 @@ _ENDINGS = {
 
 
 def reject_unknown(cls: type[BaseModel], names: Iterable[str], known: set[str]) -> None:
-    """Reject names of unknown settings.
-
-    Raises:
-        ValueError: A name is unknown; the error says what to use instead, if anything.
-    """
+    """Reject names of unknown settings, and say what to use instead."""
     for name in names:
         if name not in known:
             msg = f"{cls.__name__} has no setting `{name}`{_advice(str(name), known)}"
@@ -141,8 +137,7 @@ def _plain(name: str) -> str:
 def to_fields(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by the names of their fields, whichever name was used.
 
-    Raises:
-        ValueError: A name is unknown, or two names of a setting have different values.
+    A ValueError says that a name is unknown, or that two names of a setting differ.
     """
     names = setting_names(cls)
     if not values.keys() <= names.keys():
@@ -175,12 +170,9 @@ def _are_equal(one: object, other: object) -> bool:
 
 
 def check_names(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by field, without those that are not set.
+    """Return settings by field, without those that are not set; see `to_fields`.
 
     pydantic would ignore unknown names, and prefer one of two values.
-
-    Raises:
-        ValueError: See `to_fields`.
     """
     values = to_fields(cls, values)
     if not any(value is None for value in values.values()):

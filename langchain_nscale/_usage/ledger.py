@@ -131,25 +131,15 @@ ModelUsage.__module__ = "langchain_nscale"
 
 @dataclass
 class Call:
-    """A call in progress.
+    """A call in progress."""
 
-    Attributes:
-        requested: ID of the requested model.
-        provider: LangSmith's name of the provider.
-        operation: `"chat"` or `"embeddings"`, as OpenTelemetry names them.
-        began: When the call began, by `perf_counter`.
-        first_token: When the first token arrived, by `perf_counter`.
-        seconds: Duration, once the call has ended.
-        served: ID of the model according to the reply.
-    """
-
-    requested: str
-    provider: str = PROVIDER
-    operation: str = "chat"
+    requested: str  # ID of the model
+    provider: str = PROVIDER  # as LangSmith names it
+    operation: str = "chat"  # or "embeddings", as OpenTelemetry names them
     began: float = field(default_factory=perf_counter)
-    first_token: float | None = None
-    seconds: float | None = None
-    served: str | None = None
+    first_token: float | None = None  # when it arrived
+    seconds: float | None = None  # once the call has ended
+    served: str | None = None  # ID of the model according to the reply
 
     @property
     def model(self) -> str:
@@ -163,13 +153,7 @@ class Call:
         retries: int = 0,
         error: BaseException | None = None,
     ) -> ModelUsage:
-        """Return the usage of this call.
-
-        Args:
-            usage: The reported usage, as langchain-core's `UsageMetadata`.
-            retries: Number of retries.
-            error: The error that ended the call, if any.
-        """
+        """Return what this call used, by langchain-core's `UsageMetadata` if reported."""
         cancelled = isinstance(error, _CANCELLATIONS)
         failed = error is not None and not cancelled
         # langchain-core marks the usage of cache hits with a cost of 0.
@@ -212,12 +196,7 @@ class Ledger:
         price_of: Callable[[str], Price | None],
         on_end: Callable[[Call, ModelUsage], None] | None = None,
     ) -> None:
-        """Create an empty ledger.
-
-        Args:
-            price_of: Returns the price of a model by ID.
-            on_end: Called with each call that ends and its usage.
-        """
+        """Create an empty ledger; `on_end` is called with each call that ends."""
         self._lock = threading.Lock()
         self._under_way: dict[Hashable, Call] = {}
         self._entries: dict[str, ModelUsage] = {}
@@ -244,15 +223,7 @@ class Ledger:
         retries: int = 0,
         error: BaseException | None = None,
     ) -> None:
-        """Record the end of a call. Idempotent.
-
-        Args:
-            key: The key passed to `begin`.
-            usage: The reported usage, as langchain-core's `UsageMetadata`.
-            served: ID of the model according to the reply.
-            retries: Number of retries; an `NscaleError` has its own.
-            error: The error that ended the call, if any.
-        """
+        """Record the end of the call that began with this key. Idempotent."""
         call = self._under_way.pop(key, None)
         if call is None:
             return

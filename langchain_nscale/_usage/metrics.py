@@ -79,10 +79,7 @@ _by_provider: WeakKeyDictionary[Any, Metrics] = WeakKeyDictionary()
 
 
 def metrics_of(meter_provider: Any = None) -> Metrics | None:
-    """Return the instruments of a provider, by default of the global one.
-
-    Returns `None` if opentelemetry is not installed.
-    """
+    """Return the instruments of a provider, `None` if opentelemetry is not installed."""
     try:
         from opentelemetry.metrics import get_meter_provider  # noqa: PLC0415  # optional
     except ImportError:
