@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from langchain_nscale._response import Response
     from langchain_nscale.errors import NscaleError
 
+E = TypeVar("E", bound=errors.NscaleError)
 T = TypeVar("T")
 _START = 10_000  # bytes of a body that can become an excerpt
 _SHORTEST_TOKEN = 8  # characters; anything shorter could be part of a word
@@ -48,6 +49,7 @@ _PAYMENT_REQUIRED = 402
 _NOT_FOUND = 404
 _PROXY_AUTHENTICATION = 407
 _DENIALS = {401, 403}
+_TOO_MANY_FILES = {errno.EMFILE, errno.ENFILE}
 
 _PROXY_ADVICE = (
     "The proxy requires authentication: add a user and password to HTTPS_PROXY "
@@ -63,8 +65,8 @@ _PAGE_ADVICE = (
     "The answer is a web page, and the service sends none: look for a proxy, firewall or "
     "gateway between this machine and the service. The service token is not the reason."
 )
-# Answers of a proxy to CONNECT that a repetition can change.
-_PASSING_REFUSALS = {408, 425, 429}
+# Answers of a proxy to CONNECT that no repetition can change.
+_FINAL_REFUSALS = {*range(400, 500)} - {408, 425, 429}
 # Advice by a pattern for the message of a rejected request; the first match counts.
 _ADVICE_BY_MESSAGE = {
     r"tool-call-parser": (
@@ -118,11 +120,8 @@ def status_error(response: Response, content: bytes) -> NscaleError:
         advice = _PAGE_ADVICE if is_page else advice
     kind = error_kind(error)
     label = f"{status}, {kind}" if kind else f"{status}"
-    return cls(
-        f"{sender} answered {label}: {message.rstrip('.')}. {advice}",
-        response=public_response(response, content),
-        **_details(response.headers, body),
-    )
+    text = f"{sender} answered {label}: {message.rstrip('.')}. {advice}"
+    return _error(cls, text, response, body=body, content=content)
 
 
 def reported_error(
@@ -136,13 +135,11 @@ def reported_error(
     cls: type[NscaleError] = errors.NscaleStreamError
     if status >= _CLIENT_ERRORS:
         cls = _class_for(status, error, message)
-    reported = cls(
+    text = (
         f"Nscale answered {response.status_code}, then reported an error: "
-        f"{message.rstrip('.')}. {cls.advice}",
-        response=public_response(response),
-        partial=partial,
-        **_details(response.headers, body),
+        f"{message.rstrip('.')}. {cls.advice}"
     )
+    reported = _error(cls, text, response, partial, body=body)
     reported.status_code = status or None  # a failed call has no success as its status
     return reported
 
@@ -154,41 +151,35 @@ def malformed_response(
     content = without_token(content, response)
     start = excerpt(content[:_START].decode("utf-8", "replace")) or "(empty)"
     cls = errors.NscaleMalformedResponseError
-    return cls(
+    text = (
         f"Nscale answered {response.status_code}, but {problem}. "
-        f"{cls.advice} The body begins: {start}",
-        response=public_response(response, content),
-        partial=partial,
-        **_details(response.headers, decode_body(content)),
+        f"{cls.advice} The body begins: {start}"
     )
+    body = decode_body(content)
+    return _error(cls, text, response, partial, body=body, content=content)
 
 
 def oversized_response(
     response: Response, limit: int | None, partial: AIMessage | None = None
 ) -> NscaleError:
     """Return the error for a 2xx response that is larger than `max_response_bytes`."""
-    cls = errors.NscaleMalformedResponseError
-    error = cls(
+    text = (
         f"Nscale answered {response.status_code} with more than {limit} bytes. Raise "
-        "`max_response_bytes` if that is what you expect.",
-        response=public_response(response),
-        partial=partial,
-        **_details(response.headers, None),
+        "`max_response_bytes` if that is what you expect."
     )
+    error = _error(errors.NscaleMalformedResponseError, text, response, partial)
     error.is_retryable = False
     return error
 
 
 def compressed_response(response: Response) -> NscaleError:
     """Return the error for a 2xx response that can't be decompressed up to a limit."""
-    cls = errors.NscaleMalformedResponseError
-    error = cls(
+    text = (
         f"Nscale answered {response.status_code} with a compressed body, which a client "
         "of httpx decompresses without limit. Pass a client of httpx2, or remove "
-        "Accept-Encoding from the headers.",
-        response=public_response(response),
-        **_details(response.headers, None),
+        "Accept-Encoding from the headers."
     )
+    error = _error(errors.NscaleMalformedResponseError, text, response)
     error.is_retryable = False
     return error
 
@@ -239,17 +230,29 @@ def _advice_for(cls: type[NscaleError], status: int, message: str, url: str) -> 
     return cls.advice
 
 
-def _details(headers: Mapping[str, str], body: object) -> dict[str, Any]:
-    """Return the fields of an error that come from the response's headers and body."""
+def _error(
+    cls: type[E],
+    message: str,
+    response: Response,
+    partial: AIMessage | None = None,
+    *,
+    body: object = None,
+    content: bytes = b"",
+) -> E:
+    """Return an error with what a response says about it."""
     error = error_object(body) or {}
-    return {
-        "body": body,
-        "code": as_text(error.get("code")),
-        "error_type": as_text(error.get("error_type") or error.get("type")),
-        "param": as_text(error.get("param")),
-        "request_id": headers.get("inference-id") or headers.get("x-request-id"),
-        "retry_after": retry_after(headers),
-    }
+    headers = response.headers
+    return cls(
+        message,
+        response=public_response(response, content),
+        partial=partial,
+        body=body,
+        code=as_text(error.get("code")),
+        error_type=as_text(error.get("error_type") or error.get("type")),
+        param=as_text(error.get("param")),
+        request_id=headers.get("inference-id") or headers.get("x-request-id"),
+        retry_after=retry_after(headers),
+    )
 
 
 # --- streams that break ---------------------------------------------------------------
@@ -260,27 +263,23 @@ def abandoned_reply(
 ) -> NscaleError:
     """Return the error for a reply that the service gave up before it was complete."""
     cls = errors.NscaleInterruptedStreamError
-    return cls(
-        f"The service gave up the reply before it was complete (finish_reason "
-        f"{reason!r}). {cls.advice}",
-        response=public_response(response),
-        partial=partial,
-        **_details(response.headers, None),
+    text = (
+        "The service gave up the reply before it was complete (finish_reason "
+        f"{reason!r}). {cls.advice}"
     )
+    return _error(cls, text, response, partial)
 
 
 def lost_reply(response: Response, message: AIMessage) -> NscaleError:
     """Return the error for a complete reply of which only the usage has arrived."""
     usage = message.usage_metadata
     tokens = f"{usage['output_tokens']} tokens" if usage else "calls of tools"
-    return errors.NscaleMalformedResponseError(
+    text = (
         f"Nscale answered {response.status_code}, but the reply is empty, although it "
         f"reports {tokens}: the service's tool parser has lost them. Try again; after a "
-        "stream, the next request is not streamed.",
-        response=public_response(response),
-        partial=message,
-        **_details(response.headers, None),
+        "stream, the next request is not streamed."
     )
+    return _error(errors.NscaleMalformedResponseError, text, response, message)
 
 
 def interrupted_stream(
@@ -290,12 +289,8 @@ def interrupted_stream(
     origin = cause and (cause.__cause__ or cause)
     reason = f"{type(origin).__name__}: {origin}" if origin else "no finish reason came"
     cls = errors.NscaleInterruptedStreamError
-    error = cls(
-        f"The stream was cut before the model had finished ({reason}). {cls.advice}",
-        response=public_response(response),
-        partial=partial,
-        **_details(response.headers, None),
-    )
+    text = f"The stream was cut before the model had finished ({reason}). {cls.advice}"
+    error = _error(cls, text, response, partial)
     error.__cause__ = cause
     return error
 
@@ -303,13 +298,11 @@ def interrupted_stream(
 def missing_tool_call(response: Response, message: AIMessage) -> NscaleError:
     """Return the error for a reply in words where a tool call was demanded."""
     cls = errors.NscaleMissingToolCallError
-    return cls(
+    text = (
         "The model answered without a tool call, although `tool_choice` demanded one; "
-        f"Nscale only documents 'auto' and 'none'. {cls.advice}",
-        response=public_response(response),
-        partial=message,
-        **_details(response.headers, None),
+        f"Nscale only documents 'auto' and 'none'. {cls.advice}"
     )
+    return _error(cls, text, response, message)
 
 
 def stalled_stream(
@@ -320,12 +313,8 @@ def stalled_stream(
 ) -> NscaleError:
     """Return the error for a stream that was silent for `seconds`."""
     cls = errors.NscaleStalledStreamError
-    error = cls(
-        f"The stream has stalled: no event for {seconds} s. {cls.advice}",
-        response=public_response(response),
-        partial=partial,
-        **_details(response.headers, None),
-    )
+    text = f"The stream has stalled: no event for {seconds} s. {cls.advice}"
+    error = _error(cls, text, response, partial)
     error.timeout_s = seconds or 0.0
     error.__cause__ = cause
     return error
@@ -339,6 +328,9 @@ class Proxy(NamedTuple):
 
     url: str
     source: str
+
+    def __str__(self) -> str:
+        return f"{self.url} ({self.source})"
 
 
 def network_error(
@@ -364,8 +356,9 @@ def _failed_connection(
     hop = host
     if proxy is not None:  # connecting ends at the proxy; TLS and all else at the service
         is_connecting = type(error).__name__.startswith("Connect") and not is_tls
-        name = f"the proxy {proxy.url} ({proxy.source})"
-        hop = name if is_connecting else f"{host} through {name}"
+        hop = f"the proxy {proxy}"
+        if not is_connecting:
+            hop = f"{host} through {hop}"
     cls: type[NscaleError] = errors.NscaleConnectionError
     message = f"The connection to {hop} failed ({detail})."
     if "Timeout" in type(error).__name__:
@@ -384,7 +377,9 @@ def _failed_connection(
             "The server answers without TLS at this port: use its port for https, or "
             "http:// in `base_url`."
         )
-    elif _out_of_files(error):
+    elif any(
+        getattr(fault, "errno", None) in _TOO_MANY_FILES for fault in _causes(error)
+    ):
         message = f"This process has too many open files to connect to {hop} ({detail})."
         advice = "Lower the concurrency, or raise the limit (`ulimit -n`)."
     failure = cls(f"{message} {advice}")
@@ -397,7 +392,7 @@ def _refused_by_proxy(
     error: Exception, detail: str, host: str, proxy: Proxy | None
 ) -> NscaleError:
     """Return the error for a proxy that did not open a connection (CONNECT, or SOCKS)."""
-    name = f"The proxy {proxy.url} ({proxy.source})" if proxy else "The proxy"
+    name = f"The proxy {proxy}" if proxy else "The proxy"
     found = re.match(r"\d{3}\b", str(error))
     status = int(found[0]) if found else None
     if status == _PROXY_AUTHENTICATION:
@@ -410,18 +405,9 @@ def _refused_by_proxy(
     failure = errors.NscaleConnectionError(
         f"{name} refused a connection to {host} ({detail}). {advice}"
     )
-    is_final = status is not None and _CLIENT_ERRORS <= status < _SERVER_ERRORS
-    if is_final and status not in _PASSING_REFUSALS:
+    if status in _FINAL_REFUSALS:
         failure.is_retryable = failure.is_retried = False
     return failure
-
-
-def _out_of_files(error: BaseException | None) -> bool:
-    """Return whether the system refused a socket because of the limit on open files."""
-    return any(
-        isinstance(fault, OSError) and fault.errno in (errno.EMFILE, errno.ENFILE)
-        for fault in _causes(error)
-    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -444,19 +430,17 @@ def overdue_call(
     )
 
 
-def unusable_client(fault: RuntimeError, is_users: bool) -> Exception:
-    """Return the error for an HTTP client that can't send a request."""
+def unusable_client(fault: RuntimeError) -> Exception:
+    """Return the error for a user's HTTP client that can't send a request."""
     text = str(fault)
-    if not is_users:
-        return fault
-    if "closed" in text and "loop" not in text:
-        return ValueError("The HTTP client passed to the model has been closed.")
     if "loop" in text:
         msg = (
             "The `http_async_client` passed to the model belongs to another event loop: "
             f"create a client for each loop ({text})."
         )
         return ValueError(msg)
+    if "closed" in text:
+        return ValueError("The HTTP client passed to the model has been closed.")
     return fault
 
 

@@ -77,16 +77,16 @@ class Attempts:
 
     def error_of(self, fault: Exception, request: Request) -> Exception:
         """Return the error for what a client raised in place of a response."""
+        is_users = isinstance(self.client, UsersClient)
         if isinstance(fault, OVERDUE) or self.time.is_over():
             return self.time.overdue(request)
         if isinstance(fault, self.client.faults):
             if getattr(fault, "is_unseen", False):
                 self.stage = Stage.UNSEEN
-            is_users = isinstance(self.client, UsersClient)
             proxy = None if is_users else proxy_for(str(request.url))
             return network_error(fault, request, proxy)
-        if isinstance(fault, RuntimeError):  # a client that is closed, or of another loop
-            return unusable_client(fault, isinstance(self.client, UsersClient))
+        if is_users and isinstance(fault, RuntimeError):
+            return unusable_client(fault)
         return fault
 
     def delay(self, error: NscaleError) -> float | None:
