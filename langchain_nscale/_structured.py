@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from langchain_core.language_models import LanguageModelInput
@@ -17,7 +17,6 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     BaseMessage,
-    HumanMessage,
     SystemMessage,
     convert_to_messages,
 )
@@ -32,7 +31,6 @@ from langchain_core.output_parsers.openai_tools import (
     PydanticToolsParser,
 )
 from langchain_core.outputs import ChatGeneration, Generation
-from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import AddableDict, Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
@@ -112,12 +110,9 @@ def instructions(schema: Any) -> str:
 
 def add_instructions(schema: Any, model_input: LanguageModelInput) -> list[BaseMessage]:
     """Add the instructions for a schema to the system message at the beginning."""
-    if isinstance(model_input, PromptValue):
-        messages = model_input.to_messages()
-    elif isinstance(model_input, str):
-        messages = [HumanMessage(model_input)]
-    else:
-        messages = convert_to_messages(model_input)
+    messages = convert_to_messages(
+        [model_input] if isinstance(model_input, str) else model_input
+    )
     text = instructions(schema)
     if messages and isinstance(messages[0], SystemMessage):
         first = messages[0]
@@ -192,49 +187,43 @@ def complete_json(text: str, fits: Callable[[Any], bool] = lambda _: True) -> An
 
 
 def _values(text: str) -> list[Any]:
-    """Return the objects and arrays in a text, in linear time."""
+    """Return the objects and arrays in a text, in linear time.
+
+    A ValueError says that one lacks its end or is nested too deeply.
+    """
     values: list[Any] = []
     position = 0
     for _ in range(_MAX_ATTEMPTS):
         match = _VALUE.search(text, position)
         if match is None:
             return values
-        start = match.start()
-        value, position = _value_at(text, start, may_end=match[0] == "[" and values)
-        values += value
+        try:
+            value, position = _DECODER.raw_decode(text, match.start())
+        except RecursionError:
+            msg = "it is nested too deeply"
+            raise ValueError(msg) from None
+        except json.JSONDecodeError as error:
+            is_cut = not text[error.pos : error.pos + 1] or error.msg.startswith("Unterm")
+            if is_cut and not (match[0] == "[" and values):
+                raise
+            # What came before is no value, and neither are the values inside of it.
+            position = max(error.pos, match.start() + 1)
+        else:
+            values.append(value)
     msg = "it has too many brackets"
     raise ValueError(msg)
 
 
-def _value_at(text: str, start: int, *, may_end: object) -> tuple[list[Any], int]:
-    """Return the value at a position of a text, if any, and where to go on.
-
-    It is an error if the text ends before the value does, unless it `may_end` there.
-    """
-    try:
-        value, end = _DECODER.raw_decode(text, start)
-    except RecursionError:
-        msg = "it is nested too deeply"
-        raise ValueError(msg) from None
-    except json.JSONDecodeError as error:
-        is_cut = not text[error.pos : error.pos + 1] or error.msg.startswith("Unterm")
-        if is_cut and not may_end:
-            raise
-        # What came before is no value, and neither are the values inside of it.
-        return [], max(error.pos, start + 1)
-    return [value], end
-
-
-class _Stream(Protocol):
+class _Stream:
     """Parses the chunks of one reply, each once."""
 
     def feed(self, chunk: str | BaseMessage) -> Iterator[Any]:
         """Yield what the chunk adds to the output."""
-        ...
+        raise NotImplementedError
 
     def flush(self) -> Iterator[Any]:
         """Yield the rest of the output."""
-        ...
+        return iter(())
 
 
 class _OneStep(BaseCumulativeTransformOutputParser[Any]):
@@ -301,7 +290,7 @@ class StructuredOutputParser(_OneStep):
         generation = result[0]
         message = generation.message if isinstance(generation, ChatGeneration) else None
         if partial and (message is None or isinstance(message, AIMessageChunk)):
-            return _latest(_AnswerStream(self).feed(message or generation.text))
+            return [None, *self._new_stream().feed(message or generation.text)][-1]
         calls = message.tool_calls if isinstance(message, AIMessage) else []
         if self.has_tools and any(call["name"] != self.tool for call in calls):
             return None
@@ -312,9 +301,14 @@ class StructuredOutputParser(_OneStep):
             result = [Generation(text=text)]
         value = self.parser.parse_result(result)
         answer_class = self.answer_class
-        if is_dataclass(answer_class):
-            return _as_dataclass(answer_class, value)
-        return value
+        is_other = not is_dataclass(answer_class)
+        if is_other:
+            return value
+        try:
+            return _adapter(answer_class).validate_python(value)
+        except ValidationError as error:
+            msg = f"The answer is not a valid {answer_class.__name__}: {error}"
+            raise OutputParserException(msg, llm_output=str(value)) from error
 
     def _fits(self, value: Any) -> bool:
         """Return whether a value has the form of the schema."""
@@ -332,15 +326,7 @@ class StructuredOutputParser(_OneStep):
         return _AnswerStream(self)
 
 
-def _as_dataclass(answer_class: Any, value: Any) -> Any:
-    try:
-        return _adapter(answer_class).validate_python(value)
-    except ValidationError as error:
-        msg = f"The answer is not a valid {answer_class.__name__}: {error}"
-        raise OutputParserException(msg, llm_output=str(value)) from error
-
-
-class _AnswerStream:
+class _AnswerStream(_Stream):
     """Parses the chunks of one reply, each once, and the complete reply in the end."""
 
     def __init__(self, parser: StructuredOutputParser) -> None:
@@ -383,10 +369,6 @@ class _AnswerStream:
             return _adapter(self._class).validate_python(value)
         return None
 
-    def flush(self) -> Iterator[Any]:
-        """Yield nothing: the last chunk has completed the answer."""
-        return iter(())
-
     def _text(self, message: AIMessageChunk) -> str:
         """Return what a chunk adds to the answer: text, or arguments of the tool."""
         tool = self._parser.tool
@@ -408,8 +390,6 @@ def _complete_value(
 ) -> Any:
     """Return the value of a complete answer in JSON."""
     text = generation.text
-    # The model filled the rest of `max_tokens` with white space.
-    is_padded = text.rstrip() != text
     try:
         value = complete_json(text, fits)
     except ValueError as error:
@@ -418,8 +398,10 @@ def _complete_value(
         msg = f"The answer is not complete JSON: {error}. It reads: {text[:500]!r}"
         raise OutputParserException(msg, llm_output=text) from None
     if message is not None:
+        # The model may have filled the rest of `max_tokens` with white space.
+        is_padded = isinstance(value, (dict, list)) and text.rstrip() != text
         reason = message.response_metadata.get("finish_reason")
-        if not (reason == "length" and is_padded and isinstance(value, (dict, list))):
+        if not (reason == "length" and is_padded):
             check_complete(message, has_answer=True)
     return value
 
@@ -433,10 +415,11 @@ def parser_for(
     or a JSON Schema; `None` if the model has called another tool instead.
     """
     is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
-    from_tool_call = method == "function_calling"
-    tool = _tool_name(schema) if from_tool_call else None
+    tool: str | None = None
+    if method == "function_calling":
+        tool = convert_to_openai_tool(with_defaults(schema))["function"]["name"]
     parser: BaseOutputParser[Any]
-    if from_tool_call and is_pydantic:
+    if tool is not None and is_pydantic:
         parser = PydanticToolsParser(tools=[schema], first_tool_only=True)
     elif tool is not None:
         parser = JsonOutputKeyToolsParser(key_name=tool, first_tool_only=True)
@@ -445,17 +428,8 @@ def parser_for(
     else:
         parser = JsonOutputParser()
     return StructuredOutputParser(
-        parser=parser,
-        tool=tool,
-        has_tools=has_tools,
-        form=schema,
+        parser=parser, tool=tool, has_tools=has_tools, form=schema
     )
-
-
-def _tool_name(schema: Any) -> str:
-    """Return the name of the tool that stands for a schema."""
-    name: str = convert_to_openai_tool(with_defaults(schema))["function"]["name"]
-    return name
 
 
 def pipeline(
@@ -464,18 +438,12 @@ def pipeline(
     *,
     include_raw: bool,
 ) -> Runnable[LanguageModelInput, Any]:
-    """Combine a model and its parser.
-
-    With `include_raw` the output is `{"raw": AIMessage, "parsed": ..., "parsing_error":
-    ...}`, and a parsing error is returned instead of raised.
-    """
-    if not include_raw:
-        return model | parser
-    return model | RawAndParsed(parser=parser)
+    """Combine a model and its parser, which reports errors with `include_raw`."""
+    return model | (RawAndParsed(parser=parser) if include_raw else parser)
 
 
 class RawAndParsed(_OneStep):
-    """Returns the reply, what it parses to, and why it can't be parsed."""
+    """Returns `{"raw": AIMessage, "parsed": ..., "parsing_error": ...}`."""
 
     parser: StructuredOutputParser
     """The parser of the reply."""
@@ -499,7 +467,7 @@ class RawAndParsed(_OneStep):
         return _RawStream(self)
 
 
-class _RawStream:
+class _RawStream(_Stream):
     """The parts of `RawAndParsed`'s output: the chunks, and then what they parse to."""
 
     def __init__(self, parser: RawAndParsed) -> None:
@@ -523,10 +491,6 @@ def _whole(messages: Sequence[Any]) -> ChatGeneration:
     """Return one generation with all chunks of a reply, merged in one go."""
     first, rest = messages[0], list(messages[1:])
     return ChatGeneration(message=first + rest if rest else first)
-
-
-def _latest(items: Iterator[Any]) -> Any:
-    return next(reversed(list(items)), None)
 
 
 @lru_cache(maxsize=128)

@@ -31,11 +31,9 @@ from langchain_core.language_models.chat_model_stream import ChatModelStream
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
-    HumanMessage,
     convert_to_messages,
 )
 from langchain_core.outputs import ChatGenerationChunk, ChatResult, LLMResult
-from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from langchain_core.utils.utils import LC_ID_PREFIX
@@ -673,11 +671,7 @@ class ChatNscale(ChatSettings):
         Raises:
             ValueError: The call would not be sent, because something in it is invalid.
         """
-        if isinstance(input, str):
-            input = [HumanMessage(input)]  # noqa: A001
-        if isinstance(input, PromptValue):
-            input = input.to_messages()  # noqa: A001
-        messages = convert_to_messages(input)
+        messages = convert_to_messages([input] if isinstance(input, str) else input)
         return self._body(messages, stop, kwargs, stream=stream)
 
     # --- tools and structured output --------------------------------------------------
