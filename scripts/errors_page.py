@@ -12,6 +12,11 @@ from tests.conditions import CONDITIONS
 
 PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
 HEAD = """\
+---
+hide:
+  - toc # leaves room for the table
+---
+
 # Errors
 
 <!-- Generated from the source by `python -m scripts.errors_page`; do not edit. -->

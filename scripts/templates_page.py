@@ -176,8 +176,8 @@ vLLM shows the tokens of a conversation, and turns them back into text:
 
 ```bash
 curl -s $URL/tokenize -H "Content-Type: application/json" \\
-  -d '{"model": "MODEL", "messages": [{"role": "user", "content": "Hi"}]}' > tokens.json
-jq '{model: "MODEL", tokens}' tokens.json |
+  -d '{"model": "MODEL", "messages": [{"role": "user", "content": "Hi"}]}' |
+  jq '{model: "MODEL", tokens}' |
   curl -s $URL/detokenize -H "Content-Type: application/json" -d @-
 ```
 

@@ -19,6 +19,14 @@ def test_relative_links_lead_to_files() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_the_start_page_makes_the_same_claims() -> None:
+    def claims(page: str) -> str:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        return text.split("## Quickstart")[0].split("- **", 1)[1].split("\n\n")[0]
+
+    assert claims("docs/index.md") == claims("README.md")
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="needs tomllib")
 def test_pypi_gets_absolute_links() -> None:
     import tomllib  # noqa: PLC0415  # new in 3.11
