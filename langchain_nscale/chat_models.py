@@ -68,7 +68,6 @@ from langchain_nscale._requests.exchange import (
 from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._requests.schemas import response_format as to_response_format
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
-from langchain_nscale._requests.strict import StrictForm
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     ParsedChoice,
@@ -614,15 +613,18 @@ class ChatNscale(ChatSettings):
         body = self._body(messages, stop, call, stream=stream)
         stall = self.stream_chunk_timeout if stream else None
         transport = self._transport(call, stall=stall)
-        exchange = Exchange(body, transport.base_url, self.schema_with_tools)
-        exchange.call_ids = call_ids(messages)
         is_own = any(
             "messages" in (source or {})
             for source in (self.extra_body, self.model_kwargs, call.get("extra_body"))
         )
-        if self.template_rules is None and not is_own:
-            exchange.reviser = StrictForm(self._strict_models)
-            transport.reviser = exchange
+        is_fixed = self.template_rules is not None or is_own
+        transport.exchange = exchange = Exchange(
+            body,
+            transport.base_url,
+            self.schema_with_tools,
+            call_ids(messages),
+            None if is_fixed else self._strict_models,
+        )
         return exchange, transport
 
     def _body(

@@ -14,7 +14,7 @@ from langchain_nscale._http.client import UsersClient
 from langchain_nscale._http.limits import OVERDUE, CallTime, Clock, Limits
 
 if TYPE_CHECKING:
-    from langchain_nscale._http.client import AsyncClient, Client, Request
+    from langchain_nscale._http.client import Client, Request
     from langchain_nscale.errors import NscaleError
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Attempts:
 
     def __init__(
         self,
-        client: Client | AsyncClient,
+        client: Client[object],
         limits: Limits,
         max_retries: int,
         *,

@@ -127,24 +127,15 @@ class _Response(Received):
         self._close()
 
 
-class DirectClient:
+class DirectClient(Pool[_Connection]):
     """Sends sync requests, each on a connection that no other uses meanwhile."""
-
-    faults = FAULTS
 
     def __init__(
         self, headers: Mapping[str, str], context: Callable[[], ssl.SSLContext]
     ) -> None:
-        """Create a client; the headers are sent with every request."""
-        self.headers = headers
-        self._context = context
-        self._pool: Pool[_Connection] = Pool(call_later)
-        self._turns = threading.Semaphore(self._pool.limit)
-
-    @property
-    def is_closed(self) -> bool:
-        """Return whether the client has been closed."""
-        return self._pool.is_closed
+        """Create a client."""
+        super().__init__(headers, context, call_later)
+        self._turns = threading.Semaphore(self.limit)
 
     def send(self, request: Request) -> Response:
         """Send a request; see `client.Client`."""
@@ -155,17 +146,15 @@ class DirectClient:
             raise httpx2.PoolTimeout(msg)
         connection = None
         try:
-            self._pool.check_open()
-            connection = self._pool.take(origin)
+            connection = self.take(origin)
             if connection is None:
-                self._pool.make_room()
                 opened = _Connection(origin, self._context, timeouts["connect"])
-                connection = self._pool.add(opened)
+                connection = self.add(opened)
             body = self._exchange(connection, message, timeouts)
         except BaseException:
-            self._release(connection)
+            self.release(connection)
             raise
-        received = _Response(self._release, connection, request, body)
+        received = _Response(self.release, connection, request, body)
         return cast("Response", received)
 
     @staticmethod
@@ -184,11 +173,6 @@ class DirectClient:
             raise fault from fault.__cause__
         return body
 
-    def _release(self, connection: _Connection | None) -> None:
-        if connection is not None:
-            self._pool.give_back(connection)
-        self._turns.release()
-
     def close(self) -> None:
         """Close all connections, those in use as well."""
-        self._pool.close_all()
+        self.close_all()

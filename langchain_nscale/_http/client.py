@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import httpx2
 
-if TYPE_CHECKING:
-    from langchain_nscale._response import Response
+from langchain_nscale._response import Response
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(eq=False, repr=False)  # the headers contain the token
@@ -28,7 +29,9 @@ class Request:
     timeouts: dict[str, float | None]
 
 
-class _AnyClient(Protocol):
+class Client(Protocol[T_co]):
+    """An HTTP client. A call uses nothing else of it."""
+
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers to send with every request, unless a request has others."""
@@ -43,35 +46,16 @@ class _AnyClient(Protocol):
         """
         ...
 
+    def send(self, request: Request) -> T_co:
+        """Send a request once; return the response, as soon as its head has arrived.
 
-class Client(_AnyClient, Protocol):
-    """A sync HTTP client. A call uses nothing else of it."""
-
-    def send(self, request: Request) -> Response:
-        """Send a request once, without following redirects.
-
-        Returns:
-            The response, as soon as its head has arrived; see `Response`.
-
-        Raises:
-            RuntimeError: The client has been closed.
+        An async client returns it awaitable. Redirects are not followed. A RuntimeError
+        says that the client is closed, or belongs to another event loop.
         """
         ...
 
 
-class AsyncClient(_AnyClient, Protocol):
-    """An async HTTP client. A call uses nothing else of it."""
-
-    async def send(self, request: Request) -> Response:
-        """Async version of `Client.send`.
-
-        Raises:
-            RuntimeError: The client has been closed, or belongs to another event loop.
-        """
-        ...
-
-
-class SharedClient(Client, Protocol):
+class SharedClient(Client[Response], Protocol):
     """A sync client of the package's own."""
 
     @property
@@ -84,7 +68,7 @@ class SharedClient(Client, Protocol):
         ...
 
 
-class AsyncSharedClient(AsyncClient, Protocol):
+class AsyncSharedClient(Client[Awaitable[Response]], Protocol):
     """An async client of the package's own."""
 
     @property
@@ -113,7 +97,7 @@ class UsersClient:
         self.faults = (self._library.HTTPError, self._library.StreamError)
 
     def send(self, request: Request) -> Any:
-        """Send a request; see `Client` and `AsyncClient`."""
+        """Send a request; see `Client`."""
         return _send(self._client, self._client.build_request, self._library, request)
 
 
@@ -138,7 +122,7 @@ class Httpx2Client:
         return bool(self.client.is_closed)
 
     def send(self, request: Request) -> Any:
-        """Send a request; see `Client` and `AsyncClient`."""
+        """Send a request; see `Client`."""
         return _send(self.client, httpx2.Request, httpx2, request)
 
     def close(self) -> None:

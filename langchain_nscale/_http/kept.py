@@ -6,16 +6,18 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import httpx2
 
 from langchain_nscale._http.sockets import KEEPALIVE, max_connections
-from langchain_nscale._http.wire import Origin, Parser, decoded
+from langchain_nscale._http.wire import FAULTS, Origin, Parser, decoded
 
 if TYPE_CHECKING:
+    import ssl
+
     from langchain_nscale._http.client import Request
 
 
@@ -32,20 +34,16 @@ class Connection(Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Return whether an idle connection still seems usable."""
+        """Whether an idle connection still seems usable."""
         ...
 
     @property
     def is_reusable(self) -> bool:
-        """Return whether the connection can carry another request."""
+        """Whether the connection can carry another request."""
         ...
 
     def close(self) -> None:
         """Close it at once."""
-        ...
-
-    def end_reads(self) -> None:
-        """End all reads, as if the server had closed the connection."""
         ...
 
 
@@ -53,40 +51,45 @@ C = TypeVar("C", bound=Connection)
 
 
 class Pool(Generic[C]):
-    """All connections of a client. Threads may use it at once."""
+    """The connections of a client, its subclass. Threads may use it at once."""
 
-    def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
-        """Take a function that calls another after some seconds."""
+    faults = FAULTS
+    _turns: Any  # a semaphore, which lets as many requests through as there may be
+
+    def __init__(
+        self,
+        headers: Mapping[str, str],  # to send with every request
+        context: Callable[[], ssl.SSLContext],
+        call_later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        """Create a client without connections."""
+        self.headers = headers
         self.is_closed = False
         self.limit = max_connections()
+        self._context = context
         self._call_later = call_later
         self._has_timer = False
         self._lock = threading.Lock()
         self._open: set[C] = set()
         self._idle: dict[Origin, list[C]] = defaultdict(list)
 
-    def check_open(self) -> None:
-        """Raise a RuntimeError if the client has been closed."""
+    def take(self, origin: Origin) -> C | None:
+        """Return the connection that was used last, if one can be used."""
         if self.is_closed:
             msg = "The client has been closed."
             raise RuntimeError(msg)
-
-    def take(self, origin: Origin) -> C | None:
-        """Return the connection that was used last, if one can be used."""
         while True:
             with self._lock:
                 if not self._idle[origin]:
-                    return None
+                    break
                 connection = self._idle[origin].pop()
             if connection.is_usable:
                 connection.is_new = False
                 return connection
-            self.close(connection)
-
-    def make_room(self) -> None:
-        """Close idle connections if there are as many as there may be."""
-        if len(self._open) >= self.limit:
+            self._drop(connection)
+        if len(self._open) >= self.limit:  # make room for another
             self.close_idle(0.0)
+        return None
 
     def add(self, connection: C) -> C:
         """Count a new connection."""
@@ -94,10 +97,15 @@ class Pool(Generic[C]):
             self._open.add(connection)
         return connection
 
-    def give_back(self, connection: C) -> None:
-        """Keep a connection for the next request, or close it."""
+    def release(self, connection: C | None) -> None:
+        """Let the next request have its turn, on this connection if there is one."""
+        if connection is not None:
+            self._give_back(connection)
+        self._turns.release()
+
+    def _give_back(self, connection: C) -> None:
         if self.is_closed or not connection.is_reusable:
-            self.close(connection)
+            self._drop(connection)
             return
         connection.idle_since = time.monotonic()
         with self._lock:
@@ -106,8 +114,7 @@ class Pool(Generic[C]):
         if must_schedule:
             self._call_later(KEEPALIVE, self._on_time)
 
-    def close(self, connection: C) -> None:
-        """Close a connection."""
+    def _drop(self, connection: C) -> None:
         with self._lock:
             self._open.discard(connection)
         connection.close()
@@ -123,7 +130,7 @@ class Pool(Generic[C]):
                 self._idle[connection.origin].append(connection)
         for connection in idle:
             if connection.idle_since <= before:
-                self.close(connection)
+                self._drop(connection)
         return min((c.idle_since for c in others), default=None)
 
     def _on_time(self) -> None:
@@ -136,7 +143,7 @@ class Pool(Generic[C]):
         """Close all connections, those in use as well."""
         self.is_closed = True
         for connection in list(self._open):
-            self.close(connection)
+            self._drop(connection)
 
 
 class Received:

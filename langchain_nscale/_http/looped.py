@@ -13,7 +13,7 @@ import httpx2
 
 from langchain_nscale._http.kept import Pool, Received
 from langchain_nscale._http.sockets import has_input, open_socket, result_of
-from langchain_nscale._http.wire import FAULTS, Message, Origin, Parser, encoded
+from langchain_nscale._http.wire import Message, Origin, Parser, encoded
 
 if TYPE_CHECKING:
     from langchain_nscale._http.client import Request
@@ -80,8 +80,9 @@ class _Connection(asyncio.Protocol):
         self.parser = Parser()
         self.is_new = True
         self.idle_since = 0.0
-        self.is_open: asyncio.Future[None]  # done once the handshake is
         self._loop = asyncio.get_running_loop()
+        # Done once the handshake is.
+        self.is_open: asyncio.Future[None] = self._loop.create_future()
         self._tls = tls
         self._transport: Any = None
         self._unread: list[bytes] = []
@@ -94,7 +95,6 @@ class _Connection(asyncio.Protocol):
         self._timeouts: _Timeouts = {}
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.is_open = self._loop.create_future()
 
     # --- called by the event loop -------------------------------------------------------
 
@@ -182,9 +182,7 @@ class _Connection(asyncio.Protocol):
     def _check_time(self) -> None:
         self._timer = None
         waiter = self._waiter
-        if waiter is None or waiter.done():
-            return
-        if self._deadline is None:
+        if waiter is None or waiter.done() or self._deadline is None:
             return
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._check_time)
@@ -302,29 +300,20 @@ class _Response(Received):
         self._close()
 
 
-class AsyncDirectClient:
+class AsyncDirectClient(Pool[_Connection]):
     """Sends async requests, each on a connection that no other uses meanwhile."""
-
-    faults = FAULTS
 
     def __init__(
         self, headers: Mapping[str, str], context: Callable[[], ssl.SSLContext]
     ) -> None:
-        """Create a client of the running loop; headers are sent with every request."""
-        self.headers = headers
-        self._context = context
+        """Create a client of the running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._pool: Pool[_Connection] = Pool(self._loop.call_later)
-        self._turns = asyncio.Semaphore(self._pool.limit)
+        super().__init__(headers, context, self._loop.call_later)
+        self._turns = asyncio.Semaphore(self.limit)
         self._connecting = asyncio.Semaphore(_CONNECTING)
 
-    @property
-    def is_closed(self) -> bool:
-        """Return whether the client has been closed."""
-        return self._pool.is_closed
-
     async def send(self, request: Request) -> Response:
-        """Send a request; see `client.AsyncClient`."""
+        """Send a request; see `client.Client`."""
         origin, message = encoded(request)
         timeouts = request.timeouts
         if self._turns.locked():
@@ -333,19 +322,17 @@ class AsyncDirectClient:
             await self._turns.acquire()  # at once
         connection = None
         try:
-            self._pool.check_open()
-            connection = self._pool.take(origin)
+            connection = self.take(origin)
             if connection is None:
-                self._pool.make_room()
                 connection = await self._opened(origin, timeouts["connect"])
             connection.send(message, timeouts)
             body = b""
             while not connection.parser.status:
                 body = await connection.receive()
         except BaseException:
-            self._release(connection)
+            self.release(connection)
             raise
-        received = _Response(self._release, connection, request, body)
+        received = _Response(self.release, connection, request, body)
         return cast("Response", received)
 
     async def _wait(self, limit: float | None) -> None:
@@ -366,7 +353,7 @@ class AsyncDirectClient:
                 raise httpx2.ConnectTimeout(str(fault)) from fault
             except OSError as fault:
                 raise httpx2.ConnectError(str(fault)) from fault
-        return self._pool.add(connection)
+        return self.add(connection)
 
     async def _connection(self, origin: Origin) -> _Connection:
         tls = _Tls(self._context(), origin.host) if origin.is_tls else None
@@ -380,12 +367,7 @@ class AsyncDirectClient:
             raise
         return connection
 
-    def _release(self, connection: _Connection | None) -> None:
-        if connection is not None:
-            self._pool.give_back(connection)
-        self._turns.release()
-
     async def aclose(self) -> None:
         """Close all connections, those in use as well."""
-        self._pool.close_all()
+        self.close_all()
         await asyncio.sleep(0)  # the transports close their sockets now

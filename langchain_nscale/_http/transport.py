@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -36,7 +36,8 @@ from langchain_nscale.errors import NscaleError
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from langchain_nscale._http.client import AsyncClient, Client
+    from langchain_nscale._http.client import Client
+    from langchain_nscale._requests.exchange import Exchange
     from langchain_nscale._response import Response
 
 USER_AGENT = f"langchain-nscale/{__version__}"
@@ -61,20 +62,6 @@ class Advisor(Protocol):
         ...
 
 
-class Reviser(Protocol):
-    """Changes a request that was rejected so that it may be accepted."""
-
-    def revise(
-        self, body: Mapping[str, Any], error: NscaleError
-    ) -> Mapping[str, Any] | None:
-        """Return the body to send in place of a rejected one, `None` if there is none."""
-        ...
-
-    def accept(self, body: Mapping[str, Any]) -> None:
-        """Learn that a revised body was accepted."""
-        ...
-
-
 @dataclass(eq=False, repr=False)  # not frozen: created for each call
 class Transport:
     """Sends request bodies to one address with one token."""
@@ -89,7 +76,7 @@ class Transport:
     client: Any = None  # the user's own client of httpx or httpx2
     async_client: Any = None
     advisor: Advisor | None = None
-    reviser: Reviser | None = None  # changes a rejected request, once in each call
+    exchange: Exchange | None = None  # changes a rejected request, once in each call
 
     def call(self, path: str, body: Body | Bodies, read: Callable[[Sent], R]) -> R:
         """POST a body, or GET without one; return what the reply contains.
@@ -132,7 +119,7 @@ class Transport:
         stream: bool = False,
     ) -> Generator[T, None, None]:
         """Send a request, again if need be; yield the items of its reply, perhaps one."""
-        client: Client = (
+        client: Client[Response] = (
             UsersClient(self.client) if self.client else shared_client(self.base_url)
         )
         attempts = self._attempts(client)
@@ -142,18 +129,16 @@ class Transport:
             is_stream = stream and "stream" in (current or ())
             request = self._request(attempts, path, current, token, stream=is_stream)
             try:
-                response = self._exchange(attempts, client, request)
+                response = self._send(attempts, client, request)
                 reading = self._reading(
                     attempts, request, response, new_reader, is_stream
                 )
-                self._report_revision(attempts, response, current)
+                self._report_revision(attempts, response)
                 for item in read_stream(response, *reading, client.faults):
                     attempts.stage = Stage.DELIVERED
                     yield item
             except NscaleError as error:
-                delay = attempts.delay(error)
-                if delay is None and (revised := self._revised(attempts, current, error)):
-                    body, delay = body if callable(body) else revised, 0.0
+                delay = self._delay(attempts, error)
                 if delay is None:
                     if self.advisor is not None:
                         self.advisor.advise(self, current, error)
@@ -173,7 +158,7 @@ class Transport:
         stream: bool = False,
     ) -> AsyncGenerator[T, None]:
         """Async version of `_items`."""
-        client: AsyncClient = (
+        client: Client[Awaitable[Response]] = (
             UsersClient(self.async_client)
             if self.async_client
             else await shared_async_client(self.base_url)
@@ -185,20 +170,18 @@ class Transport:
             is_stream = stream and "stream" in (current or ())
             request = self._request(attempts, path, current, token, stream=is_stream)
             try:
-                response = await self._aexchange(attempts, client, request)
+                response = await self._asend(attempts, client, request)
                 reading = self._reading(
                     attempts, request, response, new_reader, is_stream
                 )
-                self._report_revision(attempts, response, current)
+                self._report_revision(attempts, response)
                 inner = aread_stream(response, *reading, client.faults)
                 async with Inner(inner) as items:
                     async for item in items:
                         attempts.stage = Stage.DELIVERED
                         yield item
             except NscaleError as error:
-                delay = attempts.delay(error)
-                if delay is None and (revised := self._revised(attempts, current, error)):
-                    body, delay = body if callable(body) else revised, 0.0
+                delay = self._delay(attempts, error)
                 if delay is None:
                     if self.advisor is not None:
                         await self.advisor.aadvise(self, current, error)
@@ -209,27 +192,26 @@ class Transport:
                 return
             await asyncio.sleep(delay)
 
-    def _attempts(self, client: Client | AsyncClient) -> Attempts:
+    def _attempts(self, client: Client[object]) -> Attempts:
         renews = callable(self.token)
         return Attempts(client, self.limits, self.max_retries, renews_token=renews)
 
-    def _revised(self, attempts: Attempts, body: Body, error: NscaleError) -> Body:
-        """Return the body to send in place of a rejected one, if there is any."""
-        if self.reviser is None or body is None or not attempts.may_revise(error):
+    def _delay(self, attempts: Attempts, error: NscaleError) -> float | None:
+        """Return the seconds to wait before the next attempt; `None` for no other."""
+        delay = attempts.delay(error)
+        if delay is not None or self.exchange is None or not attempts.may_revise(error):
+            return delay
+        if not self.exchange.revise(error):
             return None
-        revised = self.reviser.revise(body, error)
-        if revised is not None:
-            attempts.begin_revision(error)
-        return revised
+        attempts.begin_revision(error)
+        return 0.0
 
-    def _report_revision(
-        self, attempts: Attempts, response: Response, body: Body
-    ) -> None:
-        if attempts.rejection and self.reviser and body and response.is_success:
-            self.reviser.accept(body)
+    def _report_revision(self, attempts: Attempts, response: Response) -> None:
+        if attempts.rejection and self.exchange and response.is_success:
+            self.exchange.accept()
 
     @staticmethod
-    def _exchange(attempts: Attempts, client: Client, request: Request) -> Response:
+    def _send(attempts: Attempts, client: Client[Response], request: Request) -> Response:
         """Send a request; return its response, whose body has not been read."""
         try:
             exchange = partial(client.send, request)
@@ -242,10 +224,10 @@ class Transport:
         return response
 
     @staticmethod
-    async def _aexchange(
-        attempts: Attempts, client: AsyncClient, request: Request
+    async def _asend(
+        attempts: Attempts, client: Client[Awaitable[Response]], request: Request
     ) -> Response:
-        """Async version of `_exchange`."""
+        """Async version of `_send`."""
         try:
             exchange = client.send(request)
             response = await acall_within(attempts.time.remaining, exchange)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_nscale._requests.strict import StrictForm
+from langchain_nscale._error_bodies import error_message, error_object
+from langchain_nscale._requests.fitting import fit
+from langchain_nscale.templates import STRICT, STRICT_WITHOUT_TOOLS, violated_rule
 
 if TYPE_CHECKING:
     from langchain_nscale.errors import NscaleError
 
 SchemaWithTools = Literal["separate", "together"]
 
+logger = logging.getLogger(__name__)
+
 _MAX_REMEMBERED = 256
+_MAX_STRICT = 64  # models that a client remembers
 
 
 class _Lossy:
@@ -53,14 +59,22 @@ class Exchange:
     is everything that a stream has been seen to lose.
     """
 
-    call_ids: Collection[str] = ()  # of the conversation
-    reviser: StrictForm | None = None  # changes rejected requests
-
     def __init__(
-        self, body: Mapping[str, Any], address: str, schema_with_tools: SchemaWithTools
+        self,
+        body: Mapping[str, Any],
+        address: str,
+        schema_with_tools: SchemaWithTools,
+        call_ids: Collection[str] = (),  # of the conversation
+        strict_models: set[str] | None = None,
     ) -> None:
-        """Begin a call with the request as the caller means it."""
+        """Begin a call with the request as the caller means it.
+
+        A conversation that the chat template rejects is repeated in the strict form, and
+        the model added to `strict_models`, unless that is `None`.
+        """
         self._body = body
+        self._strict_models = strict_models
+        self.call_ids = call_ids
         self._key = (address, str(body["model"]))
         # The usage of replies that the caller does not get.
         self.earlier: list[Mapping[str, Any] | None] = []
@@ -96,19 +110,35 @@ class Exchange:
             body["tools"] = list(map(_strict, body["tools"]))
         return body
 
-    def revise(
-        self, body: Mapping[str, Any], error: NscaleError
-    ) -> Mapping[str, Any] | None:
-        """Change this and all further requests so that the service may accept them."""
-        revised = None if self.reviser is None else self.reviser.revise(body, error)
-        if revised is not None:
-            self._body = {**self._body, "messages": revised["messages"]}
-        return revised
+    def revise(self, error: NscaleError) -> bool:
+        """Bring a conversation that was rejected into the strict form, if that helps."""
+        message = error_message(error_object(error.body) or {})
+        if self._strict_models is None or violated_rule(message or "") is None:
+            return False
+        body = self.body()
+        has_tools = bool(body.get("tools"))
+        messages = fit(
+            body["messages"],
+            STRICT if has_tools else STRICT_WITHOUT_TOOLS,
+            has_tools=has_tools,
+            is_continued=body.get("continue_final_message") is True,
+        )
+        self._body = {**self._body, "messages": messages}
+        return messages is not body["messages"]
 
-    def accept(self, body: Mapping[str, Any]) -> None:
-        """Learn that a changed request was accepted."""
-        if self.reviser is not None:
-            self.reviser.accept(body)
+    def accept(self) -> None:
+        """Remember that the service has accepted the strict form."""
+        model, models = self._body["model"], self._strict_models
+        if models is None or model in models:
+            return
+        if len(models) >= _MAX_STRICT:
+            models.clear()
+        models.add(model)
+        logger.warning(
+            "The chat template of %s rejected a conversation, and accepted its strict "
+            "form. All are sent so from now on; `template_rules` overrides this.",
+            model,
+        )
 
     def go_on(self, usage: Mapping[str, Any] | None) -> None:
         """Ask for the answer by the schema, after a reply without calls."""

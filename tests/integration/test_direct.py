@@ -63,7 +63,7 @@ class Both:
         self.is_async = kind == "async"
         make: Callable[[str], Any] = make_async_client if self.is_async else make_client
         self.client: Any = make("http://127.0.0.1")
-        self.pool: kept.Pool[Any] = self.client._pool
+        self.pool: kept.Pool[Any] = self.client
 
     async def send(self, sent: Request) -> Any:
         if self.is_async:
