@@ -30,8 +30,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _forget_model_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_model_list, "cache", type(_model_list.cache)())
+def _forget_model_lists() -> None:
+    _model_list.cache.clear()
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries wait as long as the service says: at random, they would wait longer."""
+    monkeypatch.setattr("random.uniform", lambda *_: 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -54,15 +54,13 @@ def convert_messages(
     messages: Sequence[BaseMessage],
     *,
     reasoning_history: ReasoningHistory = "never",
-    tool_images: bool = False,
     text_only_model: str | None = None,  # the ID of a model without images
     tool_name: Callable[[str], str] = str,
 ) -> list[dict[str, Any]]:
     """Convert LangChain messages, of any provider's models, to those of a request.
 
-    Images in tool messages follow them in a user message, unless the model accepts
-    `tool_images`. A ValueError names a block of the user that can't be sent, and the
-    position of its message.
+    Images in tool messages follow them in a user message. A ValueError names a block of
+    the user that can't be sent, and the position of its message.
     """
     if not messages:
         msg = "The list of messages is empty: pass at least one."
@@ -90,7 +88,7 @@ def convert_messages(
             raise ValueError(msg)
     if text_only_model:
         return [_without_images(message) for message in converted]
-    return converted if tool_images else _images_after_tools(converted)
+    return _images_after_tools(converted)
 
 
 # --- users and system -------------------------------------------------------------------

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from typing import Any
 
 import atheris
+import httpx2
 
 with atheris.instrument_imports(include=["langchain_nscale"]):
-    from langchain_nscale._failures import status_error
-    from langchain_nscale._replies.chunks import ChunkWriter
-    from langchain_nscale._replies.events import EventWriter
-    from langchain_nscale._replies.reader import StreamReader, chat_result
-    from langchain_nscale._replies.reply import ReplyOptions
-    from langchain_nscale._replies.sse import SSEDecoder
-    from langchain_nscale.errors import NscaleError
-    from tests.unit.replies import FINISH, chunk, response
+    from langchain_nscale import NscaleError
+    from tests.unit.replies import (
+        FINISH,
+        assembled,
+        chunk,
+        comparable,
+        failure,
+        invoked,
+        read,
+        streamed,
+    )
+    from tests.unit.service import Service, chat
 
 # What the fuzzer splices: a byte of it alone would seldom make a chunk.
 PARTS = [
@@ -58,33 +64,33 @@ def built(data: bytes) -> list[bytes]:
     return [piece for piece in [*pieces, bytes(text)] if piece]
 
 
-def decoded(pieces: list[bytes]) -> list[bytes]:
-    decoder = SSEDecoder()
-    events = [event for piece in pieces for event in decoder.feed(piece)]
-    return [*events, *decoder.flush()]
+def outcome(pieces: list[bytes], **settings: Any) -> Any:
+    """What a stream says: the sum of its chunks, or its error and what came before."""
+    with suppress(NscaleError):
+        return comparable(streamed(*pieces, **settings))
+    _, error = failure(*pieces, **settings)
+    return type(error), error.partial and comparable(error.partial)
 
 
 def test_one(data: bytes) -> None:
     """Read an input in every way that there is."""
     pieces = built(data)
     whole = b"".join(pieces)
-    if decoded(pieces) != decoded([whole]) and whole:
-        msg = "how a stream is cut changes its events"
-        raise AssertionError(msg)
     kind = TYPES[len(data) % len(TYPES)]
-    got = response(b"", content_type=kind)
-    for writer in (ChunkWriter(), ChunkWriter(v1=True), EventWriter()):
-        reader = StreamReader(got, writer, ReplyOptions(think_tags="both"))
-        with suppress(NscaleError):
-            for piece in pieces:
-                list(reader.feed(piece))
-            list(reader.flush())
-        reader.partial()
+    settings: dict[str, Any] = {"kind": kind, "think_tags": "both"}
+    if outcome(pieces, **settings) != outcome([whole], **settings):
+        msg = "how a stream is cut changes what it says"
+        raise AssertionError(msg)
+    with suppress(NscaleError):
+        read(pieces, output_version="v1", **settings)
+    with suppress(NscaleError):
+        assembled(pieces, **settings)
     body = whole.removeprefix(b"data: ")
     for each in TYPES:
         with suppress(NscaleError):
-            chat_result(response(body, content_type=each))
-    status_error(response(body, status=400), body)
+            invoked(body, kind=each)
+    with suppress(NscaleError):
+        chat(Service(httpx2.Response(400, content=body)), max_retries=0).invoke("Hi")
 
 
 def main() -> None:

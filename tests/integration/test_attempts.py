@@ -126,15 +126,11 @@ CASES = [
 ]
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(("call", "answer", "requests"), CASES)
 async def test_how_often_a_request_is_sent(
-    call: Call,
-    answer: bytes,
-    requests: int,
-    clients: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    call: Call, answer: bytes, requests: int, clients: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("random.uniform", lambda *_: 0.0)
     received: list[bytes] = []
 
     def respond(connection: socket.socket) -> None:

@@ -13,8 +13,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from langchain_nscale import TemplateRules
-from langchain_nscale._requests.body import BodySettings, request_body
+from langchain_nscale import ChatNscale, TemplateRules
 
 TOOL = {
     "type": "function",
@@ -122,11 +121,14 @@ def body_of(
     reasoning: Any = "never",
 ) -> dict[str, Any]:
     """Return the body that ChatNscale sends."""
-    settings = BodySettings({"model": model}, reasoning_history=reasoning)
-    if rules is not None:
-        settings.template_rules = lambda _: rules
-    call = {"tools": [TOOL]} if has_tools else {}
-    return request_body(settings, history, call)
+    asked = ChatNscale(
+        model=model,
+        service_token="t",
+        reasoning_history=reasoning,
+        template_rules=rules,
+    )
+    call: dict[str, Any] = {"tools": [TOOL]} if has_tools else {}
+    return asked.request_body(history, **call)
 
 
 def lost(body: dict[str, Any], prompt: Any) -> str:

@@ -1,4 +1,4 @@
-"""Replies as the API writes them, for unit tests: no server, only HTTP objects."""
+"""Replies as the API writes them, and what a model makes of them; no socket is opened."""
 
 from __future__ import annotations
 
@@ -9,33 +9,13 @@ from operator import add
 from typing import Any
 
 import httpx2
-from langchain_core.language_models.chat_model_stream import ChatModelStream
+import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
-from langchain_core.outputs import ChatGenerationChunk
 
-from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.events import EventWriter
-from langchain_nscale._replies.reader import StreamReader, chat_result
-from langchain_nscale._replies.reply import ReplyOptions
-from langchain_nscale._replies.tool_calls import original_arguments
+from langchain_nscale import ChatNscale, NscaleError
+from tests.unit.ways import model_for
 
-REQUEST = httpx2.Request("POST", "https://inference.api.nscale.com/v1/chat/completions")
-
-
-def response(
-    content: bytes = b"",
-    *,
-    status: int = 200,
-    content_type: str = "application/json",
-    **headers: str,
-) -> httpx2.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx2.Response(
-        status,
-        content=content,
-        headers={"content-type": content_type, **named},
-        request=REQUEST,
-    )
+EVENTS = "text/event-stream"
 
 
 def event(value: Any) -> bytes:
@@ -51,39 +31,34 @@ FINISH = chunk(finish_reason="stop")
 DONE = b"data: [DONE]\n\n"
 
 
-def reader(*, v1: bool = False) -> StreamReader[ChatGenerationChunk]:
-    got = response(b"", content_type="text/event-stream", status=200)
-    return StreamReader(got, ChunkWriter(v1=v1))
+def model_of(
+    *pieces: bytes, fault: Exception | None = None, kind: str = EVENTS, **settings: Any
+) -> ChatNscale:
+    """A model whose service answers with these pieces of a body, and then a fault."""
+
+    def body() -> Iterable[bytes]:
+        yield from pieces
+        if fault is not None:
+            raise fault
+
+    def respond(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=body(), headers={"content-type": kind})
+
+    return model_for(respond, **settings)
 
 
-def read(pieces: Iterable[bytes], *, v1: bool = False) -> list[AIMessageChunk]:
-    stream = reader(v1=v1)
-    chunks = [c for piece in pieces for c in stream.feed(piece)]
-    chunks += stream.flush()
-    assert all(isinstance(c.message, AIMessageChunk) for c in chunks)
-    return [c.message for c in chunks]  # type: ignore[misc]  # as just asserted
+def read(pieces: Iterable[bytes], **settings: Any) -> list[AIMessageChunk]:
+    """The chunks of a streamed reply."""
+    return list(model_of(*pieces, **settings).stream("Hi"))
 
 
-def events(
-    pieces: Iterable[bytes], options: ReplyOptions | None = None
-) -> list[dict[str, Any]]:
-    """The protocol events of a streamed reply."""
-    got = response(b"", content_type="text/event-stream", status=200)
-    stream = StreamReader(got, EventWriter(), options or ReplyOptions())
-    return [
-        *(event for piece in pieces for event in stream.feed(piece)),
-        *stream.flush(),
-    ]
-
-
-def assembled(pieces: Iterable[bytes], options: ReplyOptions | None = None) -> AIMessage:
-    """The message that langchain-core makes of a reply's events."""
-    stream = ChatModelStream()
-    for each in events(pieces, options):
-        stream.dispatch(each)
-    message = stream.output_message
-    assert message is not None
-    return message
+def failure(*pieces: bytes, **settings: Any) -> tuple[list[str], NscaleError]:
+    """The texts that a stream yields before it fails, and its error."""
+    texts = []
+    with pytest.raises(NscaleError) as caught:
+        for each in model_of(*pieces, **settings).stream("Hi"):
+            texts.append(str(each.text))  # noqa: PERF401  # what came before the error counts
+    return texts, caught.value
 
 
 def merge(chunks: Sequence[AIMessageChunk]) -> AIMessage:
@@ -93,44 +68,39 @@ def merge(chunks: Sequence[AIMessageChunk]) -> AIMessage:
     return message
 
 
-def comparable(message: AIMessage) -> dict[str, Any]:
-    """What whole and streamed replies have in common.
-
-    A stream can only mark a call as invalid by what it appends to the arguments.
-    """
-    fields = message.model_dump()
-    calls = [
-        (call["name"], call["id"], original_arguments(call["args"] or ""))
-        for call in fields.pop("invalid_tool_calls")
-    ]
-    return {**fields, "tool_calls": (fields["tool_calls"], calls)}
+def streamed(*pieces: bytes, **settings: Any) -> AIMessage:
+    """The sum of the chunks of a streamed reply."""
+    return merge(read(pieces, **settings))
 
 
-def every_way(
-    pieces: Sequence[bytes], options: ReplyOptions | None = None
-) -> dict[str, AIMessage]:
+def assembled(pieces: Iterable[bytes], **settings: Any) -> AIMessage:
+    """The message that langchain-core makes of the events of a streamed reply."""
+    return model_of(*pieces, **settings).stream_events("Hi", version="v3").output
+
+
+def invoked(completion: Any, **settings: Any) -> AIMessage:
+    """The message of a reply that is not streamed: an object, or the bytes of a body."""
+    is_bytes = isinstance(completion, bytes)
+    body = completion if is_bytes else json.dumps(completion).encode()
+    return model_of(body, **{"kind": "application/json", **settings}).invoke("Hi")
+
+
+def every_way(pieces: Sequence[bytes], **settings: Any) -> dict[str, AIMessage]:
     """The message of a stream, by the way in which it is read and added up."""
-    got = response(b"", content_type="text/event-stream", status=200)
-    options = options or ReplyOptions()
-    stream = StreamReader(got, ChunkWriter(), options)
-    chunks = [c for piece in pieces for c in stream.feed(piece)]
-    messages: Any = [c.message for c in [*chunks, *stream.flush()]]
-    whole = chat_result(response(b"".join(pieces)), options).generations[0].message
-    assert isinstance(whole, AIMessage)
+    chunks: Any = read(pieces, **settings)
     return {
-        "one by one": message_chunk_to_message(reduce(add, messages)),  # type: ignore[dict-item]
-        "as a list": merge(messages),
-        "events": assembled(pieces, options),
-        "invoke": whole,
+        "one by one": message_chunk_to_message(reduce(add, chunks)),  # type: ignore[dict-item]
+        "as a list": merge(chunks),
+        "events": assembled(pieces, **settings),
+        "invoke": invoked(b"".join(pieces), kind=EVENTS, **settings),
     }
 
 
-def streamed(*pieces: bytes) -> AIMessage:
-    return merge(read(pieces))
-
-
-def invoked(completion: Any) -> AIMessage:
-    result = chat_result(response(json.dumps(completion).encode()))
-    message = result.generations[0].message
-    assert isinstance(message, AIMessage)
-    return message
+def comparable(message: AIMessage) -> dict[str, Any]:
+    """What whole and streamed replies have in common: all but the ID of the run."""
+    fields = message.model_dump(exclude={"id"})
+    calls = [
+        (call["name"], call["id"], call["args"] or "")
+        for call in fields.pop("invalid_tool_calls")
+    ]
+    return {**fields, "tool_calls": (fields["tool_calls"], calls)}

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from langchain_nscale._replies.content_blocks import content_blocks
 from tests.unit.replies import DONE, FINISH, chunk, invoked, read, streamed
 
 CALLS = [
@@ -39,7 +37,5 @@ def test_lists_are_left_to_langchain_core() -> None:
     content: list[str | dict[str, str]] = [{"type": "text", "text": "a"}]
     metadata = {"model_provider": "nscale"}
     message = AIMessage(content, response_metadata=metadata)
-    with pytest.raises(NotImplementedError):
-        content_blocks(message)
     assert message.content_blocks == content
     assert AIMessageChunk(content=content).content_blocks == content

@@ -20,10 +20,8 @@ from langgraph.types import RetryPolicy
 
 import langchain_nscale.errors as ours
 from langchain_nscale import ChatNscale
-from langchain_nscale._error_bodies import retry_after
-from langchain_nscale._failures import status_error
 from langchain_nscale.errors import NscaleError
-from tests.unit.replies import response
+from tests.unit.service import Service, chat
 
 GUIDE_429 = {
     "error": {
@@ -74,16 +72,22 @@ TABLE = [
 ]
 
 
-def error_for(status: int, content: Any, **headers: str) -> NscaleError:
+def error_for(
+    status: int, content: Any, headers: dict[str, str] | None = None
+) -> NscaleError:
+    """The error of a call that is answered so."""
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return status_error(response(raw, status=status, **headers), raw)
+    service = Service(httpx2.Response(status, content=raw, headers=headers))
+    with pytest.raises(NscaleError) as caught:
+        chat(service, max_retries=0, service_token="s3cret-token").invoke("Hi")
+    return caught.value
 
 
 @pytest.mark.parametrize(("status", "content", "kind", "base", "retryable"), TABLE)
 def test_each_status_has_its_class(
     status: int, content: Any, kind: type[NscaleError], base: type, retryable: bool
 ) -> None:
-    error = error_for(status, content, inference_id="inf-1", retry_after="3")
+    error = error_for(status, content, {"inference-id": "inf-1", "retry-after": "3"})
     assert type(error) is kind
     assert isinstance(error, base)
     assert isinstance(error, core.ModelError)
@@ -165,7 +169,7 @@ def test_every_wording_of_a_prompt_that_is_too_long(message: str) -> None:
 
 
 def test_a_redirect_is_refused_with_its_target() -> None:
-    error = error_for(307, b"", location="https://elsewhere/v1")
+    error = error_for(307, b"", {"location": "https://elsewhere/v1"})
     assert "https://elsewhere/v1" in str(error)
     assert "`base_url`" in str(error)
     assert error.is_retryable is False
@@ -186,12 +190,13 @@ def test_a_redirect_is_refused_with_its_target() -> None:
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers) == seconds
+    assert error_for(503, b"", headers).retry_after == seconds
 
 
 def test_retry_after_a_date() -> None:
     later = datetime.now(timezone.utc) + timedelta(seconds=30)
-    seconds = retry_after({"retry-after": format_datetime(later, usegmt=True)})
+    headers = {"retry-after": format_datetime(later, usegmt=True)}
+    seconds = error_for(503, b"", headers).retry_after
     assert seconds is not None
     assert 25 < seconds <= 30
 
@@ -224,10 +229,8 @@ def test_errors_can_be_made_from_their_text(kind: type[NscaleError]) -> None:
 
 
 def test_an_error_holds_no_token() -> None:
-    request = httpx2.Request("POST", "https://x", headers={"authorization": "Bearer s3"})
-    got = httpx2.Response(500, content=b"x", request=request)
-    error = status_error(got, b"x")
-    assert b"s3" not in pickle.dumps(error)
+    error = error_for(500, b"x")
+    assert b"s3cret" not in pickle.dumps(error)
     assert "authorization" not in error.request.headers
     assert "authorization" not in error.response.request.headers
 
@@ -241,8 +244,7 @@ def test_an_error_holds_no_token() -> None:
     ],
 )
 def test_a_refused_field_names_the_way_out(status: int, said: str, way_out: str) -> None:
-    body = json.dumps({"error": {"message": said}}).encode()
-    assert way_out in str(status_error(response(body, status=status), body))
+    assert way_out in str(error_for(status, {"error": {"message": said}}))
 
 
 def test_langgraphs_default_policy_repeats_what_may_pass() -> None:
@@ -309,10 +311,8 @@ def test_a_hostile_message_costs_linear_time(kind: str, status: int) -> None:
 
     def seconds(size: int) -> float:
         body = {"error": {"message": HOSTILE_MESSAGES[kind](size), "code": "X"}}
-        request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
-        response = httpx2.Response(status, json=body, request=request)
         start = process_time()
-        status_error(response, response.content)
+        error_for(status, body)
         return process_time() - start
 
     small = min(seconds(250_000) for _ in range(3))
@@ -326,9 +326,7 @@ def test_deeply_nested_errors_are_typed(depth: int, place: str, opening: str) ->
     end = {"[": "]", '{"a":': "}"}[opening]
     inner = opening * depth + ("1" if end == "}" else "") + end * depth
     body = f'{{"error":{{{place}{inner}}}}}'.encode()
-    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
-    error = status_error(httpx2.Response(400, content=body, request=request), body)
-    assert isinstance(error, NscaleError)
+    error = error_for(400, body)
     pickle.dumps(copy.deepcopy(error))
     wire = httpx2.Response(
         200,
@@ -342,13 +340,9 @@ def test_deeply_nested_errors_are_typed(depth: int, place: str, opening: str) ->
 
 
 def test_what_litellm_renames_is_read() -> None:
-    headers = {"llm_provider-retry-after": "7"}
-    request = httpx2.Request("POST", "https://x.test/v1/chat/completions")
-    error = status_error(httpx2.Response(429, headers=headers, request=request), b"")
-    assert error.retry_after == 7
+    assert error_for(429, b"", {"llm_provider-retry-after": "7"}).retry_after == 7
     message = "Invalid model name passed in model=x. Call `/v1/models` to view models."
-    rejected = json.dumps({"error": {"message": message, "code": "400"}}).encode()
-    unknown = status_error(httpx2.Response(400, request=request), rejected)
+    unknown = error_for(400, {"error": {"message": message, "code": "400"}})
     assert type(unknown) is ours.NscaleModelNotFoundError
 
 

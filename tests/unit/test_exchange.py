@@ -16,6 +16,7 @@ from tests.unit.ways import WAYS, model_for
 pytestmark = [
     pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning"),
     pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys()),
+    pytest.mark.usefixtures("at_once"),
 ]
 STREAMING = ("streaming=True", "stream", "astream", "v3", "async v3", "chain")
 SCHEMA = {"title": "A", "type": "object", "properties": {"n": {"type": "integer"}}}
@@ -64,11 +65,6 @@ class Service:
             kind = {"content-type": "text/event-stream"}
             return httpx2.Response(200, content=self.stream, headers=kind)
         return self.replies.pop(0)
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langchain_nscale._http.attempts._FIRST_DELAY", 0.0)
 
 
 @pytest.mark.parametrize("stream", [lost(), lost(ANN, finish="tool_calls")])

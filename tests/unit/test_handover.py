@@ -19,7 +19,7 @@ from langchain_core.messages import (
 )
 from syrupy.assertion import SnapshotAssertion
 
-from langchain_nscale._requests.messages import convert_messages
+from tests.unit.service import chat
 
 PNG = "iVBORw0KGgo="
 CALL: Any = {"name": "get_weather", "args": {"city": "Oslo"}, "id": "call_1"}
@@ -232,7 +232,8 @@ CONVERSATIONS = {
 def test_a_conversation_moves_to_nscale(
     provider: str, reasoning: Any, snapshot: SnapshotAssertion
 ) -> None:
-    sent = convert_messages(CONVERSATIONS[provider], reasoning_history=reasoning)
+    model = chat(reasoning_history=reasoning)
+    sent = model.request_body(CONVERSATIONS[provider])["messages"]
     assert sent == snapshot
     # Whatever the form: every call has its result, and no text is lost.
     called = [call["id"] for m in sent for call in m.get("tool_calls", [])]

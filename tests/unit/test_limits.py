@@ -8,8 +8,10 @@ import pytest
 
 from langchain_nscale._http.limits import CallTime, Limits, ReadLimits
 from langchain_nscale._http.streams import read_stream
+from langchain_nscale._replies.chunks import ChunkWriter
+from langchain_nscale._replies.reader import StreamReader
 from langchain_nscale.errors import NscaleStalledStreamError, NscaleTimeoutError
-from tests.unit.replies import DONE, FINISH, REQUEST, chunk, reader
+from tests.unit.replies import DONE, FINISH, chunk
 
 PING = b": ping\n\n"
 EVENT = chunk({"content": "a"})
@@ -35,8 +37,9 @@ def read(
     wire: Wire, limits: Limits, *, thinks: float = 0.0, address: str = ""
 ) -> list[str]:
     """Read a stream; the caller takes some time for each chunk."""
-    response: Any = httpx2.Response(200, stream=wire, request=REQUEST)
-    stream, time = reader(), CallTime(limits, wire.clock)
+    request = httpx2.Request("POST", "https://x/v1/chat/completions")
+    response: Any = httpx2.Response(200, stream=wire, request=request)
+    stream, time = StreamReader(response, ChunkWriter()), CallTime(limits, wire.clock)
     texts = []
     reading = ReadLimits(time, response, stream, silence=600.0, address=address)
     for piece in read_stream(response, stream, reading, (httpx2.HTTPError,)):

@@ -8,9 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.reader import StreamReader
-from tests.unit.replies import comparable, merge, response
+from tests.unit.replies import comparable, streamed
 
 # Events that are not chunks.
 NOISE = [
@@ -83,13 +81,8 @@ def stream_of(
 
 def read(data: bytes, places: list[int], content_type: str) -> Any:
     cuts = sorted({place % (len(data) + 1) for place in places})
-    got = response(b"", content_type=content_type)
-    reader: Any = StreamReader(got, ChunkWriter())
-    chunks = []
-    for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
-        chunks += [*reader.feed(data[start:end])]
-    chunks += [*reader.flush()]
-    return merge([each.message for each in chunks])
+    ends = zip([0, *cuts], [*cuts, len(data)], strict=True)
+    return streamed(*(data[start:end] for start, end in ends), kind=content_type)
 
 
 @settings(max_examples=300)

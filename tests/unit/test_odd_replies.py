@@ -6,11 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from langchain_nscale._replies.reader import chat_result
-from langchain_nscale._replies.reply import ReplyOptions
 from langchain_nscale.errors import (
     NscaleError,
     NscaleInterruptedStreamError,
@@ -24,7 +21,6 @@ from tests.unit.replies import (
     event,
     invoked,
     read,
-    response,
     streamed,
 )
 
@@ -147,8 +143,7 @@ def test_log_probabilities_without_text_are_kept() -> None:
 def test_metadata_that_is_nested_too_deeply_is_left_out() -> None:
     body = b'{"choices": [{"message": {"content": "a"}}], "deep": %s}'
     deep = b"[" * 900 + b"]" * 900
-    result = chat_result(response(body % deep))
-    message = result.generations[0].message
+    message = invoked(body % deep)
     assert message.text == "a"
     assert message.response_metadata["deep"] is not None
     json.dumps(message.response_metadata)
@@ -159,12 +154,11 @@ def test_numbers_that_no_checkpoint_could_store() -> None:
         {"content": [{"token": "a", "logprob": -Infinity, "top_logprobs": []}]}}],
         "created": 123456789012345678901234567890, "x": [NaN, -Infinity, 1.5],
         "usage": {"prompt_tokens": 123456789012345678901234567890}}"""
-    message = chat_result(response(body)).generations[0].message
+    message = invoked(body)
     found = json.loads(json.dumps(message.response_metadata, allow_nan=False))
     assert found["created"] == "123456789012345678901234567890"
     assert found["x"] == [None, -9999.0, 1.5]
     assert found["logprobs"]["content"][0]["logprob"] == -9999.0
-    assert isinstance(message, AIMessage)
     assert message.usage_metadata is None
     JsonPlusSerializer().dumps_typed(message)
 
@@ -177,11 +171,10 @@ def test_a_field_that_is_repeated_in_each_delta_is_no_text_in_pieces() -> None:
 
 def test_the_requests_model_is_named_where_the_reply_names_none() -> None:
     body = {"choices": [{"message": {"content": "a"}}]}
-    options = ReplyOptions(model="m")
-    result = chat_result(response(json.dumps(body).encode()), options)
-    assert result.generations[0].message.response_metadata["model_name"] == "m"
-    assert result.llm_output is not None
-    assert result.llm_output["model_name"] == "m"
+    metadata = invoked(body, model="asked").response_metadata
+    assert metadata["model_name"] == "asked"
+    named = invoked({**body, "model": "m"}, model="asked").response_metadata
+    assert named["model_name"] == "m"
 
 
 @pytest.mark.parametrize(
@@ -231,8 +224,7 @@ HELLO = json.dumps(whole({"content": "Hello"})).encode()
 def test_the_body_is_believed_over_its_content_type(
     body: bytes, content_type: str
 ) -> None:
-    result = chat_result(response(body, content_type=content_type))
-    assert result.generations[0].message.text == "Hello"
+    assert invoked(body, kind=content_type).text == "Hello"
     assert streamed(body).text == "Hello"
 
 
@@ -362,7 +354,7 @@ def test_a_stream_of_something_else(data: bytes, kind: type[NscaleError]) -> Non
 def test_an_error_next_to_choices_has_what_was_received() -> None:
     body = {**whole({"content": "half"}), "error": {"message": "it broke"}}
     with pytest.raises(NscaleStreamError, match="it broke") as caught:
-        chat_result(response(json.dumps(body).encode()))
+        invoked(body)
     assert caught.value.partial is not None
     assert caught.value.partial.text == "half"
     with pytest.raises(NscaleStreamError, match="it broke"):
@@ -372,7 +364,5 @@ def test_an_error_next_to_choices_has_what_was_received() -> None:
 @pytest.mark.parametrize("tags", ["both", "closing"])
 def test_think_tags_that_are_cut(tags: Any) -> None:
     text = "<think>why" if tags == "both" else "why"
-    options = ReplyOptions(think_tags=tags)
-    result = chat_result(response(json.dumps(whole({"content": text})).encode()), options)
-    message = result.generations[0].message
+    message = invoked(whole({"content": text}), think_tags=tags)
     assert message.additional_kwargs.get("reasoning_content") or message.text == "why"

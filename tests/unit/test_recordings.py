@@ -8,37 +8,25 @@ import pytest
 from langchain_core.messages import AIMessage
 from syrupy.assertion import SnapshotAssertion
 
-from langchain_nscale import NscaleError
-from langchain_nscale._failures import status_error
-from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.reader import StreamReader, chat_result
-from langchain_nscale._replies.reply import ReplyOptions
-from langchain_nscale._replies.vectors import read_vectors
-from langchain_nscale.models import parse_models
+from langchain_nscale import NscaleError, get_nscale_usage_callback, list_models
 from tests.unit.recordings import CHAT, Recording, recordings
 from tests.unit.replies import comparable, merge
+from tests.unit.service import Service, chat, embeddings
 
 ALL = recordings()
 CHATS = {n: r for n, r in ALL.items() if r.path == CHAT and r.status == 200}
 ERRORS = {n: r for n, r in ALL.items() if r.status >= 400}
 
 
-def options(recording: Recording) -> ReplyOptions:
-    body = recording.request if isinstance(recording.request, dict) else {}
-    limit = body.get("max_completion_tokens", body.get("max_tokens"))
-    return ReplyOptions(max_tokens=limit if isinstance(limit, int) else None)
-
-
 def message_of(recording: Recording) -> AIMessage:
     """The message that `invoke`, or adding up the chunks of `stream`, returns."""
-    if not recording.request.get("stream"):
-        result = chat_result(recording.response(), options(recording))
-        message = result.generations[0].message
-        assert isinstance(message, AIMessage)
-        return message
-    reader = StreamReader(recording.response(), ChunkWriter(), options=options(recording))
-    chunks = [*reader.feed(recording.body), *reader.flush()]
-    return merge([chunk.message for chunk in chunks])  # type: ignore[misc]  # AI
+    body = recording.request if isinstance(recording.request, dict) else {}
+    limit = body.get("max_completion_tokens", body.get("max_tokens"))
+    known = {"max_tokens": limit} if isinstance(limit, int) else {}
+    model = chat(Service(recording.response()), max_retries=0, **known)
+    if not body.get("stream"):
+        return model.invoke("Hi")
+    return merge(list(model.stream("Hi")))
 
 
 def outcome(recording: Recording) -> dict[str, Any]:
@@ -117,7 +105,13 @@ def test_a_truncated_call_is_never_executable(name: str) -> None:
 @pytest.mark.parametrize("name", ERRORS)
 def test_an_error(name: str, snapshot: SnapshotAssertion) -> None:
     recording = ERRORS[name]
-    error = status_error(recording.response(), recording.body)
+    service = Service(recording.response())
+    with pytest.raises(NscaleError) as caught:
+        if recording.path.endswith("/embeddings"):
+            embeddings(service, max_retries=0).embed_query("Hi")
+        else:
+            chat(service, max_retries=0).invoke("Hi")
+    error = caught.value
     assert {
         "class": type(error).__name__,
         "message": str(error),
@@ -128,8 +122,9 @@ def test_an_error(name: str, snapshot: SnapshotAssertion) -> None:
 
 
 def test_vectors_and_models() -> None:
-    vectors = read_vectors(ALL["0.21.0/embed_two"].response(), 2)
-    assert len(vectors.vectors) == 2
-    assert vectors.usage is not None
-    (model, *_) = parse_models(ALL["0.21.0/models"].response().json())
-    assert model.id
+    model = embeddings(Service(ALL["0.21.0/embed_two"].response()))
+    with get_nscale_usage_callback() as usage:
+        assert len(model.embed_documents(["a", "b"])) == 2
+    assert usage.total.input_tokens > 0
+    service = Service(ALL["0.21.0/models"].response())
+    assert list_models(service_token="t", http_client=service.client)[0].id

@@ -22,27 +22,28 @@ from langchain_core.messages import (
 )
 from pydantic import BaseModel
 
-from langchain_nscale._json import encode
-from langchain_nscale._requests import exchange
-from langchain_nscale._requests.body import merge_stop
-from langchain_nscale._requests.messages import (
-    convert_messages,
-)
-from langchain_nscale._requests.schemas import response_format
-from langchain_nscale._requests.tool_formats import format_tools
-from langchain_nscale._requests.tools import (
-    api_name,
-    convert_tool_choice,
-    tool_names,
-)
+from tests.unit.service import Service, chat, completion, stream
 
 PNG = "iVBORw0KGgo="
 DATA_URL = f"data:image/png;base64,{PNG}"
 
 
-def one(message: BaseMessage, **options: Any) -> dict[str, Any]:
-    (converted,) = convert_messages([message], **options)
-    return converted
+def wire(messages: list[Any], **settings: Any) -> list[dict[str, Any]]:
+    """The messages of a request."""
+    model = chat(template_rules="as_is", **settings)
+    return list(model.request_body(messages)["messages"])
+
+
+def calling(*ids: str) -> AIMessage:
+    calls = [{"name": "f", "args": {}, "id": each} for each in ids]
+    return AIMessage("", tool_calls=calls)
+
+
+def one(message: BaseMessage, **settings: Any) -> dict[str, Any]:
+    """A message of a request; a result of a tool comes after its call."""
+    if isinstance(message, ToolMessage):
+        return wire([calling(message.tool_call_id), message], **settings)[1]
+    return wire([message], **settings)[0]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_a_block_that_cannot_be_sent_is_refused_by_name_and_position(
 ) -> None:
     content: list[str | dict[Any, Any]] = [{"type": "text", "text": "a"}, block]
     with pytest.raises(ValueError, match=r"messages\[1\] \(HumanMessage\), block 1"):
-        convert_messages([SystemMessage("s"), HumanMessage(content)])
+        wire([SystemMessage("s"), HumanMessage(content)])
     # What others wrote gets through, in words where necessary.
     assert one(AIMessage(content))["content"] == "a"
     assert one(AIMessage([block]))["content"]
@@ -161,7 +162,7 @@ def test_parts_in_the_apis_own_form_go_through() -> None:
 
 def test_messages_that_cannot_be_sent() -> None:
     with pytest.raises(ValueError, match="empty"):
-        convert_messages([])
+        wire([])
     with pytest.raises(ValueError, match=r"messages\[0\] \(FunctionMessage\)"):
         one(FunctionMessage(content="x", name="f"))
 
@@ -252,9 +253,10 @@ def test_anthropics_tool_results_become_tool_messages() -> None:
         {"role": "tool", "tool_call_id": "x", "content": "sunny"},
         {"role": "tool", "tool_call_id": "y", "content": ""},
     ]
-    assert convert_messages([HumanMessage(results)]) == tools
+    asked = calling("x", "y")
+    assert wire([asked, HumanMessage(results)])[1:] == tools
     more = HumanMessage([*results, {"type": "text", "text": "And?"}])
-    assert convert_messages([more]) == [*tools, {"role": "user", "content": "And?"}]
+    assert wire([asked, more])[1:] == [*tools, {"role": "user", "content": "And?"}]
 
 
 QUESTION_TO_CLAUDE = {"role": "user", "content": [{"type": "text", "text": "Oslo?"}]}
@@ -289,7 +291,7 @@ def test_calls_that_are_only_in_the_content(
     message = {"role": "assistant", "content": content}
     answer: Any = ANSWER_TO_CLAUDE if is_dict else ToolMessage("rain", tool_call_id="t_1")
     history = convert_to_messages([QUESTION_TO_CLAUDE, message, answer])
-    _, asked, answered = convert_messages(history)
+    _, asked, answered = wire(history)
     (call,) = asked["tool_calls"]
     assert (asked["content"], call["id"]) == ("I look.", "t_1")
     assert call["function"]["name"] == "look"
@@ -305,7 +307,7 @@ def test_a_call_that_middleware_removed_stays_away() -> None:
         AIMessage([block], tool_calls=[kept]),
         ToolMessage("r", tool_call_id="t_1"),
     ]
-    (call,) = convert_messages(history)[0]["tool_calls"]
+    (call,) = wire(history)[0]["tool_calls"]
     assert call["id"] == "t_2"
 
 
@@ -354,7 +356,7 @@ def test_arguments_and_results_have_the_same_json(value: Any, expected: Any) -> 
     result = ToolMessage("", tool_call_id="x").model_copy(
         update={"content": {"a": value}}
     )
-    asked, answered = convert_messages([message, result])
+    asked, answered = wire([message, result])
     arguments = asked["tool_calls"][0]["function"]["arguments"]
     assert arguments == answered["content"]
     assert json.loads(arguments) == {"a": expected}
@@ -373,14 +375,22 @@ def test_images_of_tools_follow_all_tool_messages_as_a_user_message() -> None:
         {"role": "tool", "tool_call_id": "y", "content": "plain"},
         {"role": "user", "content": [label, image]},
     ]
-    assert convert_messages(messages) == expected
-    after = convert_messages([*messages, HumanMessage("h")])
+    asked = calling("x", "y")
+    assert wire([asked, *messages])[1:] == expected
+    after = wire([asked, *messages, HumanMessage("h")])[1:]
     assert after == [*expected, {"role": "user", "content": "h"}]
-    direct = convert_messages(messages, tool_images=True)
-    assert direct[0]["content"] == [{"type": "text", "text": "see"}, image]
 
 
 # --- other fields ----------------------------------------------------------------------
+
+
+def named(name: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def bound(tools: list[Any], **options: Any) -> dict[str, Any]:
+    runnable: Any = chat().bind_tools(tools, **options)
+    return dict(runnable.kwargs)
 
 
 @pytest.mark.parametrize(
@@ -404,44 +414,56 @@ def test_images_of_tools_follow_all_tool_messages_as_a_user_message() -> None:
     ],
 )
 def test_tool_choice(choice: Any, expected: Any) -> None:
-    assert convert_tool_choice(choice, ["f"]) == expected
+    assert bound([named("f")], tool_choice=choice).get("tool_choice") == expected
 
 
 @pytest.mark.parametrize("choice", ["g", {"name": "g"}, {}, 3, ["f"]])
 def test_a_tool_choice_that_names_no_tool(choice: Any) -> None:
     with pytest.raises(ValueError, match=r"tool_choice=.*bound tools \('f'\)"):
-        convert_tool_choice(choice, ["f"])
+        bound([named("f")], tool_choice=choice)
 
 
 def test_tool_names_that_the_api_would_refuse() -> None:
-    assert tool_names([{"function": {"name": "a-b_1"}}]) == ["a-b_1"]
+    assert sent_name("a-b_1") == "a-b_1"
     for name in ("", None):
         with pytest.raises(ValueError, match="tool name"):
-            format_tools([{"type": "function", "function": {"name": name}}])
+            bound([named(name)])
     with pytest.raises(ValueError, match="only accepts functions"):
-        format_tools([{"type": "web_search"}])
+        bound([{"type": "web_search"}])
+
+
+def sent_name(name: str) -> str:
+    """The name under which the API gets to know a tool."""
+    (tool,) = chat().request_body("Hi", tools=[named(name)])["tools"]
+    return str(tool["function"]["name"])
 
 
 @given(st.text(min_size=1, max_size=100))
 def test_every_tool_name_has_one_that_the_api_accepts(name: str) -> None:
-    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", api_name(name))
-    assert api_name(api_name(name)) == api_name(name)
-    assert api_name("a.b") != api_name("a/b") != api_name("a b")
-    assert api_name("a-b_1") == "a-b_1"
+    sent = sent_name(name)
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", sent)
+    assert sent_name(sent) == sent
+
+
+def test_names_that_differ_in_a_character_still_differ() -> None:
+    assert sent_name("a.b") != sent_name("a/b") != sent_name("a b")
 
 
 @pytest.mark.parametrize(
-    ("sources", "expected"),
+    ("model", "extra", "call", "expected"),
     [
-        ((None, None), None),
-        (("a", None), ["a"]),
-        (("a", ["b", "a"]), ["a", "b"]),
-        ((["a"], "b", ["c"]), ["a", "b", "c"]),
-        (([], ()), None),
+        (None, None, None, None),
+        ("a", None, None, ["a"]),
+        ("a", None, ["b", "a"], ["a", "b"]),
+        (["a"], "b", ["c"], ["a", "b", "c"]),
+        ([], None, (), None),
     ],
 )
-def test_stop_sequences_of_model_and_call_are_merged(sources: Any, expected: Any) -> None:
-    assert merge_stop(*sources) == expected
+def test_stop_sequences_of_model_and_call_are_merged(
+    model: Any, extra: Any, call: Any, expected: Any
+) -> None:
+    asked = chat(stop=model, model_kwargs={"stop": extra})
+    assert asked.request_body("Hi", stop=call).get("stop") == expected
 
 
 def test_response_format() -> None:
@@ -450,26 +472,30 @@ def test_response_format() -> None:
 
         setup: str
 
-    form = response_format(Joke, strict=True)
+    form = bound([], response_format=Joke, strict=True)["response_format"]
     assert form["type"] == "json_schema"
     assert form["json_schema"]["name"] == "Joke"
     assert form["json_schema"]["strict"] is True
     assert form["json_schema"]["description"] == "A joke."
     assert form["json_schema"]["schema"]["properties"].keys() == {"setup"}
-    assert response_format(form) is form
-    assert response_format({"type": "json_object"}) == {"type": "json_object"}
-    named = response_format({"title": "My Joke!", "type": "object", "properties": {}})
-    assert named["json_schema"]["name"] == "My_Joke_"
+    for ready in (form, {"type": "json_object"}):
+        assert bound([], response_format=ready)["response_format"] == ready
+    schema = {"title": "My Joke!", "type": "object", "properties": {}}
+    titled = bound([], response_format=schema)["response_format"]
+    assert titled["json_schema"]["name"] == "My_Joke_"
 
 
 def test_what_has_no_json_form_is_a_clear_error() -> None:
     with pytest.raises(ValueError, match=r"can't be encoded as JSON: x\[1\] is of type"):
-        encode({"x": [1, object()]})
+        chat().invoke("Hi", extra_body={"x": [1, object()]})
 
 
 def test_what_is_sent_is_valid_json() -> None:
     body = {"a": float("nan"), "b": [float("inf")], "c": "\ud83d", "d": b"\xff", "e": {3}}
-    assert json.loads(encode(body)) == {
+    service = Service()
+    chat(service).invoke("Hi", extra_body=body)
+    (sent,) = service.bodies
+    assert {name: sent[name] for name in body} == {
         "a": None,
         "b": [None],
         "c": "\ufffd",
@@ -478,41 +504,21 @@ def test_what_is_sent_is_valid_json() -> None:
     }
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-
-
-@given(
-    st.lists(
-        TEXT.map(HumanMessage)
-        | TEXT.map(SystemMessage)
-        | TEXT.map(AIMessage)
-        | st.tuples(TEXT, st.dictionaries(TEXT, TEXT | st.integers())).map(
-            lambda pair: AIMessage(
-                pair[0], tool_calls=[{"name": "f", "args": pair[1], "id": "x"}]
-            )
-        )
-        | TEXT.map(lambda text: ToolMessage(text, tool_call_id="x")),
-        min_size=1,
-        max_size=6,
-    )
-)
-def test_nothing_is_lost_on_the_way_to_the_wire(messages: list[BaseMessage]) -> None:
-    wire = json.loads(encode({"messages": convert_messages(messages)}))["messages"]
-    assert len(wire) == len(messages)
-    for sent, message in zip(wire, messages, strict=True):
-        assert (sent["content"] or "") == message.content
-        calls = message.tool_calls if isinstance(message, AIMessage) else []
-        assert [
-            json.loads(call["function"]["arguments"])
-            for call in sent.get("tool_calls", [])
-        ] == [call["args"] for call in calls]
-
-
+@pytest.mark.usefixtures("at_once")
 def test_what_is_remembered_of_services_is_bounded() -> None:
-    for number in range(2 * exchange._MAX_REMEMBERED):
-        exchange._lossy.add(("address", str(number)))
-    keys = [("address", str(n)) for n in range(2 * exchange._MAX_REMEMBERED)]
-    assert [key in exchange._lossy for key in keys].count(
-        True
-    ) <= exchange._MAX_REMEMBERED
-    assert keys[-1] in exchange._lossy
+    """Whose streams lose answers beside tools, so that they are requested whole."""
+
+    def is_streamed(address: str) -> bool:
+        lost = stream({"role": "assistant", "content": ""})
+        usage = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 9}}
+        lost = lost.removesuffix(b"data: [DONE]\n\n")
+        lost += f"data: {json.dumps(usage)}\n\n".encode()
+        service = Service(lambda body: lost if body.get("stream") else completion())
+        model = chat(service, base_url=address).bind_tools([named("f")])
+        assert "".join(chunk.text for chunk in model.stream("Hi")) == "Hi"
+        return "stream" in service.bodies[0]
+
+    for number in range(300):
+        assert is_streamed(f"https://{number}.example.com/v1")
+    assert not is_streamed("https://299.example.com/v1")
+    assert is_streamed("https://0.example.com/v1")

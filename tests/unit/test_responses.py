@@ -5,21 +5,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
 
-from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.events import EventWriter
-from langchain_nscale._replies.reader import (
-    StreamReader,
-    chat_result,
-)
-from langchain_nscale._replies.reply import ReplyOptions
-from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale.errors import (
-    NscaleConnectionError,
     NscaleContextOverflowError,
     NscaleError,
     NscaleInsufficientCreditError,
@@ -29,20 +22,25 @@ from langchain_nscale.errors import (
 )
 from tests.unit.replies import (
     DONE,
+    EVENTS,
     FINISH,
     assembled,
     chunk,
     comparable,
     event,
+    failure,
     invoked,
     merge,
+    model_of,
     read,
-    reader,
-    response,
     streamed,
 )
+from tests.unit.service import Service, chat
 from tests.unit.test_sse import cut
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::langchain_core._api.LangChainBetaWarning"
+)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 NAME = st.text("abcdefgh_", min_size=1, max_size=10)
 JSON_OBJECT = st.dictionaries(TEXT, st.integers() | TEXT | st.booleans(), max_size=3)
@@ -81,11 +79,6 @@ def without_invalid(blocks: Sequence[Any]) -> list[Any]:
     """Blocks without the calls that a stream can only mark as invalid."""
     kinds = ("invalid_tool_call", "tool_call_chunk")
     return [block for block in blocks if block["type"] not in kinds]
-
-
-def written_whole(body: Any, writer: Any) -> list[Any]:
-    reader: StreamReader[Any] = StreamReader(response(), writer)
-    return [*reader.feed(json.dumps(body).encode()), *reader.flush()]
 
 
 def ordered(blocks: Sequence[Any]) -> list[str]:
@@ -159,7 +152,7 @@ def test_a_streamed_reply_equals_the_invoked_one(  # a reply has many parts
     assert comparable(other) == comparable(one)
     assert without_invalid(other.content_blocks) == without_invalid(one.content_blocks)
 
-    in_blocks = merge(read(cut(data, byte_places), v1=True))
+    in_blocks = merge(read(cut(data, byte_places), output_version="v1"))
     assert isinstance(in_blocks.content, list)
     without_index = [
         {key: value for key, value in block.items() if key != "index"}
@@ -189,9 +182,8 @@ def test_a_streamed_reply_equals_the_invoked_one(  # a reply has many parts
 def test_the_guides_first_example_has_neither_id_model_nor_finish_reason() -> None:
     message = invoked({"choices": [{"message": {"content": "Hi"}}], "usage": None})
     assert message.content == "Hi"
-    assert message.id is None
     assert message.usage_metadata is None
-    assert message.response_metadata == {"model_provider": "nscale"}
+    assert message.response_metadata == {"model_name": "m", "model_provider": "nscale"}
 
 
 def test_metadata_says_which_model_answered_and_how_it_ended() -> None:
@@ -201,7 +193,7 @@ def test_metadata_says_which_model_answered_and_how_it_ended() -> None:
         event({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}),
         DONE,
     )
-    assert message.id is None  # LangChain sets the ID of its run
+    assert str(message.id).startswith("lc_run-")  # servers repeat theirs
     assert message.response_metadata == {
         "id": "c-1",
         "model_name": "m",
@@ -297,7 +289,8 @@ def test_running_usage_counts_once_and_the_last_report_wins() -> None:
     ],
 )
 def test_usage_in_langchains_form(usage: Any, expected: Any) -> None:
-    assert usage_metadata(usage) == expected
+    choice = {"message": {"content": "a"}, "finish_reason": "stop"}
+    assert invoked({"choices": [choice], "usage": usage}).usage_metadata == expected
 
 
 def test_unknown_fields_are_kept() -> None:
@@ -376,25 +369,36 @@ def test_every_choice_has_its_message_and_usage_counts_once() -> None:
     choices = [{"message": {"content": t}, "finish_reason": "stop"} for t in "ab"]
     usage = {"prompt_tokens": 3, "completion_tokens": 2}
     body = {"id": "c", "choices": choices, "usage": usage}
-    result = chat_result(response(json.dumps(body).encode()))
-    messages = [generation.message for generation in result.generations]
+    model = model_of(json.dumps(body).encode(), kind="application/json", n=2)
+    ends: list[Any] = []
+
+    class Handler(BaseCallbackHandler):
+        def on_llm_end(self, response: Any, **_: Any) -> None:
+            ends.append(response)
+
+    model.invoke("Hi", {"callbacks": [Handler()]})
+    (result,) = ends
+    messages = [generation.message for generation in result.generations[0]]
     assert [message.content for message in messages] == ["a", "b"]
     assert all(isinstance(message, AIMessage) for message in messages)
-    usages = [message.usage_metadata for message in messages]  # type: ignore[attr-defined]
+    usages = [message.usage_metadata for message in messages]
     assert usages[0]["total_tokens"] == 5
     assert usages[1] is None
     assert result.llm_output == {
         "id": "c",
+        "model_name": "m",
         "model_provider": "nscale",
         "token_usage": usage,
     }
 
 
+@pytest.mark.usefixtures("at_once")
 def test_the_way_it_came_is_in_the_metadata() -> None:
-    body = b'{"choices": [{"message": {"content": "a"}}]}'
-    got = response(body, inference_id="inf-1")
-    options = ReplyOptions(retries=2, with_headers=True)
-    message = chat_result(got, options).generations[0].message
+    body = {"choices": [{"message": {"content": "a"}}]}
+    failed = httpx2.Response(503, headers={"retry-after-ms": "0"})
+    good = httpx2.Response(200, json=body, headers={"inference-id": "inf-1"})
+    service = Service(failed, failed, good)
+    message = chat(service, include_response_headers=True).invoke("Hi")
     assert message.response_metadata["request_id"] == "inf-1"
     assert message.response_metadata["retries"] == 2
     assert message.response_metadata["headers"]["inference-id"] == "inf-1"
@@ -558,7 +562,7 @@ def test_a_body_that_is_no_completion_is_a_typed_error_with_the_body(
 )
 def test_a_body_that_is_no_json_object(body: bytes) -> None:
     with pytest.raises(NscaleMalformedResponseError) as caught:
-        chat_result(response(body, content_type="text/html"))
+        invoked(body, kind="text/html")
     assert caught.value.status_code == 200
 
 
@@ -573,14 +577,11 @@ def test_a_body_that_is_no_json_object(body: bytes) -> None:
     ],
 )
 def test_a_bad_event_comes_after_all_that_was_good(bad: bytes) -> None:
-    stream = reader()
-    seen = []
-    with pytest.raises(NscaleMalformedResponseError) as caught:
-        for piece in stream.feed(chunk({"content": "good"}) + bad):
-            seen.append(piece.text)  # noqa: PERF401  # what had come before the error counts
+    seen, error = failure(chunk({"content": "good"}) + bad)
+    assert type(error) is NscaleMalformedResponseError
     assert seen == ["good"]
-    assert caught.value.partial is not None
-    assert caught.value.partial.content == "good"
+    assert error.partial is not None
+    assert error.partial.content == "good"
 
 
 def test_events_that_say_nothing_are_passed_over() -> None:
@@ -610,13 +611,11 @@ def test_events_that_say_nothing_are_passed_over() -> None:
 def test_an_error_inside_a_stream_is_typed_and_has_what_came_before(
     error: Any, kind: type[NscaleError]
 ) -> None:
-    stream = reader()
-    list(stream.feed(chunk({"content": "half"})))
-    with pytest.raises(kind) as caught:
-        list(stream.feed(event({"error": error})))
-    assert caught.value.partial is not None
-    assert caught.value.partial.content == "half"
-    assert caught.value.body == {"error": error}
+    _, raised = failure(chunk({"content": "half"}), event({"error": error}))
+    assert isinstance(raised, kind)
+    assert raised.partial is not None
+    assert raised.partial.content == "half"
+    assert raised.body == {"error": error}
 
 
 def test_an_error_object_with_status_200_is_an_error() -> None:
@@ -628,28 +627,26 @@ def test_an_error_object_with_status_200_is_an_error() -> None:
 
 
 def test_a_stream_without_any_end_is_never_whole() -> None:
-    stream = reader()
-    list(stream.feed(chunk({"content": "half"})))
-    with pytest.raises(NscaleInterruptedStreamError, match="finish reason") as caught:
-        list(stream.flush())
-    assert caught.value.partial is not None
-    assert caught.value.partial.content == "half"
+    _, error = failure(chunk({"content": "half"}))
+    assert type(error) is NscaleInterruptedStreamError
+    assert "finish reason" in str(error)
+    assert error.partial is not None
+    assert error.partial.content == "half"
 
 
 def test_an_empty_stream_is_interrupted_and_has_nothing() -> None:
-    with pytest.raises(NscaleInterruptedStreamError) as caught:
-        list(reader().flush())
-    assert caught.value.partial is None
+    _, error = failure()
+    assert type(error) is NscaleInterruptedStreamError
+    assert error.partial is None
 
 
 def test_cut_off_calls_in_what_had_come_are_not_for_execution() -> None:
-    stream = reader()
-    list(stream.feed(fragment(0, id="x", name="f", arguments='{"path": "/')))
-    with pytest.raises(NscaleInterruptedStreamError) as caught:
-        list(stream.flush(NscaleConnectionError("reset")))
-    assert caught.value.partial is not None
-    assert caught.value.partial.tool_calls == []
-    assert caught.value.partial.invalid_tool_calls[0]["name"] == "f"
+    cut_off = fragment(0, id="x", name="f", arguments='{"path": "/')
+    _, error = failure(cut_off, fault=httpx2.ReadError("reset"))
+    assert type(error) is NscaleInterruptedStreamError
+    assert error.partial is not None
+    assert error.partial.tool_calls == []
+    assert error.partial.invalid_tool_calls[0]["name"] == "f"
 
 
 def test_a_finished_answer_needs_no_done() -> None:
@@ -658,11 +655,9 @@ def test_a_finished_answer_needs_no_done() -> None:
 
 
 def test_nothing_after_done_is_read() -> None:
-    stream = reader()
-    list(stream.feed(FINISH + DONE))
-    assert stream.done
-    assert list(stream.feed(chunk({"content": "late"}) + b": ping\n\n")) == []
-    assert list(stream.flush(NscaleConnectionError("reset"))) == []
+    late = chunk({"content": "late"}) + b": ping\n\n"
+    (last,) = read([FINISH + DONE, late], fault=httpx2.ReadError("reset"))
+    assert last.chunk_position == "last"
 
 
 # --- the other form than asked for ------------------------------------------------------
@@ -670,26 +665,22 @@ def test_nothing_after_done_is_read() -> None:
 
 def test_a_stream_in_place_of_a_whole_reply() -> None:
     data = chunk({"content": "a"}) + chunk({"content": "b"}) + FINISH + DONE
-    result = chat_result(response(data, content_type="text/event-stream"))
-    assert result.generations[0].message == streamed(data)
+    assert comparable(invoked(data, kind=EVENTS)) == comparable(streamed(data))
 
 
 def test_a_whole_reply_in_place_of_a_stream() -> None:
     function = {"name": "f", "arguments": '{"a": 1'}
     message = {"content": "a", "tool_calls": [{"id": "x", "function": function}]}
     body = {"id": "c", "choices": [{"message": message, "finish_reason": "length"}]}
-    result = chat_result(response(json.dumps(body).encode()))
-    written = written_whole(body, ChunkWriter())
-    merged = merge([chunk.message for chunk in written])
-    whole = result.generations[0].message
-    assert isinstance(whole, AIMessage)
+    whole = invoked(body)
     assert whole.invalid_tool_calls[0]["args"] == '{"a": 1'
-    assert comparable(merged) == comparable(whole)
+    assert comparable(streamed(json.dumps(body).encode())) == comparable(whole)
 
 
 def test_a_whole_reply_without_content_begins_once() -> None:
     body = {"id": "c", "choices": [{"message": {"content": None}}]}
-    found = written_whole(body, EventWriter())
+    model = model_of(json.dumps(body).encode())
+    found = list(model.stream_events("Hi", version="v3"))
     assert [event["event"] for event in found] == ["message-start", "message-finish"]
 
 
@@ -732,11 +723,7 @@ def test_a_whole_reply_without_content_begins_once() -> None:
     ).map(lambda values: b"".join(event(value) for value in values)),
 )
 def test_nothing_but_our_own_errors_ever_comes_out(data: bytes) -> None:
-    stream = reader()
     with suppress(NscaleError):
-        list(stream.feed(data))
-        list(stream.flush())
-    body = data.removeprefix(b"data: ").removesuffix(b"\n\n")
+        read([data])
     with suppress(NscaleError):
-        chat_result(response(body))
-    assert isinstance(stream, StreamReader)
+        invoked(data.removeprefix(b"data: ").removesuffix(b"\n\n"))

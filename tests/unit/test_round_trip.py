@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from hypothesis import assume, given
@@ -16,9 +15,8 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from langchain_nscale._json import encode
-from langchain_nscale._requests.messages import convert_messages
 from tests.unit.replies import invoked
+from tests.unit.service import Service, chat
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SAID = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -36,11 +34,11 @@ PART = SAID.map(lambda text: {"type": "text", "text": text}) | IMAGE.map(
 
 
 @st.composite
-def assistants(draw: st.DrawFn) -> AIMessage:
+def assistants(draw: st.DrawFn, texts: st.SearchStrategy[str] = SAID) -> AIMessage:
     calls = draw(st.lists(st.tuples(NAME, ARGS), max_size=2))
     reasoning = draw(st.just("") | SAID)
     return AIMessage(
-        draw(SAID),
+        draw(texts),
         tool_calls=[
             {"name": name, "args": args, "id": f"call_{i}", "type": "tool_call"}
             for i, (name, args) in enumerate(calls)
@@ -49,17 +47,26 @@ def assistants(draw: st.DrawFn) -> AIMessage:
     )
 
 
-MESSAGES = st.lists(
-    SAID.map(SystemMessage)
-    | st.builds(HumanMessage, SAID, name=st.none() | NAME)
+@st.composite
+def turns(draw: st.DrawFn) -> list[BaseMessage]:
+    """What an assistant says, and the result of each call."""
+    message = draw(assistants(TEXT))
+    ids = [str(call["id"]) for call in message.tool_calls]
+    return [message, *(ToolMessage(draw(TEXT), tool_call_id=each) for each in ids)]
+
+
+SINGLE = (
+    TEXT.map(SystemMessage)
+    | st.builds(HumanMessage, TEXT, name=st.none() | NAME)
     | st.lists(PART, min_size=1, max_size=3).map(
         lambda parts: HumanMessage(list[str | dict[Any, Any]](parts))
     )
-    | assistants()
-    | st.builds(ToolMessage, SAID, tool_call_id=NAME),
+)
+MESSAGES = st.lists(
+    turns() | SINGLE.map(lambda message: list[BaseMessage]([message])),
     min_size=1,
     max_size=5,
-)
+).map(lambda found: [message for turn in found for message in turn])
 
 
 def seen(message: BaseMessage) -> dict[str, Any]:
@@ -77,10 +84,17 @@ def seen(message: BaseMessage) -> dict[str, Any]:
     }
 
 
+def sent(messages: list[BaseMessage]) -> list[dict[str, Any]]:
+    """The messages of the request, as the service reads them."""
+    service = Service()
+    chat(service, reasoning_history="always", template_rules="as_is").invoke(messages)
+    (body,) = service.bodies
+    return list(body["messages"])
+
+
 @given(MESSAGES)
 def test_messages_come_back_as_they_went(messages: list[BaseMessage]) -> None:
-    body = json.loads(encode({"messages": convert_messages(messages)}))
-    back = convert_to_messages(body["messages"])
+    back = convert_to_messages(sent(messages))
     assert list(map(seen, back)) == list(map(seen, messages))
 
 
@@ -88,9 +102,9 @@ def test_messages_come_back_as_they_went(messages: list[BaseMessage]) -> None:
 def test_a_reply_that_is_sent_back_is_the_same_reply(message: AIMessage) -> None:
     # Blank lines between reasoning and answer are dropped when a reply is read.
     assume(not (message.additional_kwargs and message.text.startswith(("\r", "\n"))))
-    sent = convert_messages([message], reasoning_history="always")[0]
-    back = invoked({"choices": [{"message": sent, "finish_reason": "stop"}]})
+    first, *_ = sent([message])
+    back = invoked({"choices": [{"message": first, "finish_reason": "stop"}]})
     assert seen(back) == seen(message)
     assert back.additional_kwargs == message.additional_kwargs
-    again = convert_messages([back], reasoning_history="always")[0]
-    assert again == sent
+    again, *_ = sent([back])
+    assert again == first

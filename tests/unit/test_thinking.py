@@ -1,26 +1,26 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_nscale._replies.chunks import ChunkWriter
-from langchain_nscale._replies.reader import StreamReader, chat_result
-from langchain_nscale._replies.reply import ReplyOptions
-from langchain_nscale._replies.think_tags import ThinkSplitter, ThinkTags
 from tests.unit.replies import (
     DONE,
     FINISH,
     assembled,
     chunk,
+    comparable,
     every_way,
-    merge,
-    response,
+    failure,
+    invoked,
+    streamed,
 )
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::langchain_core._api.LangChainBetaWarning"
+)
 TAGS = st.sampled_from(["both", "closing"])
 # Texts made of tags, of parts of tags and of white space: what can go wrong.
 TEXT = st.lists(
@@ -28,10 +28,11 @@ TEXT = st.lists(
 ).map("".join)
 
 
-def split(pieces: list[str], tags: ThinkTags) -> tuple[str, str]:
-    splitter = ThinkSplitter(tags)
-    found = [*map(splitter.feed, pieces), splitter.flush()]
-    return "".join(r for r, _ in found), "".join(a for _, a in found)
+def split(pieces: list[str], tags: str) -> tuple[str, str]:
+    """The reasoning and the answer of a text that is streamed in pieces."""
+    deltas = [chunk({"content": piece}) for piece in pieces]
+    message = streamed(*deltas, FINISH, think_tags=tags)
+    return message.additional_kwargs.get("reasoning_content", ""), message.text
 
 
 @pytest.mark.parametrize(
@@ -54,49 +55,43 @@ def split(pieces: list[str], tags: ThinkTags) -> tuple[str, str]:
         ("", "closing", "", ""),
     ],
 )
-def test_texts(text: str, tags: ThinkTags, reasoning: str, answer: str) -> None:
+def test_texts(text: str, tags: str, reasoning: str, answer: str) -> None:
     assert split([text], tags) == (reasoning, answer)
 
 
 @given(TEXT, TAGS)
-def test_any_cut_gives_the_same(text: str, tags: ThinkTags) -> None:
+def test_any_cut_gives_the_same(text: str, tags: str) -> None:
     assert split(list(text), tags) == split([text], tags)
 
 
 @given(TEXT, TAGS)
-def test_a_stream_says_what_a_whole_reply_says(text: str, tags: ThinkTags) -> None:
-    options = ReplyOptions(think_tags=tags)
+def test_a_stream_says_what_a_whole_reply_says(text: str, tags: str) -> None:
     data = b"".join(chunk({"content": c}) for c in text) + FINISH + DONE
-    got = response(b"", content_type="text/event-stream")
-    reader = StreamReader(got, ChunkWriter(), options)
-    streamed = merge([c.message for c in [*reader.feed(data), *reader.flush()]])  # type: ignore[misc]  # AI
+    message = streamed(data, think_tags=tags)
     choice = {"message": {"content": text}, "finish_reason": "stop"}
     body = {"id": "c-1", "model": "m", "choices": [choice]}
-    one = chat_result(response(json.dumps(body).encode()), options)
-    assert streamed == one.generations[0].message
-    if text and streamed.additional_kwargs.get("reasoning_content"):
-        assert streamed.content_blocks[0]["type"] == "reasoning"
+    assert comparable(message) == comparable(invoked(body, think_tags=tags))
+    if text and message.additional_kwargs.get("reasoning_content"):
+        assert message.content_blocks[0]["type"] == "reasoning"
 
 
 def test_a_cut_stream_keeps_what_was_held_back() -> None:
-    got = response(b"", content_type="text/event-stream")
-    options = ReplyOptions(think_tags="both")
-    reader = StreamReader(got, ChunkWriter(), options)
-    assert list(reader.feed(chunk({"content": "<thi"}))) == []
-    partial = reader.partial()
-    assert partial is not None
-    assert partial.content == "<thi"
+    texts, error = failure(chunk({"content": "<thi"}), think_tags="both")
+    assert texts == []
+    assert error.partial is not None
+    assert error.partial.content == "<thi"
 
 
 def test_events_have_the_blocks() -> None:
     data = chunk({"content": "<think>a</think>b"}) + FINISH + DONE
-    message = assembled([data], ReplyOptions(think_tags="both"))
+    message = assembled([data], think_tags="both")
     assert [block["type"] for block in message.content_blocks] == ["reasoning", "text"]
 
 
 # --- replies that contradict what is known of the model ---------------------------------
 
 J = '{"n": 1}'
+JSON_MODE = {"model_kwargs": {"response_format": {"type": "json_object"}}}
 
 
 @pytest.mark.parametrize(
@@ -107,9 +102,9 @@ J = '{"n": 1}'
         ([{"reasoning": "hm"}, {"content": "H"}, {"content": "i"}], {}, "Hi", "hm"),
         ([{"reasoning": "hm"}, {"content": "<think>o</think>Hi"}], {}, "Hi", "hmo"),
         # The grammar holds from the first token: vLLM without one (vllm#47027).
-        ([{"content": '{"n"'}, {"content": ": 1}"}], {"expects_json": True}, J, None),
-        ([{"content": " \n"}, {"content": '{"n": 1}'}], {"expects_json": True}, J, None),
-        ([{"content": 'Hm.</think>{"n": 1}'}], {"expects_json": True}, J, "Hm."),
+        ([{"content": '{"n"'}, {"content": ": 1}"}], JSON_MODE, J, None),
+        ([{"content": " \n"}, {"content": '{"n": 1}'}], JSON_MODE, J, None),
+        ([{"content": 'Hm.</think>{"n": 1}'}], JSON_MODE, J, "Hm."),
         # A text that begins as JSON may still be thoughts, unless JSON was asked for.
         ([{"content": '{a}</think>{"n": 1}'}], {}, J, "{a}"),
     ],
@@ -118,7 +113,6 @@ def test_what_a_reply_shows_counts_more_than_what_is_known(
     deltas: Any, options: Any, text: str, reasoning: str | None
 ) -> None:
     pieces = [chunk(delta) for delta in deltas] + [FINISH]
-    given = ReplyOptions(think_tags="closing", **options)
-    for message in every_way(pieces, given).values():
+    for message in every_way(pieces, think_tags="closing", **options).values():
         assert message.text.strip() == text
         assert message.additional_kwargs.get("reasoning_content") == reasoning

@@ -10,15 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_nscale._replies.reply import ReplyOptions
-from langchain_nscale._replies.tool_calls import NOT_OFFERED, SCATTERED, TRUNCATED
 from tests.unit.replies import chunk, every_way, invoked
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::langchain_core._api.LangChainBetaWarning"
+)
 # A call as the model means it: ID, name and arguments.
 Meant = tuple[str, str, dict[str, Any]]
 Fragment = dict[str, Any]
 NAMES = ["get_weather", "get_time", "time", "now", "search"]
-TOOLS = {name: name for name in NAMES}
+PARAMETERS = {"type": "object", "properties": {"a": {}}, "required": ["a"]}
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": PARAMETERS}}
+    for name in NAMES
+]
 
 
 def fragment(
@@ -242,8 +247,7 @@ def test_the_calls_are_those_that_the_model_meant(
     meant = [(f"id-{i}", name, args) for i, (name, args) in enumerate(calls)]
     deltas = [chunk({"tool_calls": [each]}) for each in way(meant, size)]
     deltas.append(chunk(finish_reason="tool_calls"))
-    options = ReplyOptions(tool_names=TOOLS)
-    for name, message in every_way(deltas, options).items():
+    for name, message in every_way(deltas, model_kwargs={"tools": TOOLS}).items():
         found = [(call["name"], call["args"]) for call in message.tool_calls]
         assert found == [(tool, args) for _, tool, args in meant], name
         assert message.invalid_tool_calls == [], name
@@ -252,16 +256,22 @@ def test_the_calls_are_those_that_the_model_meant(
 
 # --- calls that are not executable ------------------------------------------------------
 
+TRUNCATED = "The call was cut off before its arguments were complete."
+SCATTERED = "The arguments of this call can't be told from those of other calls."
+NOT_OFFERED = (
+    "The model was not offered a tool of this name, and the call has no arguments."
+)
+
 END = chunk(finish_reason="tool_calls")
 
 
 def in_every_way(
-    *fragments: Fragment, end: bytes = END, **options: Any
+    *fragments: Fragment, end: bytes = END, tools: Any = TOOLS, **request: Any
 ) -> Iterator[tuple[list[str], list[tuple[Any, Any, Any]]]]:
     """The names of the executable calls, and the others, by way of reading."""
     deltas = [*(chunk({"tool_calls": [each]}) for each in fragments), end]
-    given = ReplyOptions(**{"tool_names": TOOLS, **options})
-    for message in every_way(deltas, given).values():
+    body = {**request, **({"tools": tools} if tools else {})}
+    for message in every_way(deltas, extra_body=body).values():
         yield (
             [call["name"] for call in message.tool_calls],
             [
@@ -290,7 +300,7 @@ def test_a_call_of_an_unknown_tool_without_arguments_is_not_executable() -> None
     for valid, invalid in in_every_way(ann, good):
         assert valid == ["now"]
         assert invalid == [("Ann", "", NOT_OFFERED)]
-    for valid, _ in in_every_way(ann, tool_names={}):
+    for valid, _ in in_every_way(ann, tools=None):
         assert valid == ["Ann"]  # the request's tools are unknown
 
 

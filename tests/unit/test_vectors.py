@@ -7,19 +7,20 @@ from collections.abc import Callable
 from math import sqrt
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_nscale import NscaleInsufficientCreditError, NscaleMalformedResponseError
-from langchain_nscale._model_facts import WEB_SEARCH, facts
-from langchain_nscale._replies.vectors import read_vectors
-from langchain_nscale._requests.texts import (
-    check_texts,
-    instructed_query,
-    split_texts,
+from langchain_nscale import (
+    NscaleInsufficientCreditError,
+    NscaleMalformedResponseError,
+    get_nscale_usage_callback,
 )
-from tests.unit.replies import response
+from tests.unit.service import Service, embeddings
+
+WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
+QWEN = "Qwen/Qwen3-Embedding-8B"
 
 
 def base64_of(vector: list[float]) -> str:
@@ -28,7 +29,15 @@ def base64_of(vector: list[float]) -> str:
 
 def reply(*embeddings: Any, **fields: Any) -> Any:
     data = [{"index": n, "embedding": e} for n, e in enumerate(embeddings)]
-    return response(json.dumps({"data": data, **fields}).encode())
+    return {"data": data, **fields}
+
+
+def read(answer: Any, count: int, **settings: Any) -> list[list[float]]:
+    """The vectors of some texts whose request is answered so."""
+    if isinstance(answer, bytes):
+        answer = httpx2.Response(200, content=answer)
+    model = embeddings(Service(answer), max_retries=0, **settings)
+    return model.embed_documents(["text"] * count)
 
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False).map(float)
@@ -39,29 +48,25 @@ FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False).map(float)
 def test_both_forms_are_exact(
     transfer: Callable[[list[float]], Any], vectors: list[list[float]]
 ) -> None:
-    got, usage, served = read_vectors(reply(*map(transfer, vectors)), len(vectors))
+    got = read(reply(*map(transfer, vectors)), len(vectors))
     assert got == vectors
     assert all(type(value) is float for vector in got for value in vector)
-    assert usage is None
-    assert served is None
 
 
 def test_whole_numbers_are_floats() -> None:
-    (vector,), _, _ = read_vectors(reply([1, 0, -2]), 1)
+    (vector,) = read(reply([1, 0, -2]), 1)
     assert [type(value) for value in vector] == [float] * 3
 
 
 @given(st.permutations(range(6)))
 def test_order_is_by_index(order: list[int]) -> None:
     data = [{"index": n, "embedding": [float(n + 1)]} for n in order]
-    got, _, _ = read_vectors(response(json.dumps({"data": data}).encode()), 6)
-    assert got == [[float(n + 1)] for n in range(6)]
+    assert read({"data": data}, 6) == [[float(n + 1)] for n in range(6)]
 
 
 def test_without_index_order_is_that_of_the_reply() -> None:
     data = [{"embedding": [1.0]}, {"embedding": [2.0]}]
-    got, _, _ = read_vectors(response(json.dumps({"data": data}).encode()), 2)
-    assert got == [[1.0], [2.0]]
+    assert read({"data": data}, 2) == [[1.0], [2.0]]
 
 
 @pytest.mark.parametrize(
@@ -75,14 +80,14 @@ def test_without_index_order_is_that_of_the_reply() -> None:
     ],
 )
 def test_usage(usage: Any, counted: tuple[int, int] | None) -> None:
-    _, got, served = read_vectors(reply([1.0], usage=usage, model="m"), 1)
-    assert served == "m"
+    with get_nscale_usage_callback() as used:
+        read(reply([1.0], usage=usage, model="served"), 1)
+    total = used.by_model["served"]
     if counted is None:
-        assert got is None
+        assert total.unreported == 1
     else:
-        assert got is not None
-        assert (got["input_tokens"], got["total_tokens"]) == counted
-        assert got["output_tokens"] == 0
+        assert (total.input_tokens, total.total_tokens) == counted
+        assert total.output_tokens == 0
 
 
 @pytest.mark.parametrize(
@@ -113,14 +118,14 @@ def test_usage(usage: Any, counted: tuple[int, int] | None) -> None:
 )
 def test_what_is_no_embeddings(body: bytes, says: str) -> None:
     with pytest.raises(NscaleMalformedResponseError, match=says):
-        read_vectors(response(body), 2)
+        read(body, 2)
 
 
 @pytest.mark.parametrize("data", [{}, {"data": None}, {"data": []}])
 def test_an_error_in_a_success(data: dict[str, Any]) -> None:
     error = {"code": "TOO_MANY_REQUESTS", "error_type": "INSUFFICIENT_CREDIT"}
     with pytest.raises(NscaleInsufficientCreditError):
-        read_vectors(response(json.dumps({"error": error, **data}).encode()), 1)
+        read({"error": error, **data}, 1)
 
 
 JSON = st.recursive(
@@ -139,7 +144,7 @@ JSON = st.recursive(
 def test_nothing_breaks_the_reader(body: dict[str, Any]) -> None:
     content = json.dumps(body).encode()
     try:
-        vectors, _, _ = read_vectors(response(content), 1)
+        vectors = read(content, 1)
     except NscaleMalformedResponseError:
         return
     assert [type(value) for value in vectors[0]] == [float] * len(vectors[0])
@@ -148,24 +153,31 @@ def test_nothing_breaks_the_reader(body: dict[str, Any]) -> None:
 
 class TestDimensions:
     def test_as_asked(self) -> None:
-        assert read_vectors(reply([3.0, 4.0]), 1, 2)[0] == [[3.0, 4.0]]
+        assert read(reply([3.0, 4.0]), 1, dimensions=2) == [[3.0, 4.0]]
 
     def test_a_model_that_can_be_cut_is_cut(self) -> None:
-        got, _, _ = read_vectors(reply([3.0, 4.0, 9.0]), 1, 2, shorten=True)
+        got = read(reply([3.0, 4.0, 9.0]), 1, dimensions=2, model=QWEN)
         assert got == [[0.6, 0.8]]
         assert sqrt(sum(value**2 for value in got[0])) == pytest.approx(1)
 
-    @pytest.mark.parametrize(("length", "shorten"), [(3, False), (1, True), (1, False)])
-    def test_anything_else_is_an_error(self, length: int, shorten: bool) -> None:
+    @pytest.mark.parametrize(
+        ("length", "model"), [(3, "BAAI/bge-m3"), (1, QWEN), (1, "BAAI/bge-m3")]
+    )
+    def test_anything_else_is_an_error(self, length: int, model: str) -> None:
         with pytest.raises(NscaleMalformedResponseError, match="omit `dimensions`"):
-            read_vectors(reply([1.0] * length), 1, 2, shorten=shorten)
+            read(reply([1.0] * length), 1, dimensions=2, model=model)
 
     def test_a_vector_of_zeros(self) -> None:
-        assert read_vectors(reply([0.0, 0.0, 0.0]), 1, 2, shorten=True)[0] == [[0.0, 0.0]]
+        got = read(reply([0.0, 0.0, 0.0]), 1, dimensions=2, model=QWEN)
+        assert got == [[0.0, 0.0]]
 
-    def test_which_can_be_cut(self) -> None:
-        assert facts("Qwen/Qwen3-Embedding-8B").shortens_vectors
-        assert not facts("BAAI/bge-m3").shortens_vectors
+
+def batches_of(texts: Any, count: int, size: int) -> list[list[str]]:
+    """The texts of each request, in the order of the requests."""
+    service = Service(lambda body: reply(*[[1.0]] * len(body["input"])))
+    model = embeddings(service, max_concurrency=1, max_chunk_bytes=size)
+    model.embed_documents(texts, chunk_size=count)
+    return [body["input"] for body in service.bodies]
 
 
 class TestSplit:
@@ -175,24 +187,25 @@ class TestSplit:
         size=st.integers(1, 60),
     )
     def test_limits(self, texts: list[str], count: int, size: int) -> None:
-        batches = split_texts(texts, count, size)
-        assert [n for batch in batches for n in batch] == list(range(len(texts)))
+        batches = batches_of(texts, count, size)
+        assert [text for batch in batches for text in batch] == texts
         for batch in batches:
-            taken = sum(len(texts[n].encode("utf-8", "replace")) for n in batch)
+            taken = sum(len(text.encode()) for text in batch)
             assert 1 <= len(batch) <= count
             assert taken <= size or len(batch) == 1
 
     def test_no_smaller_than_needed(self) -> None:
-        assert split_texts(["aa", "bb", "cc", "dd"], 9, 4) == [range(2), range(2, 4)]
-        assert split_texts(["a"] * 5, 2, 99) == [range(2), range(2, 4), range(4, 5)]
-        assert split_texts(["é" * 3, "a"], 9, 6) == [range(1), range(1, 2)]
-        assert split_texts([], 9, 9) == []
+        pairs = [["aa", "bb"], ["cc", "dd"]]
+        assert batches_of(["aa", "bb", "cc", "dd"], 9, 4) == pairs
+        assert batches_of([*"abcde"], 2, 99) == [[*"ab"], [*"cd"], ["e"]]
+        assert batches_of(["é" * 3, "a"], 9, 6) == [["é" * 3], ["a"]]
+        assert batches_of([], 9, 9) == []
 
 
 class TestTexts:
     def test_any_iterable(self) -> None:
-        assert check_texts(text for text in "ab") == ["a", "b"]
-        assert check_texts([" "]) == [" "]
+        assert batches_of((text for text in "ab"), 9, 9) == [["a", "b"]]
+        assert batches_of([" "], 9, 9) == [[" "]]
 
     @pytest.mark.parametrize(
         ("texts", "error", "says"),
@@ -207,7 +220,7 @@ class TestTexts:
     )
     def test_what_is_refused(self, texts: Any, error: type[Exception], says: str) -> None:
         with pytest.raises(error, match=says):
-            check_texts(texts)
+            embeddings().embed_documents(texts)
 
 
 @pytest.mark.parametrize(
@@ -226,4 +239,6 @@ class TestTexts:
     ],
 )
 def test_queries(model: str, instruction: str | None, sent: str) -> None:
-    assert instructed_query(model, instruction, "what?") == sent
+    service = Service(reply([1.0]))
+    embeddings(service, model=model, query_instruction=instruction).embed_query("what?")
+    assert service.bodies[0]["input"] == [sent]
