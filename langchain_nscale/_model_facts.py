@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, cast
-
-from langchain_core.language_models import ModelProfile
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_nscale.data._profiles import _PROFILES
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import ModelProfile
+else:
+    ModelProfile = dict[str, Any]  # the command line starts without LangChain's models
 
 WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
 

@@ -7,7 +7,6 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Coroutine,
-    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -42,44 +41,33 @@ from pydantic import BaseModel, ConfigDict
 
 from langchain_nscale._event_streams import EventStream, as_event_stream, until_ended
 from langchain_nscale._http.inner import Inner
-from langchain_nscale._http.transport import Transport
-from langchain_nscale._model_facts import (
-    facts,
-)
 from langchain_nscale._replies.chunks import ChunkWriter
 from langchain_nscale._replies.events import ChunkAndEventWriter, EventWriter
-from langchain_nscale._replies.reader import StreamReader, chat_result
-from langchain_nscale._replies.reply import ReplyOptions
+from langchain_nscale._replies.reader import chat_result
 from langchain_nscale._replies.think_tags import ThinkTags
-from langchain_nscale._replies.tool_calls import call_ids
 from langchain_nscale._replies.writer import Writer
 from langchain_nscale._requests import tokens
 from langchain_nscale._requests.body import (
-    BodySettings,
+    ReasoningHistory,
     converted,
     fitted,
-    request_body,
 )
 from langchain_nscale._requests.exchange import (
     Exchange,
     SchemaWithTools,
-    expects_json,
 )
-from langchain_nscale._requests.messages import ReasoningHistory
 from langchain_nscale._requests.schemas import response_format as to_response_format
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     ParsedChoice,
-    api_name,
     check_tool_choice,
     convert_tool_choice,
-    demands_call,
-    names_in,
     tool_names,
 )
 from langchain_nscale._response import Sent
 from langchain_nscale._settings.chat import ChatSettings
+from langchain_nscale._settings.fields import PATH
 from langchain_nscale._structured import (
     Method,
     add_instructions,
@@ -99,7 +87,6 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from langchain_nscale._http.token import Token
-    from langchain_nscale._http.transport import Transport
     from langchain_nscale._settings.connection import AsyncClient, Client, Timeout
 
     Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
@@ -116,8 +103,6 @@ _started_runs: ContextVar[list[AsyncCallbackManagerForLLMRun]] = ContextVar(
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-
-_PATH = "/chat/completions"
 
 
 class ChatNscale(ChatSettings):
@@ -402,7 +387,7 @@ class ChatNscale(ChatSettings):
     ) -> ChatResult:
         exchange, transport = self._exchange(messages, stop, kwargs)
         read = partial(self._result, exchange, kwargs)
-        return transport.call(_PATH, exchange.body, read)
+        return transport.call(PATH, exchange.body, read)
 
     async def _agenerate(
         self,
@@ -413,7 +398,7 @@ class ChatNscale(ChatSettings):
     ) -> ChatResult:
         exchange, transport = self._exchange(messages, stop, kwargs)
         read = partial(self._result, exchange, kwargs)
-        return await transport.acall(_PATH, exchange.body, read)
+        return await transport.acall(PATH, exchange.body, read)
 
     def _result(
         self, exchange: Exchange, call: Mapping[str, Any], sent: Sent
@@ -538,18 +523,6 @@ class ChatNscale(ChatSettings):
         n = kwargs.get("n", self.n) or 1
         return n > 1 or super()._streaming_disabled(**kwargs)
 
-    def _receive(
-        self,
-        new_writer: Callable[[], Writer[T]],
-        messages: list[BaseMessage],
-        stop: list[str] | None,
-        kwargs: Mapping[str, Any],
-    ) -> Generator[T, None, None]:
-        """Request a stream; yield what a writer makes of it."""
-        exchange, transport = self._exchange(messages, stop, kwargs, stream=True)
-        new_reader = partial(self._reader, new_writer, exchange, kwargs)
-        return transport.stream(_PATH, exchange.body, new_reader)
-
     def _areceive(
         self,
         new_writer: Callable[[], Writer[T]],
@@ -560,96 +533,7 @@ class ChatNscale(ChatSettings):
         """Async version of `_receive`, as a context manager."""
         exchange, transport = self._exchange(messages, stop, kwargs, stream=True)
         new_reader = partial(self._reader, new_writer, exchange, kwargs)
-        return Inner(transport.astream(_PATH, exchange.body, new_reader))
-
-    def _reader(
-        self,
-        new_writer: Callable[[], Writer[T]],
-        exchange: Exchange,
-        call: Mapping[str, Any],
-        sent: Sent,
-    ) -> StreamReader[T]:
-        options = self._reply_options(sent, exchange, call)
-        return StreamReader(sent.response, new_writer(), options)
-
-    def _reply_options(
-        self, sent: Sent, exchange: Exchange, call: Mapping[str, Any]
-    ) -> ReplyOptions:
-        """Collect what the reader needs to know about the request."""
-        body = exchange.body()
-        default: ThinkTags = "closing" if facts(body["model"]).thinks_in_text else "off"
-        limit = body.get("max_completion_tokens", body.get("max_tokens"))
-        n = body.get("n")
-        names = _tool_names(call.get("tools") or self.model_kwargs.get("tools"), body)
-        return ReplyOptions(
-            retries=sent.retries,
-            with_headers=self.include_response_headers,
-            model=body["model"],
-            think_tags=self.think_tags or default,
-            expects_json=expects_json(body),
-            max_tokens=limit if isinstance(limit, int) else None,
-            n=n if isinstance(n, int) else 1,
-            tools=body.get("tools"),
-            tool_names={api_name(name): name for name in names},
-            used_call_ids=exchange.call_ids,
-            parse=_parse(call.get("response_format")),
-            hides_reasoning=body.get("include_reasoning") is False,
-            earlier=exchange.earlier,
-            go_on=exchange.go_on if exchange.may_go_on else None,
-            on_lost=exchange.lost,
-            demands_call=demands_call(body.get("tool_choice"))
-            and not isinstance(call.get("tool_choice"), ParsedChoice),
-        )
-
-    def _exchange(
-        self,
-        messages: Sequence[BaseMessage],
-        stop: list[str] | None,
-        call: Mapping[str, Any],
-        *,
-        stream: bool = False,
-    ) -> tuple[Exchange, Transport]:
-        """Return the requests of a call, and what sends them."""
-        body = self._body(messages, stop, call, stream=stream)
-        stall = self.stream_chunk_timeout if stream else None
-        transport = self._transport(call, stall=stall)
-        is_own = any(
-            "messages" in (source or {})
-            for source in (self.extra_body, self.model_kwargs, call.get("extra_body"))
-        )
-        is_fixed = self.template_rules is not None or is_own
-        transport.exchange = exchange = Exchange(
-            body,
-            transport.base_url,
-            self.schema_with_tools,
-            call_ids(messages),
-            None if is_fixed else self._strict_models,
-        )
-        return exchange, transport
-
-    def _body(
-        self,
-        messages: Sequence[BaseMessage],
-        stop: list[str] | None,
-        call: Mapping[str, Any],
-        *,
-        stream: bool = False,
-    ) -> dict[str, Any]:
-        """Build the request body; see `request_body` for the order of precedence."""
-        settings = self._body_settings()
-        return request_body(settings, messages, call, stop=stop, stream=stream)
-
-    def _body_settings(self) -> BodySettings:
-        return BodySettings(
-            parameters=self._parameters,
-            model_kwargs=self.model_kwargs,
-            extra_body=self.extra_body,
-            stop=self.stop,
-            stream_usage=self.stream_usage,
-            reasoning_history=self.reasoning_history,
-            template_rules=self._rules_of,
-            accepts_images=self._accepts_images,
-        )
+        return Inner(transport.astream(PATH, exchange.body, new_reader))
 
     def request_body(
         self,
@@ -675,6 +559,9 @@ class ChatNscale(ChatSettings):
         """
         messages = convert_to_messages([input] if isinstance(input, str) else input)
         return self._body(messages, stop, kwargs, stream=stream)
+
+    def _parse(self, schema: Any) -> Callable[[AIMessage], dict[str, Any]] | None:
+        return partial(parsed, schema) if _is_parsed(schema) else None
 
     # --- tools and structured output --------------------------------------------------
 
@@ -891,25 +778,6 @@ for _method in (ChatNscale._generate, ChatNscale._agenerate):  # noqa: SLF001  #
 def _is_parsed(schema: object) -> bool:
     """Return whether a `response_format` is a Pydantic class, for `parsed`."""
     return isinstance(schema, type) and is_basemodel_subclass(schema)
-
-
-def _parse(schema: Any) -> Callable[[AIMessage], dict[str, Any]] | None:
-    """Return what adds `parsed` to replies, if a call's `response_format` asks for it."""
-    if not _is_parsed(schema):
-        return None
-    return partial(parsed, schema)
-
-
-def _tool_names(tools: Sequence[Any] | None, body: Mapping[str, Any]) -> list[str]:
-    """Return the names of a call's tools as the user knows them."""
-    if not tools:  # `extra_body` may have some, in any form
-        return names_in(body.get("tools"))
-    # Formatting 50 tools again would cost as much as the rest of the call.
-    return tool_names([t if _is_formatted(t) else format_tools([t])[0] for t in tools])
-
-
-def _is_formatted(tool: object) -> bool:
-    return isinstance(tool, dict) and isinstance(tool.get("function"), dict)
 
 
 # Default implementations: a handler that still has these ignores tokens or events.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from langchain_core.embeddings import Embeddings
-from langchain_core.runnables.config import ContextThreadPoolExecutor
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from typing_extensions import Self
 
@@ -26,8 +27,8 @@ from langchain_nscale._requests.texts import (
 from langchain_nscale._response import Sent
 from langchain_nscale._settings.connection import NscaleSettings
 from langchain_nscale._settings.names import check_names
+from langchain_nscale._usage.counts import UsageCounts, open_ledgers
 from langchain_nscale._usage.ledger import Call
-from langchain_nscale.usage import NscaleUsageCallbackHandler, open_ledgers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,9 +37,12 @@ if TYPE_CHECKING:
     from langchain_nscale._http.token import Token
     from langchain_nscale._settings.connection import AsyncClient, Client, Timeout
     from langchain_nscale.errors import NscaleError, NscaleInvalidRequestError
+    from langchain_nscale.usage import NscaleUsageCallbackHandler
 
     Array = NDArray[np.float32]
 else:
+    # What pydantic checks; the handler itself would import LangSmith.
+    NscaleUsageCallbackHandler = UsageCounts
     Array = Any  # numpy is optional, and annotations can be resolved without it
 
 _PATH = "/embeddings"
@@ -332,8 +336,8 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
         workers = min(self.max_concurrency, job.size)
         if workers > 1:
             # Exit the job before the pool: that stops the workers the pool waits for.
-            with ContextThreadPoolExecutor(workers) as pool, job:
-                tasks = [pool.submit(work) for _ in range(workers)]
+            with ThreadPoolExecutor(workers) as pool, job:
+                tasks = [pool.submit(copy_context().run, work) for _ in range(workers)]
                 for task in tasks:
                     task.result()
         else:

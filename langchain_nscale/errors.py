@@ -32,7 +32,7 @@ built-in classes, and would send a rejected request three times.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import httpx2
 from langchain_core.exceptions import (
@@ -47,7 +47,11 @@ from langchain_core.exceptions import (
     ModelRateLimitError,
     ModelTimeoutError,
 )
-from langchain_core.messages import AIMessage
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+else:
+    AIMessage = Any  # the command line starts without messages
 
 
 class NscaleError(ModelError):

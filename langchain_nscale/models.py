@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from difflib import SequenceMatcher
-from typing import Any, Literal, NamedTuple, cast
-
-from langchain_core.language_models import ModelProfile
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from langchain_nscale._model_facts import facts, find_profile
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import ModelProfile
+else:
+    ModelProfile = dict[str, Any]  # the command line starts without LangChain's models
 
 logger = logging.getLogger(__name__)
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from decimal import Decimal
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,15 +12,16 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.tracers.context import register_configure_hook
 
-from langchain_nscale._model_list import known_price
-from langchain_nscale._usage.ledger import Call, Ledger, ModelUsage
-from langchain_nscale._usage.metrics import metrics_of
-from langchain_nscale._usage.table import total_usage, usage_table
+from langchain_nscale._usage.counts import (
+    PriceTable as _PriceTable,  # noqa: F401  # pickles of 0.1.0 have it here
+)
+from langchain_nscale._usage.counts import UsageCounts, active, price_lookup
+from langchain_nscale._usage.ledger import Call
 from langchain_nscale._version import PROVIDER
-from langchain_nscale.models import Price, Prices, price_table
+from langchain_nscale.models import Prices
 
 
-class NscaleUsageCallbackHandler(BaseCallbackHandler):
+class NscaleUsageCallbackHandler(UsageCounts, BaseCallbackHandler):
     """Counts calls, tokens, time and US dollars by model.
 
     Works wherever LangChain accepts callbacks, sync and async, in any number of
@@ -39,78 +36,6 @@ class NscaleUsageCallbackHandler(BaseCallbackHandler):
     """
 
     run_inline = True  # avoids a thread hop per token
-
-    def __init__(
-        self,
-        prices: Prices | None = None,
-        *,
-        metrics: bool | None = None,
-        meter_provider: Any = None,
-    ) -> None:
-        """Create a handler with empty counters.
-
-        Args:
-            prices: The result of `list_models`, or a dict from IDs to (input, output) in
-                US dollars per million tokens. Defaults to the newest list fetched by this
-                process, if any. If a price is unknown, the cost is `None`.
-            metrics: Whether to record OpenTelemetry metrics if opentelemetry is
-                installed. Of several handlers on one call, only one should. By default
-                chat calls are left to OpenTelemetry's instrumentation of LangChain while
-                it is active, because it records the same histograms.
-            meter_provider: The OpenTelemetry provider, by default the global one.
-
-        Raises:
-            ValueError: A price is not a number.
-        """
-        instruments = None if metrics is False else metrics_of(meter_provider)
-        record = None
-        if instruments is not None:
-            record = partial(instruments.record, always=bool(metrics or meter_provider))
-        self.ledger = Ledger(_price_lookup(prices), record)
-        self._ledgers = [self.ledger]
-
-    # --- results ----------------------------------------------------------------------
-
-    @property
-    def by_model(self) -> dict[str, ModelUsage]:
-        """Usage by model, under the ID that the service's replies contain."""
-        return self.ledger.entries()
-
-    @property
-    def total(self) -> ModelUsage:
-        """Usage of all models together."""
-        return total_usage(self.by_model)
-
-    @property
-    def cost(self) -> Decimal | None:
-        """US dollars of all calls; `None` if a price or a call's usage is unknown."""
-        return self.total.cost
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return `{"models": {id: figures}, "total": figures}`; see `ModelUsage`."""
-        by_model = self.by_model
-        models = {model: usage.as_dict() for model, usage in by_model.items()}
-        return {"models": models, "total": total_usage(by_model).as_dict()}
-
-    def to_json(self, **kwargs: Any) -> str:
-        """Return `as_dict` as JSON; `kwargs` are passed to `json.dumps`."""
-        return json.dumps(self.as_dict(), **kwargs)
-
-    def __str__(self) -> str:
-        """Return a table."""
-        return usage_table(self.by_model)
-
-    def __repr__(self) -> str:
-        """Return a one-line summary."""
-        total = self.total
-        return (
-            f"{type(self).__name__}(calls={total.calls}, "
-            f"total_tokens={total.total_tokens}, cost={total.cost})"
-        )
-
-    def merge(self, other: NscaleUsageCallbackHandler) -> None:
-        """Add the counts of another handler, for example from another process."""
-        self.ledger.merge(other.ledger)
 
     # --- callbacks --------------------------------------------------------------------
 
@@ -169,10 +94,7 @@ class NscaleUsageCallbackHandler(BaseCallbackHandler):
             ledger.end(run_id, usage, error=error)
 
 
-_active: ContextVar[NscaleUsageCallbackHandler | None] = ContextVar(
-    "nscale_usage", default=None
-)
-register_configure_hook(_active, inheritable=True)
+register_configure_hook(active, inheritable=True)
 
 
 class _UsageBlock(AbstractContextManager[NscaleUsageCallbackHandler]):
@@ -223,25 +145,17 @@ def get_nscale_usage_callback(
 def _usage_block(
     prices: Prices | None, metrics: bool | None, meter_provider: Any
 ) -> Generator[NscaleUsageCallbackHandler, None, None]:
-    outer = _active.get()
+    outer = active.get()
     handler = NscaleUsageCallbackHandler(
         prices, metrics=metrics if outer is None else False, meter_provider=meter_provider
     )
     if outer is not None:
         handler._ledgers += outer._ledgers  # noqa: SLF001  # same class
-    token = _active.set(handler)
+    token = active.set(handler)
     try:
         yield handler
     finally:
-        _active.reset(token)
-
-
-def open_ledgers(handlers: Iterable[NscaleUsageCallbackHandler]) -> list[Ledger]:
-    """Return the ledgers of handlers and of enclosing `with` blocks, each once."""
-    active = _active.get()
-    every = [*handlers, *([active] if active is not None else [])]
-    ledgers = [ledger for handler in every for ledger in handler._ledgers]  # noqa: SLF001  # same module
-    return list({id(ledger): ledger for ledger in ledgers}.values())
+        active.reset(token)
 
 
 def langsmith_costs(
@@ -256,7 +170,7 @@ def langsmith_costs(
     Args:
         prices: As for `NscaleUsageCallbackHandler`.
     """
-    price_of = _price_lookup(prices)
+    price_of = price_lookup(prices)
 
     def add_costs(metadata: dict[str, Any]) -> dict[str, Any]:
         usage = metadata.get("usage_metadata")
@@ -272,17 +186,3 @@ def langsmith_costs(
         return {**metadata, "usage_metadata": {**usage, **costs}}
 
     return add_costs
-
-
-class _PriceTable:
-    """Looks up fixed prices. A class, because handlers are pickled."""
-
-    def __init__(self, prices: Prices) -> None:
-        self._table = price_table(prices)
-
-    def __call__(self, model: str) -> Price | None:
-        return self._table.get(model.lower())
-
-
-def _price_lookup(prices: Prices | None) -> Callable[[str], Price | None]:
-    return known_price if prices is None else _PriceTable(prices)

@@ -17,8 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings
-from langchain_nscale._settings.chat import ChatSettings
 from langchain_nscale._settings.connection import NscaleSettings
+from langchain_nscale._settings.fields import ChatFields
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 HEAD = """\
@@ -122,7 +122,8 @@ def _type(field: FieldInfo) -> str:
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return annotation.__name__
     text = re.sub(r"Optional\[(.*)\]$", r"\1 | None", str(annotation))
-    return re.sub(r"\b(?:[a-z_0-9]+\.)+", "", text).replace("NoneType", "None")
+    text = re.sub(r"\b(?:[a-z_0-9]+\.)+", "", text).replace("NoneType", "None")
+    return text.replace("UsageCounts", "NscaleUsageCallbackHandler")
 
 
 def page() -> str:
@@ -132,7 +133,7 @@ def page() -> str:
         + "## Connection\n\nFor `ChatNscale`, `NscaleEmbeddings` and `list_models`.\n\n"
         + _sections(NscaleSettings, docstrings(NscaleSettings))
         + "\n## `ChatNscale`\n\n"
-        + _sections(ChatNscale, docstrings(ChatSettings))
+        + _sections(ChatNscale, docstrings(ChatFields))
         + "\n## `ChatNscale`, inherited\n\nFrom LangChain's `BaseChatModel`.\n\n"
         + _sections(ChatNscale, _inherited())
         + "\n## `NscaleEmbeddings`\n\n"

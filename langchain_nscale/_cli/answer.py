@@ -9,15 +9,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage
-
-from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler, errors
+from langchain_nscale import errors
 from langchain_nscale._cli.display import Display
 from langchain_nscale._cli.exits import error_text, full_error_text
-from langchain_nscale._cli.inputs import ChatOptions
+from langchain_nscale._cli.inputs import ChatOptions, Message
+from langchain_nscale._cli.model import Model
 from langchain_nscale._cli.terminal import echo
 from langchain_nscale._json import fenced_blocks
-from langchain_nscale._usage.ledger import ModelUsage
+from langchain_nscale._replies.reply import Reply
+from langchain_nscale._replies.usage import usage_metadata
+from langchain_nscale._replies.whole import join_logprobs
+from langchain_nscale._usage.counts import UsageCounts
+from langchain_nscale._usage.ledger import Call, ModelUsage
 
 
 @dataclass
@@ -29,24 +32,14 @@ class Answer:
     reasoning: str = ""
     parsed: Any = None
     metadata: dict[str, Any] = field(default_factory=dict)
-    usage: NscaleUsageCallbackHandler = field(
-        default_factory=lambda: NscaleUsageCallbackHandler(metrics=False)
-    )
+    usage: UsageCounts = field(default_factory=lambda: UsageCounts(metrics=False))
     interrupted: bool = False
 
-    def message(self) -> AIMessage:
+    def message(self) -> Message:
         """Return the answer as a turn of the conversation."""
-        return AIMessage(self.text)
+        return {"role": "assistant", "content": self.text}
 
-    def add(self, message: AIMessage) -> tuple[str, str]:
-        """Add a message or chunk; return its reasoning and its text."""
-        reasoning = message.additional_kwargs.get("reasoning_content") or ""
-        self.text += message.text
-        self.reasoning += reasoning
-        self.metadata |= message.response_metadata
-        return reasoning, message.text
-
-    def stats(self, model: ChatNscale) -> dict[str, Any]:
+    def stats(self, model: Model) -> dict[str, Any]:
         """Return usage, times (seconds) and cost (US dollars, `None` if unknown)."""
         with suppress(errors.NscaleError):
             model.list_models()  # the handler uses the newest prices
@@ -64,7 +57,7 @@ class Answer:
             "cost": None if usage.cost is None else float(usage.cost),
         }
 
-    def as_dict(self, model: ChatNscale) -> dict[str, Any]:
+    def as_dict(self, model: Model) -> dict[str, Any]:
         """Return the object that `--json` prints."""
         values = {
             "content": self.text,
@@ -89,8 +82,8 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def ask(
-    model: ChatNscale,
-    messages: Sequence[BaseMessage],
+    model: Model,
+    messages: Sequence[Message],
     display: Display,
     *,
     stream: bool = True,
@@ -111,29 +104,61 @@ def ask(
 
 def _receive(
     answer: Answer,
-    model: ChatNscale,
-    messages: Sequence[BaseMessage],
+    model: Model,
+    messages: Sequence[Message],
     display: Display,
     *,
     stream: bool,
     schema: dict[str, Any] | None,
 ) -> None:
-    config: Any = {"callbacks": [answer.usage]}
     if schema is not None:
-        chain = model.with_structured_output(schema, include_raw=True)
-        result = chain.invoke(list(messages), config)
-        if result["parsing_error"] is not None:
-            raise result["parsing_error"]
-        answer.parsed = result["parsed"]
-        answer.add(result["raw"])
-        answer.text = json.dumps(answer.parsed, ensure_ascii=False, indent=2)
+        _receive_object(answer, model, messages, schema)
         display.text(answer.text)
-    elif stream:
-        for chunk in model.stream(list(messages), config):
-            _show(display, *answer.add(chunk))
-    else:
-        reply = model.invoke(list(messages), config)
-        _show(display, *answer.add(reply))
+        return
+    ledger, key = answer.usage.ledger, object()
+    ledger.begin(key, Call(model.model_name))
+    try:
+        for item in model.ask(messages, stream=stream):
+            if isinstance(item, Reply):
+                logprobs = join_logprobs(delta.logprobs for delta in item.deltas)
+                metadata = {**item.metadata(), "logprobs": logprobs or None}
+                answer.metadata = metadata
+                usage = usage_metadata(item.reported_usage)
+                served, retries = metadata.get("model_name"), metadata.get("retries", 0)
+                ledger.end(key, usage, served=served, retries=retries)
+                continue
+            if stream:
+                ledger.first_token(key)
+            if item.kind == "reasoning":
+                answer.reasoning += item.text
+                display.reasoning(item.text)
+            elif item.kind == "text":
+                answer.text += item.text
+                display.text(item.text)
+    except BaseException as error:
+        ledger.end(key, error=error)
+        raise
+
+
+def _receive_object(
+    answer: Answer, model: Model, messages: Sequence[Message], schema: dict[str, Any]
+) -> None:
+    from langchain_nscale import (  # noqa: PLC0415  # slow
+        ChatNscale,
+        NscaleUsageCallbackHandler,
+    )
+
+    answer.usage = usage = NscaleUsageCallbackHandler(metrics=False)
+    settings = {name: getattr(model, name) for name in model.model_fields_set}
+    chain = ChatNscale(**settings).with_structured_output(schema, include_raw=True)
+    result = chain.invoke(list(messages), {"callbacks": [usage]})
+    if result["parsing_error"] is not None:
+        raise result["parsing_error"]
+    raw = result["raw"]
+    answer.reasoning = raw.additional_kwargs.get("reasoning_content") or ""
+    answer.metadata = raw.response_metadata
+    answer.parsed = result["parsed"]
+    answer.text = json.dumps(answer.parsed, ensure_ascii=False, indent=2)
 
 
 @contextmanager
@@ -156,14 +181,7 @@ def retries_shown(show: Callable[[str], None]) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _show(display: Display, reasoning: str, text: str) -> None:
-    if reasoning:
-        display.reasoning(reasoning)
-    if text:
-        display.text(text)
-
-
-def print_answer(answer: Answer, model: ChatNscale, options: ChatOptions) -> None:
+def print_answer(answer: Answer, model: Model, options: ChatOptions) -> None:
     """Print what the display has not shown."""
     if options.extract:
         echo(first_code_block(answer.text))

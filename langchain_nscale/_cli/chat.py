@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import BaseMessage, SystemMessage
 
-from langchain_nscale import ChatNscale, errors
+from langchain_nscale import errors
 from langchain_nscale._cli.answer import ask, print_answer, print_error
 from langchain_nscale._cli.commands import DEFAULT_MODEL
 from langchain_nscale._cli.display import display_for
@@ -21,10 +20,12 @@ from langchain_nscale._cli.files import (
 )
 from langchain_nscale._cli.inputs import (
     ChatOptions,
+    Message,
     parse_message,
     read_schema,
     user_message,
 )
+from langchain_nscale._cli.model import Model
 from langchain_nscale._cli.stdin import piped_text, read_text
 
 
@@ -37,7 +38,7 @@ def main(options: ChatOptions) -> int:
         name = last if name == default_model(DEFAULT_MODEL) else name
         messages = [*earlier, *messages]
     if options.system:
-        messages.insert(0, SystemMessage(options.system))
+        messages.insert(0, {"role": "system", "content": options.system})
     prompt = _prompt(options)
     if prompt or options.images:
         messages.append(user_message(prompt or "", options.images))
@@ -50,7 +51,7 @@ def main(options: ChatOptions) -> int:
         raise click.BadParameter(msg, param_hint="-o")
     schema = read_schema(options.schema) if options.schema else None
     with options.settings() as settings:
-        model = ChatNscale(model=name, **settings, **sampling)
+        model = Model(model=name, **settings, **sampling)
         if options.interactive:
             from langchain_nscale._cli.session import Session  # noqa: PLC0415  # slow
 
@@ -72,8 +73,8 @@ def _prompt(options: ChatOptions) -> str | None:
 
 
 def answer_once(
-    model: ChatNscale,
-    messages: Sequence[BaseMessage],
+    model: Model,
+    messages: Sequence[Message],
     options: ChatOptions,
     schema: dict[str, Any] | None,
 ) -> int:

@@ -12,16 +12,24 @@ from typing import Any
 
 import click
 
-from langchain_nscale import ChatNscale, errors
+from langchain_nscale import errors
 from langchain_nscale._cli.commands import DEFAULT_MODEL
 from langchain_nscale._cli.exits import API_ERROR, error_text
 from langchain_nscale._cli.inputs import DoctorOptions
+from langchain_nscale._cli.model import Model
 from langchain_nscale._cli.terminal import harmless
 from langchain_nscale._http.token import TOKEN_VARIABLES, missing_token
+from langchain_nscale._replies.reply import Reply
+from langchain_nscale._replies.tool_calls import parse_tool_calls
+from langchain_nscale._replies.usage import usage_metadata
+from langchain_nscale._replies.whole import join_tool_calls
 
 _PACKAGES = ("langchain-nscale", "langchain-core", "langchain-openai", "openai", "httpx2")
 _VISIBLE = 4  # characters of the token shown at either end
 _MIN_MASKED = 16  # a shorter token is hidden completely
+
+_CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+_TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": _CITY}}
 
 Check = tuple[str, Callable[[], str]]
 
@@ -49,7 +57,7 @@ def _checks(options: DoctorOptions, settings: dict[str, Any]) -> Iterator[Check]
     yield "versions", _versions
     yield "token", lambda: _token(options)
     try:
-        model = ChatNscale(model=options.model, max_tokens=32, max_retries=0, **settings)
+        model = Model(model=options.model, max_tokens=32, max_retries=0, **settings)
     except ValueError as error:
         if options.local or options.token or _token_variable():
             yield "settings", partial(_fail, error)  # else the token has been reported
@@ -96,7 +104,7 @@ def masked(token: str) -> str:
     return f"{token[:_VISIBLE]}…{token[-_VISIBLE:]}"
 
 
-def _first_chat_model(model: ChatNscale) -> str | None:
+def _first_chat_model(model: Model) -> str | None:
     """Return another model if the service does not list the default one."""
     with suppress(errors.NscaleError):
         models = model.list_models()
@@ -106,34 +114,36 @@ def _first_chat_model(model: ChatNscale) -> str | None:
     return None
 
 
-def _reach(model: ChatNscale) -> str:
+def _reach(model: Model) -> str:
     models = model.list_models(refresh=True)
     listed = any(listed.id == model.model_name for listed in models)
     note = "is one of them" if listed else "is not one of them"
     return f"{model.base_url} lists {len(models)} models; {model.model_name} {note}"
 
 
-def _answer(model: ChatNscale) -> str:
-    reply = model.invoke("Say hello in one word.")
-    usage = reply.usage_metadata
+def _ask(model: Model, prompt: str, **call: Any) -> tuple[list[str], Reply]:
+    """Return the texts of a reply, and the reply."""
+    items = model.ask([{"role": "user", "content": prompt}], **call)
+    (reply,) = (item for item in items if isinstance(item, Reply))
+    return [delta.text for delta in reply.deltas if delta.kind == "text"], reply
+
+
+def _answer(model: Model) -> str:
+    texts, reply = _ask(model, "Say hello in one word.", stream=False)
+    usage = usage_metadata(reply.reported_usage)
     tokens = f", {usage['total_tokens']} tokens" if usage else ", usage not reported"
-    return f"{reply.text.strip()[:40]!r}{tokens}"
+    return f"{''.join(texts).strip()[:40]!r}{tokens}"
 
 
-def _stream(model: ChatNscale) -> str:
-    chunks = sum(1 for chunk in model.stream("Count to three.") if chunk.text)
-    return f"{chunks} chunks"
+def _stream(model: Model) -> str:
+    return f"{len(_ask(model, 'Count to three.')[0])} chunks"
 
 
-def _tool(model: ChatNscale) -> str:
-    def get_weather(city: str) -> str:
-        """Return the weather in a city."""
-        return city
-
-    reply = model.bind_tools([get_weather]).invoke(
-        "Call get_weather to find out the weather in Paris."
-    )
-    if not reply.tool_calls:
+def _tool(model: Model) -> str:
+    prompt = "Call get_weather to find out the weather in Paris."
+    _, reply = _ask(model, prompt, stream=False, tools=[_TOOL])
+    calls, _ = parse_tool_calls(join_tool_calls(reply.deltas).values(), reply.problems())
+    if not calls:
         msg = "the model didn't call the tool; it may not support tool calls"
         raise ValueError(msg)
-    return f"called {reply.tool_calls[0]['name']}"
+    return f"called {calls[0]['name']}"

@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING
+from typing import Any
 
 from langchain_nscale._cli.terminal import echo
 
-if TYPE_CHECKING:
-    from langchain_core.messages import BaseMessage
-
+ROLES = ("system", "user", "assistant")
 _PRIVATE = 0o600  # conversations are for the user alone
 _FOLDER = "langchain-nscale"
 
@@ -95,15 +93,13 @@ def _conversation_file() -> Path:
     return _folder("XDG_STATE_HOME", ".local", "state") / "conversation.json"
 
 
-def conversation_text(model: str, messages: Sequence[BaseMessage]) -> str:
+def conversation_text(model: str, messages: Sequence[dict[str, Any]]) -> str:
     """Return a conversation in the form that `read_conversation` reads."""
-    from langchain_core.messages import convert_to_openai_messages  # noqa: PLC0415  # slow
-
-    saved = {"model": model, "messages": convert_to_openai_messages(messages)}
+    saved = {"model": model, "messages": messages}
     return json.dumps(saved, ensure_ascii=False, indent=1)
 
 
-def store_conversation(model: str, messages: Sequence[BaseMessage]) -> None:
+def store_conversation(model: str, messages: Sequence[dict[str, Any]]) -> None:
     """Store a conversation, unless its folder is read-only."""
     try:
         _store(_conversation_file(), conversation_text(model, messages))
@@ -112,7 +108,7 @@ def store_conversation(model: str, messages: Sequence[BaseMessage]) -> None:
             echo(f"-c won't continue this conversation: {error}", err=True)
 
 
-def last_conversation() -> tuple[str, list[BaseMessage]]:
+def last_conversation() -> tuple[str, list[dict[str, Any]]]:
     """Return the model and the messages of the last conversation.
 
     Raises:
@@ -125,20 +121,20 @@ def last_conversation() -> tuple[str, list[BaseMessage]]:
     return read_conversation(path)
 
 
-def read_conversation(path: Path) -> tuple[str, list[BaseMessage]]:
+def read_conversation(path: Path) -> tuple[str, list[dict[str, Any]]]:
     """Return the model and the messages of a saved conversation.
 
     Raises:
         OSError: The file can't be read.
         ValueError: It has something else.
     """
-    from langchain_core.messages import convert_to_messages  # noqa: PLC0415  # slow
-
     data = path.read_bytes()
     try:
         saved = json.loads(data)
-        model, messages = saved["model"], convert_to_messages(saved["messages"])
-        if not isinstance(model, str) or not isinstance(saved["messages"], list):
+        model, messages = saved["model"], saved["messages"]
+        kinds = {(each["role"], type(each["content"])) for each in messages}
+        known = {(role, kind) for role in ROLES for kind in (str, list)}
+        if not isinstance(model, str) or not isinstance(messages, list) or kinds - known:
             raise TypeError(saved.keys())  # noqa: TRY301  # one message for all problems
     except Exception as error:  # noqa: BLE001  # a file can contain anything
         msg = f"{path} is not a saved conversation: {error!r}"

@@ -13,20 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    HumanMessage,
-    SystemMessage,
-)
 
+from langchain_nscale._cli.files import ROLES
 from langchain_nscale._cli.stdin import decoded
 
-_ROLES: dict[str, type[BaseMessage]] = {
-    "system": SystemMessage,
-    "user": HumanMessage,
-    "assistant": AIMessage,
-}
+Message = dict[str, Any]  # in the API's form
 
 
 # --- options ----------------------------------------------------------------------------
@@ -174,26 +165,26 @@ def _without_none(**values: Any) -> dict[str, Any]:
 # --- messages and schemas ---------------------------------------------------------------
 
 
-def parse_message(text: str) -> BaseMessage:
+def parse_message(text: str) -> Message:
     """Parse a message from `role:text`; the text can contain colons too.
 
     Raises:
         click.BadParameter: The role is unknown.
     """
     role, colon, content = text.partition(":")
-    kind = _ROLES.get(role.strip().lower())
-    if not colon or kind is None:
-        msg = f"{text!r} is not of the form role:text with role {', '.join(_ROLES)}."
+    role = role.strip().lower()
+    if not colon or role not in ROLES:
+        msg = f"{text!r} is not of the form role:text with role {', '.join(ROLES)}."
         raise click.BadParameter(msg, param_hint="--message")
-    return kind(content=content.strip())
+    return {"role": role, "content": content.strip()}
 
 
-def user_message(prompt: str, images: Sequence[str] = ()) -> HumanMessage:
+def user_message(prompt: str, images: Sequence[str] = ()) -> Message:
     """Return a prompt with its images as one message."""
     if not images:
-        return HumanMessage(prompt)
+        return {"role": "user", "content": prompt}
     blocks = [{"type": "text", "text": prompt}] if prompt else []
-    return HumanMessage([*blocks, *map(image_block, images)])
+    return {"role": "user", "content": [*blocks, *map(image_block, images)]}
 
 
 def image_block(location: str) -> dict[str, Any]:
@@ -203,7 +194,7 @@ def image_block(location: str) -> dict[str, Any]:
         click.BadParameter: The file does not exist, or its name is not that of an image.
     """
     if location.startswith(("http://", "https://", "data:")):
-        return {"type": "image", "url": location}
+        return _image(location)
     if location == "-":
         return _image_of(sys.stdin.buffer.read(), "standard input")
     kind = mimetypes.guess_type(location)[0] or ""
@@ -215,7 +206,11 @@ def image_block(location: str) -> dict[str, Any]:
     except OSError as error:
         msg = f"{location!r} can't be read: {error.strerror}."
         raise click.BadParameter(msg, param_hint="--image") from None
-    return {"type": "image", "base64": b64encode(data).decode(), "mime_type": kind}
+    return _image(f"data:{kind};base64,{b64encode(data).decode()}")
+
+
+def _image(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 _SIGNATURES = {
@@ -229,8 +224,7 @@ _SIGNATURES = {
 def _image_of(data: bytes, source: str) -> dict[str, Any]:
     for signature, kind in _SIGNATURES.items():
         if data.startswith(signature):
-            encoded = b64encode(data).decode()
-            return {"type": "image", "base64": encoded, "mime_type": kind}
+            return _image(f"data:{kind};base64,{b64encode(data).decode()}")
     msg = f"{source} has no PNG, JPEG, GIF or WebP image."
     raise click.BadParameter(msg, param_hint="--image")
 

@@ -10,12 +10,8 @@ from typing import Any
 
 import click
 from langchain_core.exceptions import OutputParserException
-from langchain_core.messages import (
-    BaseMessage,
-    SystemMessage,
-)
 
-from langchain_nscale import ChatNscale, errors
+from langchain_nscale import errors
 from langchain_nscale._cli.answer import Answer, ask, print_answer, print_error
 from langchain_nscale._cli.display import display_for
 from langchain_nscale._cli.exits import full_error_text
@@ -25,8 +21,10 @@ from langchain_nscale._cli.files import (
     read_conversation,
     write_private,
 )
-from langchain_nscale._cli.inputs import ChatOptions, image_block, user_message
+from langchain_nscale._cli.inputs import ChatOptions, Message, image_block, user_message
+from langchain_nscale._cli.model import Model
 from langchain_nscale._cli.terminal import echo
+from langchain_nscale._model_facts import known_profile
 
 HELP = """\
 /model [ID]        show or change the model
@@ -46,8 +44,8 @@ class Session:
 
     def __init__(
         self,
-        model: ChatNscale,
-        messages: Sequence[BaseMessage],
+        model: Model,
+        messages: Sequence[Message],
         options: ChatOptions,
         schema: dict[str, Any] | None,
     ) -> None:
@@ -71,7 +69,7 @@ class Session:
 
     def run(self) -> int:
         """Run the session; return the exit code."""
-        if self.messages and self.messages[-1].type == "human":
+        if self.messages and self.messages[-1]["role"] == "user":
             question = self.messages.pop()
             self._answer(question)
         _print(f"{self.model.model_name}. /help lists the commands, /exit leaves.")
@@ -106,7 +104,7 @@ class Session:
         if text:
             _print(text)
 
-    def _answer(self, question: BaseMessage) -> None:
+    def _answer(self, question: Message) -> None:
         options = self._options
         try:
             answer = ask(
@@ -138,17 +136,20 @@ class Session:
         return f"Model: {self.model.model_name}"
 
     def _change_system(self, text: str) -> str:
-        rest = [message for message in self.messages if message.type != "system"]
+        rest = [message for message in self.messages if message["role"] != "system"]
         if text:
-            self.messages = [SystemMessage(text), *rest]
-        texts = [message.text for message in self.messages if message.type == "system"]
+            self.messages = [{"role": "system", "content": text}, *rest]
+        texts = [message["content"] for message in self._system()]
         return f"System: {' '.join(texts) or '(none)'}"
+
+    def _system(self) -> list[Message]:
+        return [message for message in self.messages if message["role"] == "system"]
 
     def _add_image(self, location: str) -> str:
         if location == "clear":
             self.images = []
         elif location:
-            if (self.model.profile or {}).get("image_inputs") is False:
+            if known_profile(self.model.model_name).get("image_inputs") is False:
                 msg = f"{self.model.model_name} only reads text: choose another /model."
                 raise ValueError(msg)
             image_block(location)  # raises now if the image is unusable
@@ -156,7 +157,7 @@ class Session:
         return f"Images with the next question: {', '.join(self.images) or '(none)'}"
 
     def _reset(self, _: str) -> str:
-        self.messages = [message for message in self.messages if message.type == "system"]
+        self.messages = self._system()
         self.images = []
         return "Conversation reset."
 

@@ -10,9 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
-
 from langchain_nscale._error_bodies import error_object, reports_error
 from langchain_nscale._failures import (
     abandoned_reply,
@@ -24,7 +21,6 @@ from langchain_nscale._failures import (
     reported_error,
 )
 from langchain_nscale._json import decode
-from langchain_nscale._replies.chunks import ChunkWriter, merge
 from langchain_nscale._replies.leniency import (
     MalformedError,
     decode_loosely,
@@ -38,6 +34,9 @@ from langchain_nscale._replies.writer import Writer
 from langchain_nscale._response import AskAgainError
 
 if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+    from langchain_core.outputs import ChatResult
+
     from langchain_nscale._response import Response
     from langchain_nscale.errors import NscaleError
 
@@ -67,6 +66,8 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
     ]
     _accept(response, options, replies)
     _check_demand(response, replies)
+    from langchain_core.outputs import ChatGeneration, ChatResult  # noqa: PLC0415
+
     generations = []
     for number, reply in enumerate(replies):
         metadata = reply.metadata()
@@ -94,6 +95,10 @@ def _looks_like_events(content: bytes) -> bool:
 def _result_of_stream(
     response: Response, content: bytes, options: ReplyOptions
 ) -> ChatResult:
+    from langchain_core.outputs import ChatGeneration, ChatResult  # noqa: PLC0415
+
+    from langchain_nscale._replies.chunks import ChunkWriter, merge  # noqa: PLC0415
+
     reader = StreamReader(response, ChunkWriter(), options=options)
     chunks = [*reader.feed(content), *reader.flush()]
     message = merge([chunk.message for chunk in chunks])

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.version import VERSION
 
 from langchain_nscale._json import storable
@@ -29,6 +28,7 @@ from langchain_nscale._replies.tool_calls import (
     STOPPED,
     TRUNCATED,
     ToolCallReader,
+    call_chunk,
     has_parameters,
 )
 from langchain_nscale._replies.usage import add_counts, usage_metadata
@@ -258,7 +258,7 @@ class Reply:
             if isinstance(place, str):
                 deltas.append(Delta(cast("Kind", place), text))
             else:
-                call = tool_call_chunk(name=None, args=text, id=None, index=place)
+                call = call_chunk(None, text, None, place)
                 deltas.append(Delta("tool_call", tool_call=call))
         self.deltas += deltas
         return deltas

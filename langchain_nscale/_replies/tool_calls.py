@@ -5,18 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    InvalidToolCall,
-    ToolCall,
-    ToolCallChunk,
-    ToolMessage,
-)
-from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.utils.json import parse_partial_json
 
 from langchain_nscale._json import has_surrogates
@@ -30,6 +21,10 @@ from langchain_nscale._replies.leniency import (
     offered_name,
 )
 
+if TYPE_CHECKING:
+    from langchain_core.messages import InvalidToolCall, ToolCall, ToolCallChunk
+
+_CHUNK: Literal["tool_call_chunk"] = "tool_call_chunk"
 TRUNCATED = "The call was cut off before its arguments were complete."
 STOPPED = (
     "The stop string {!r} may have cut off the call: after a complete call it looks the "
@@ -99,21 +94,22 @@ def parse_tool_calls(
 
     `problems` has, by index, why calls can't be executed even if they are valid JSON.
     """
-    valid = []
-    invalid = []
+    valid: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
     for call in calls:
-        raw = call["args"] or ""
+        name, raw, own_id = call["name"], call["args"] or "", call["id"]
         args, problem = parse_arguments(raw)
         problem = problem or (problems or {}).get(call["index"])
-        if not call["name"] and problem is None:
+        if not name and problem is None:
             problem = "The call has no name."
         if problem is None:
-            valid.append(tool_call(name=call["name"] or "", args=args, id=call["id"]))
+            valid.append(
+                {"name": name or "", "args": args, "id": own_id, "type": "tool_call"}
+            )
         else:
+            broken = {"name": name, "args": raw, "id": own_id, "error": problem}
             invalid.append(
-                invalid_tool_call(
-                    name=call["name"], args=raw, id=call["id"], error=problem
-                )
+                cast("InvalidToolCall", {**broken, "type": "invalid_tool_call"})
             )
     return valid, invalid
 
@@ -139,6 +135,13 @@ def original_arguments(args: str) -> str:
     candidate = next(filter(args.endswith, _BREAKERS), None)
     raw = args.removesuffix(candidate or "")
     return raw if candidate and breaker(raw) == candidate else args
+
+
+def call_chunk(
+    name: str | None, args: str, call_id: str | None, index: int | None
+) -> ToolCallChunk:
+    """Return a fragment of a call in LangChain's form."""
+    return {"name": name, "args": args, "id": call_id, "index": index, "type": _CHUNK}
 
 
 # --- fragments --------------------------------------------------------------------------
@@ -200,7 +203,7 @@ class ToolCallReader:
         elif addition or shown:
             # Sent only once: langchain-core concatenates repeated names and IDs.
             index = self._shown[call]
-            yield tool_call_chunk(name=addition, args=shown, id=None, index=index)
+            yield call_chunk(addition, shown, None, index)
 
     def _add_name(self, call: Call, name: str | None) -> str | None:
         """Extend a call's name; return the addition."""
@@ -239,11 +242,11 @@ class ToolCallReader:
             return
         number = len(self._shown)
         self._shown[call] = number
-        yield tool_call_chunk(
-            name=self._name_of(call),
-            args="" if call in self._held else "".join(call.args),
-            id=self._id_for(call, reply_id, number),
-            index=number,
+        yield call_chunk(
+            self._name_of(call),
+            "" if call in self._held else "".join(call.args),
+            self._id_for(call, reply_id, number),
+            number,
         )
 
     def _id_for(self, call: Call, reply_id: object, number: int) -> str:
@@ -292,7 +295,7 @@ class ToolCallReader:
             args, problem = parse_arguments(raw)
             text = raw if problem else json.dumps(args, ensure_ascii=False)
             index = self._shown[call]
-            chunks.append(tool_call_chunk(name=None, args=text, id=None, index=index))
+            chunks.append(call_chunk(None, text, None, index))
         self._held.clear()
         return chunks
 
@@ -328,16 +331,17 @@ def has_parameters(tools: object, name: str | None) -> bool:
     return True
 
 
-def call_ids(messages: Sequence[BaseMessage]) -> set[str]:
-    """Return the IDs of all tool calls in a conversation.
+def call_ids(messages: Sequence[Any]) -> set[str]:
+    """Return the IDs of all tool calls in a conversation, of messages or plain dicts.
 
     Not those of the request, where some are replaced for Mistral's models.
     """
     ids: set[str | None] = set()
     for message in messages:
-        if isinstance(message, AIMessage):
-            ids.update(call["id"] for call in message.tool_calls)
-            ids.update(call["id"] for call in message.invalid_tool_calls)
-        elif isinstance(message, ToolMessage):
-            ids.add(message.tool_call_id)
+        fields: Mapping[str, Any] = (
+            message if isinstance(message, dict) else vars(message)
+        )
+        ids.add(fields.get("tool_call_id"))
+        for name in ("tool_calls", "invalid_tool_calls"):
+            ids.update(call["id"] for call in fields.get(name) or ())
     return {call_id for call_id in ids if call_id}

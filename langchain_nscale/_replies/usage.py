@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages.ai import (
-    InputTokenDetails,
-    OutputTokenDetails,
-    UsageMetadata,
-)
+if TYPE_CHECKING:
+    from langchain_core.messages.ai import UsageMetadata
 
 _MAX = 2**63  # a larger number is not a count, and breaks checkpoints
 # The names of each figure, Nscale's and vLLM's first.
@@ -59,16 +56,15 @@ def usage_metadata(usage: object, *, has_output: bool = True) -> UsageMetadata |
     if input_tokens is None or output_tokens is None:
         return None
     counted = input_tokens + output_tokens
-    result = UsageMetadata(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        total_tokens=counted if total is None else max(total, counted),
-    )
-    input_details = _details(usage, _INPUT_DETAILS, _INPUT_NAMES)
-    output_details = _details(usage, _OUTPUT_DETAILS, _OUTPUT_NAMES)
-    result["input_token_details"] = InputTokenDetails(**input_details)  # type: ignore[typeddict-item]  # keys as above
-    result["output_token_details"] = OutputTokenDetails(**output_details)  # type: ignore[typeddict-item]  # keys as above
-    return result
+    input_details: Any = _details(usage, _INPUT_DETAILS, _INPUT_NAMES)
+    output_details: Any = _details(usage, _OUTPUT_DETAILS, _OUTPUT_NAMES)
+    return {
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "total_tokens": counted if total is None else max(total, counted),
+        "input_token_details": input_details,
+        "output_token_details": output_details,
+    }
 
 
 def add_counts(total: Any, value: Any) -> Any:

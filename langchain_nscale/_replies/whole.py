@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from langchain_core.messages import AIMessage, ToolCallChunk
-from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import tool_call_chunk
-
-from langchain_nscale._replies.tool_calls import parse_tool_calls
+from langchain_nscale._replies.tool_calls import call_chunk, parse_tool_calls
 from langchain_nscale._version import PROVIDER
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage, ToolCallChunk
+    from langchain_core.messages.ai import UsageMetadata
 
 Kind = Literal["text", "reasoning", "refusal", "tool_call", "logprobs"]
 
@@ -37,6 +37,8 @@ def build_message(
 
     `metadata` has no log probabilities; `problems` are those of `Reply.problems`.
     """
+    from langchain_core.messages import AIMessage  # noqa: PLC0415  # not in the terminal
+
     texts: dict[str, list[str]] = {"text": [], "reasoning": [], "refusal": []}
     for delta in deltas:
         if delta.text:
@@ -65,11 +67,11 @@ def join_tool_calls(deltas: Iterable[Delta]) -> dict[int | None, ToolCallChunk]:
         if call := delta.tool_call:
             fragments.setdefault(call["index"], []).append(call)
     return {
-        index: tool_call_chunk(
-            name="".join(part["name"] or "" for part in parts) or None,
-            args="".join(part["args"] or "" for part in parts),
-            id=parts[0]["id"],
-            index=index,
+        index: call_chunk(
+            "".join(part["name"] or "" for part in parts) or None,
+            "".join(part["args"] or "" for part in parts),
+            parts[0]["id"],
+            index,
         )
         for index, parts in fragments.items()
     }

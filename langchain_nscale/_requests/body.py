@@ -8,17 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any
-
-from langchain_core.messages import BaseMessage
+from typing import Any, Literal
 
 from langchain_nscale._model_facts import is_known_model
 from langchain_nscale._requests.fitting import fit
-from langchain_nscale._requests.messages import (
-    ReasoningHistory,
-    answer_every_call,
-    convert_messages,
-)
 from langchain_nscale._requests.schemas import response_format
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
@@ -29,6 +22,8 @@ from langchain_nscale._requests.tools import (
     with_api_names,
 )
 from langchain_nscale.templates import STRICT, STRICT_WITHOUT_TOOLS, TemplateRules
+
+ReasoningHistory = Literal["never", "tool_turns", "always"]
 
 # Arguments of a call that change how it is sent, not what.
 CALL_SETTINGS = {"extra_headers", "extra_query", "max_retries", "timeout"}
@@ -146,7 +141,7 @@ class BodySettings:
 
 def request_body(
     settings: BodySettings,
-    messages: Sequence[BaseMessage],
+    messages: Sequence[Any],
     call: Mapping[str, Any],
     *,
     stop: str | Sequence[str] | None = None,
@@ -291,9 +286,16 @@ def _stream_options(
 
 
 def converted(
-    settings: BodySettings, messages: Sequence[BaseMessage], model: str
+    settings: BodySettings, messages: Sequence[Any], model: str
 ) -> list[dict[str, Any]]:
-    """Convert messages to the API's form."""
+    """Convert messages to the API's form, if they are not dicts that have it."""
+    if messages and isinstance(messages[0], dict):  # the command line's
+        return list(messages)
+    from langchain_nscale._requests.messages import (  # noqa: PLC0415  # imports messages
+        answer_every_call,
+        convert_messages,
+    )
+
     plain = convert_messages(
         messages,
         reasoning_history=settings.reasoning_history,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import (
     AIMessage,
@@ -31,7 +31,8 @@ from langchain_nscale._requests.blocks import (
     reasoning_text,
 )
 
-ReasoningHistory = Literal["never", "tool_turns", "always"]
+if TYPE_CHECKING:
+    from langchain_nscale._requests.body import ReasoningHistory
 
 _REASONING_TYPES = {"reasoning", "thinking", "redacted_thinking", "reasoning_content"}
 # `tool_calls` and `invalid_tool_calls` decide which calls a message has. Middleware edits

@@ -10,7 +10,6 @@ from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core.core_schema import DatetimeSchema, TimeSchema
@@ -110,6 +109,10 @@ def json_schema(schema: Any, *, strict: bool | None = None) -> dict[str, Any]:
     elif isinstance(schema, dict) and is_recursive(schema):
         titled: dict[str, Any] = with_title(schema)
         return titled
+    from langchain_core.utils.function_calling import (  # noqa: PLC0415  # slow
+        convert_to_json_schema,
+    )
+
     return convert_to_json_schema(with_defaults(with_title(schema)), strict=strict)
 
 

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from langchain_core.utils.function_calling import convert_to_openai_tool
-
 from langchain_nscale._requests.conversions import converted
 from langchain_nscale._requests.schemas import (
     is_recursive,
@@ -53,6 +51,10 @@ def _format(tool: Any, strict: bool | None) -> FormattedTool:
 def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:
     if isinstance(tool, Mapping) and tool.get("type") == "function":
         return dict(tool)
+    from langchain_core.utils.function_calling import (  # noqa: PLC0415  # slow
+        convert_to_openai_tool,
+    )
+
     formatted: dict[str, Any]
     try:
         formatted = convert_to_openai_tool(with_defaults(tool), strict=strict)

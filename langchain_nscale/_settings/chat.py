@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
@@ -13,150 +12,26 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableSerializable
 from langchain_core.runnables.utils import AnyConfigurableField
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import model_validator
 from typing_extensions import Self
 
+import langchain_nscale._requests.messages  # noqa: F401  # not as late as `body` does
 from langchain_nscale._http.headers import digest, hide_in_dumps, hide_in_traces
-from langchain_nscale._model_facts import find_profile, is_known_profile, known_profile
-from langchain_nscale._replies.think_tags import ThinkTags
+from langchain_nscale._model_facts import find_profile, known_profile
 from langchain_nscale._replies.usage import add_counts
 from langchain_nscale._requests import tokens
 from langchain_nscale._requests.body import merge_stop
-from langchain_nscale._requests.exchange import SchemaWithTools
-from langchain_nscale._requests.messages import ReasoningHistory
-from langchain_nscale._settings.connection import NscaleSettings
-from langchain_nscale._settings.names import check_names, to_fields
+from langchain_nscale._settings.fields import ChatFields
+from langchain_nscale._settings.names import to_fields
 from langchain_nscale._version import PROVIDER, __version__
-from langchain_nscale.templates import STRICT, TemplateRules
-
-# Settings sent under their own names.
-_PARAMETERS = (
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "max_tokens",
-    "n",
-    "presence_penalty",
-    "reasoning_effort",
-    "seed",
-    "temperature",
-    "top_logprobs",
-    "top_p",
-)
+from langchain_nscale.templates import TemplateRules
 
 
-class ChatSettings(NscaleSettings, BaseChatModel):
+class ChatSettings(ChatFields, BaseChatModel):
     """Settings of chat models; `ChatNscale` adds the calls."""
 
-    model_name: str = Field(default="", alias="model")
-    """ID of the model, as listed by `GET /v1/models` (case-sensitive). Required."""
-
-    temperature: float | None = None
-    """Sampling temperature, from 0 to 2."""
-
-    max_tokens: int | None = Field(
-        default=None, validation_alias=AliasChoices("max_tokens", "max_completion_tokens")
-    )
-    """Maximum number of tokens to generate; `max_completion_tokens` is accepted too."""
-
-    top_p: float | None = None
-    """Nucleus sampling: sample only from the most likely tokens with this total
-    probability."""
-
-    stop: str | list[str] | None = Field(default=None, alias="stop_sequences")
-    """Stop sequences: texts at which the answer ends."""
-
-    seed: int | None = None
-    """Seed for best-effort reproducible sampling."""
-
-    n: int | None = None
-    """Number of answers; with several, `stream` yields the first in one piece."""
-
-    presence_penalty: float | None = None
-    """Penalizes tokens that have already appeared, from -2 to 2."""
-
-    frequency_penalty: float | None = None
-    """Penalizes tokens in proportion to their frequency so far, from -2 to 2."""
-
-    logit_bias: dict[int, int] | None = None
-    """Values to add to the logits of token IDs, from -100 to 100."""
-
-    logprobs: bool | None = None
-    """Whether to return log probabilities."""
-
-    top_logprobs: int | None = None
-    """Number of alternatives with log probabilities for each token."""
-
-    reasoning_effort: str | None = None
-    """Reasoning effort: `'low'`, `'medium'`, `'high'`, and `'none'` for some models."""
-
-    streaming: bool = False
-    """Whether `invoke` requests a stream too."""
-
-    stream_usage: bool = True
-    """Whether to request usage at the end of streams."""
-
-    stream_chunk_timeout: float | None = Field(default=120.0, exclude=True)
-    """Seconds without a new event after which a stream has stalled; keep-alives do not
-    count as events. `None` or 0 leaves `timeout` as the only limit."""
-
-    reasoning_history: ReasoningHistory = "never"
-    """Which earlier assistant turns are sent with their reasoning: none, those with tool
-    calls, or all."""
-
-    template_rules: TemplateRules | Literal["as_is"] | None = None
-    """Capabilities of the model's chat template, as `TemplateRules`; messages are
-    rewritten so that nothing is missing from the prompt. Defaults to what is known about
-    the model; `"as_is"` sends messages unchanged."""
-
-    think_tags: ThinkTags | None = None
-    """Whether the model writes its reasoning into the text: `"both"` if between `<think>`
-    and `</think>`, `"closing"` if the opening tag is missing, `"off"` if not at all.
-    Defaults to what is known about the model."""
-
-    tokenizer: Any = Field(default=None, exclude=True, repr=False)
-    """For exact token counts: the path of the model's `tokenizer.json`, or a tokenizer
-    of the packages tokenizers, tiktoken or transformers."""
-
-    schema_with_tools: SchemaWithTools = "separate"
-    """How to request an answer by a schema from a model that may also call tools, since
-    most versions of vLLM call no tool if they get both. `"separate"` asks with the tools
-    first and, if no tool is called, again with the schema instead: one more request for
-    the last turn. `"together"` sends both at once, with strict tools: vLLM 0.32 or later
-    can call them if the model's tool parser has a grammar (Hermes, Llama 3, Qwen3-Coder).
-    Either way, the reply arrives in one piece."""
-
-    include_response_headers: bool = False
-    """Whether `response_metadata` includes the response headers."""
-
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Extra request fields; arguments of a call take precedence."""
-
-    extra_body: Mapping[str, Any] | None = None
-    """Extra request fields, such as vLLM's `top_k`; they take precedence over
-    everything else."""
-
-    # --- checks --------------------------------------------------------------------
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_names(cls, values: Any) -> Any:
-        """Reject unknown settings, which pydantic would ignore."""
-        if not isinstance(values, dict):
-            return values
-        return _without_derived_profile(check_names(cls, cls._converted(values)))
-
     @model_validator(mode="after")
-    def _check_settings(self) -> Self:
-        if not self.model_name:
-            msg = (
-                "`model` is missing: pass the ID of a model, for example "
-                'ChatNscale(model="meta-llama/Llama-3.1-8B-Instruct").'
-            )
-            raise ValueError(msg)
-        if self.n is not None and self.n < 1:
-            msg = f"`n` is {self.n}: it must be at least 1."
-            raise ValueError(msg)
+    def _check_tokenizer(self) -> Self:
         if self.tokenizer is not None:
             tokens.check_tokenizer(self.tokenizer)
         self._add_version("langchain-nscale", __version__)
@@ -270,13 +145,6 @@ class ChatSettings(NscaleSettings, BaseChatModel):
         return (self.__dict__.get("profile") or {}) == known_profile(name)
 
     @property
-    def _parameters(self) -> dict[str, Any]:
-        """The request fields set on this model, `model` included."""
-        values = {name: getattr(self, name) for name in _PARAMETERS}
-        parameters = {name: value for name, value in values.items() if value is not None}
-        return {"model": self.model_name, **parameters}
-
-    @property
     def _default_params(self) -> dict[str, Any]:
         """Everything that the settings contribute to a request, for caches and traces."""
         parameters = self._parameters
@@ -341,43 +209,8 @@ class ChatSettings(NscaleSettings, BaseChatModel):
                 combined.setdefault("system_fingerprint", fingerprint)
         return combined
 
-    # --- the model of a call ---------------------------------------------------------
-
-    def _accepts_images(self, model: str) -> bool:
-        return self._profile_of(model).get("image_inputs") is not False
-
-    @cached_property
-    def _strict_models(self) -> set[str]:
-        """The models whose chat templates have rejected a conversation as it was."""
-        return set()
-
-    def _rules_of(self, model: str) -> TemplateRules | None:
-        """Return what the template of this model or of a single call's carries."""
-        if self.template_rules is not None:
-            return None if self.template_rules == "as_is" else self.template_rules
-        if model in self._strict_models:
-            return STRICT
-        rules = TemplateRules.for_model(model)
-        if not rules.tools and self._profile_of(model).get("tool_calling"):
-            return replace(rules, tools=True)
-        return rules
-
     def _profile_of(self, model: str) -> ModelProfile:
         """Return the profile of this model, or of the model of a single call."""
         if model == self.model_name:
             return self.profile or {}
-        return known_profile(model)
-
-
-def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:
-    """Drop the profile of another model, so that the model gets its own.
-
-    langchain-core passes all settings of the first model when `configurable_fields`
-    changes its ID, including a profile that was derived from the ID.
-    """
-    profile: Any = values.get("profile")
-    if not isinstance(profile, dict) or not is_known_profile(profile):
-        return values
-    if known_profile(str(values.get("model_name"))) == profile:
-        return values
-    return {key: value for key, value in values.items() if key != "profile"}
+        return super()._profile_of(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -56,6 +57,15 @@ def piped(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603  # our own
         [*COMMAND, *arguments], input=text, capture_output=True, text=True, check=False
     )
+
+
+_SLOW = (
+    "langchain_core.language_models",
+    "langchain_core.messages",
+    "langchain_core.runnables",
+    "langsmith",
+    "openai",
+)
 
 
 class TestTheGuidesExamples:
@@ -287,6 +297,37 @@ class TestErrors:
         )
         assert done.stdout == "word word "
         assert done.stderr == ""
+
+    @pytest.mark.parametrize(
+        ("command", "absent"),
+        [
+            ("chat Hi", _SLOW),
+            ("chat Hi --stats -s Briefly.", _SLOW),
+            ("chat Hi --no-stream --json", _SLOW),
+            ("models", _SLOW),
+            ("doctor -m meta-llama/Llama-3.1-8B-Instruct", _SLOW),
+            ("embed Hi", ("langsmith", "openai")),
+        ],
+    )
+    @pytest.mark.usefixtures("server")
+    def test_what_a_command_does_not_import(
+        self, command: str, absent: tuple[str, ...], tmp_path: Path
+    ) -> None:
+        """LangChain's chat models with LangSmith take half a second."""
+        code = (
+            "import sys; from langchain_nscale._cli.commands import run;"
+            f"code = run({command.split()});"
+            f"sys.exit(code or ' '.join(sys.modules.keys() & {set(absent)}) or 0)"
+        )
+        done = subprocess.run(  # noqa: S603  # our own code
+            [sys.executable, "-c", code],
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr.partition("{")[0]) == (0, "")
 
     @pytest.mark.parametrize("command", ["chat Hi", "models", "batch a b", "--help"])
     @pytest.mark.parametrize(

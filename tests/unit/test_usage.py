@@ -36,8 +36,8 @@ from langchain_nscale import (
     langsmith_costs,
 )
 from langchain_nscale._usage import metrics
+from langchain_nscale._usage.counts import open_ledgers
 from langchain_nscale._usage.ledger import Call, Ledger
-from langchain_nscale.usage import open_ledgers
 
 PRICES = {"m": (0.5, "2.00")}
 
