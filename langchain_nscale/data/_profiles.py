@@ -35,166 +35,89 @@ _TEXT = {
     "image_url_inputs": False,
     "image_tool_message": False,
 }
-_TEXT_WITH_TOOLS = {
-    **_TEXT,
-    "tool_calling": True,
-    "tool_call_streaming": True,
-    "structured_output": True,
-}
+_TOOLS = {"tool_calling": True, "tool_call_streaming": True, "structured_output": True}
+_NO_TOOLS = {"tool_calling": False, "structured_output": False}
+_ONE_SYSTEM_MESSAGE = {"mid_conversation_system_messages": False}
 
+
+def _profile(
+    name: str, context: int, *parts: dict[str, Any], reasons: bool = False, **more: Any
+) -> dict[str, Any]:
+    """Return a profile: the parts in their order, and what is special about the model."""
+    profile = {key: value for part in parts for key, value in part.items()}
+    own = {"name": name, "max_input_tokens": context, "reasoning_output": reasons}
+    return {**profile, **own, **more}
+
+
+_GPT_OSS = {
+    **_TEXT,
+    **_TOOLS,
+    **_ONE_SYSTEM_MESSAGE,
+    "reasoning_effort_levels": ["low", "medium", "high"],
+    "reasoning_effort_default": "medium",
+}
+_R1_DISTILL = {**_TEXT, **_NO_TOOLS, **_ONE_SYSTEM_MESSAGE}
 _PROFILES: dict[str, dict[str, Any]] = {
-    "openai/gpt-oss-120b": {
-        **_TEXT_WITH_TOOLS,
-        "name": "gpt-oss 120B",
-        "max_input_tokens": 131072,
-        "reasoning_output": True,
-        "reasoning_effort_levels": ["low", "medium", "high"],
-        "reasoning_effort_default": "medium",
-        "mid_conversation_system_messages": False,
-    },
-    "openai/gpt-oss-20b": {
-        **_TEXT_WITH_TOOLS,
-        "name": "gpt-oss 20B",
-        "max_input_tokens": 131072,
-        "reasoning_output": True,
-        "reasoning_effort_levels": ["low", "medium", "high"],
-        "reasoning_effort_default": "medium",
-        "mid_conversation_system_messages": False,
-    },
-    "moonshotai/Kimi-K2.5": {
-        **_MODEL,
-        "name": "Kimi K2.5",
-        "max_input_tokens": 262144,
-        "reasoning_output": True,
-        "reasoning_effort_levels": ["none"],
-        "tool_calling": True,
-        "tool_call_streaming": True,
-        "structured_output": True,
-    },
-    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": {
-        **_TEXT_WITH_TOOLS,
-        "name": "Nemotron 3 Nano 30B A3B",
-        "max_input_tokens": 256000,
-        "reasoning_output": True,
-    },
-    "meta-llama/Llama-3.1-8B-Instruct": {
-        **_TEXT_WITH_TOOLS,
-        "name": "Llama 3.1 8B Instruct",
-        "max_input_tokens": 131072,
-        "reasoning_output": False,
-    },
-    "meta-llama/Llama-4-Scout-17B-16E-Instruct": {
-        **_MODEL,
-        "name": "Llama 4 Scout 17B 16E Instruct",
-        "max_input_tokens": 890000,
-        "image_inputs": True,
-        "image_url_inputs": True,
-        "image_tool_message": True,
-        "reasoning_output": False,
-        "tool_calling": True,
-        "tool_call_streaming": True,
-        "structured_output": True,
-    },
-    "Qwen/Qwen3-235B-A22B": {
-        **_TEXT,
-        "name": "Qwen3 235B A22B",
-        "max_input_tokens": 32000,
-        "reasoning_output": True,
-    },
-    "Qwen/Qwen3-235B-A22B-Instruct-2507": {
-        **_TEXT,
-        "name": "Qwen3 235B A22B Instruct 2507",
-        "max_input_tokens": 32768,
-        "reasoning_output": False,
-    },
-    "Qwen/Qwen3-32B": {
-        **_TEXT,
-        "name": "Qwen3 32B",
-        "max_input_tokens": 40960,
-        "reasoning_output": True,
-    },
-    "Qwen/Qwen3-14B": {
-        **_TEXT,
-        "name": "Qwen3 14B",
-        "max_input_tokens": 40960,
-        "reasoning_output": True,
-    },
-    "Qwen/Qwen3-8B": {
-        **_TEXT,
-        "name": "Qwen3 8B",
-        "max_input_tokens": 40960,
-        "reasoning_output": True,
-    },
-    "Qwen/Qwen3-4B-Instruct-2507": {
-        **_TEXT,
-        "name": "Qwen3 4B Instruct 2507",
-        "max_input_tokens": 262144,
-        "reasoning_output": False,
-    },
-    "Qwen/Qwen3-4B-Thinking-2507": {
-        **_TEXT,
-        "name": "Qwen3 4B Thinking 2507",
-        "max_input_tokens": 262144,
-        "reasoning_output": True,
-    },
-    "Qwen/Qwen2.5-Coder-32B-Instruct": {
-        **_TEXT,
-        "name": "Qwen2.5 Coder 32B Instruct",
-        "max_input_tokens": 131072,
-        "reasoning_output": False,
-    },
-    "Qwen/Qwen2.5-Coder-7B-Instruct": {
-        **_TEXT,
-        "name": "Qwen2.5 Coder 7B Instruct",
-        "max_input_tokens": 131072,
-        "reasoning_output": False,
-    },
-    "Qwen/Qwen2.5-Coder-3B-Instruct": {
-        **_TEXT,
-        "name": "Qwen2.5 Coder 3B Instruct",
-        "max_input_tokens": 32768,
-        "reasoning_output": False,
-    },
-    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": {
-        **_TEXT,
-        "name": "DeepSeek R1 Distill Llama 8B",
-        "max_input_tokens": 131072,
-        "reasoning_output": True,
-        "reasoning_effort_levels": ["none"],
-        "tool_calling": False,
-        "structured_output": False,
-        "mid_conversation_system_messages": False,
-    },
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": {
-        **_TEXT,
-        "name": "DeepSeek R1 Distill Qwen 7B",
-        "max_input_tokens": 131072,
-        "reasoning_output": True,
-        "tool_calling": False,
-        "structured_output": False,
-        "mid_conversation_system_messages": False,
-    },
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": {
-        **_TEXT,
-        "name": "DeepSeek R1 Distill Qwen 14B",
-        "max_input_tokens": 131072,
-        "reasoning_output": True,
-        "tool_calling": False,
-        "structured_output": False,
-        "mid_conversation_system_messages": False,
-    },
-    "mistralai/Devstral-Small-2505": {
-        **_TEXT,
-        "name": "Devstral Small 2505",
-        "max_input_tokens": 128000,
-        "reasoning_output": False,
-        "mid_conversation_system_messages": False,
-    },
-    "mistralai/mixtral-8x22b-instruct-v0.1": {
-        **_TEXT,
-        "name": "Mixtral 8x22B Instruct v0.1",
-        "max_input_tokens": 65536,
-        "reasoning_output": False,
-        "mid_conversation_system_messages": False,
-    },
+    "openai/gpt-oss-120b": _profile("gpt-oss 120B", 131072, _GPT_OSS, reasons=True),
+    "openai/gpt-oss-20b": _profile("gpt-oss 20B", 131072, _GPT_OSS, reasons=True),
+    "moonshotai/Kimi-K2.5": _profile(
+        "Kimi K2.5",
+        262144,
+        _MODEL,
+        _TOOLS,
+        reasons=True,
+        reasoning_effort_levels=["none"],
+    ),
+    "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": _profile(
+        "Nemotron 3 Nano 30B A3B", 256000, _TEXT, _TOOLS, reasons=True
+    ),
+    "meta-llama/Llama-3.1-8B-Instruct": _profile(
+        "Llama 3.1 8B Instruct", 131072, _TEXT, _TOOLS
+    ),
+    "meta-llama/Llama-4-Scout-17B-16E-Instruct": _profile(
+        "Llama 4 Scout 17B 16E Instruct",
+        890000,
+        _MODEL,
+        _TOOLS,
+        image_inputs=True,
+        image_url_inputs=True,
+        image_tool_message=True,
+    ),
+    "Qwen/Qwen3-235B-A22B": _profile("Qwen3 235B A22B", 32000, _TEXT, reasons=True),
+    "Qwen/Qwen3-235B-A22B-Instruct-2507": _profile(
+        "Qwen3 235B A22B Instruct 2507", 32768, _TEXT
+    ),
+    "Qwen/Qwen3-32B": _profile("Qwen3 32B", 40960, _TEXT, reasons=True),
+    "Qwen/Qwen3-14B": _profile("Qwen3 14B", 40960, _TEXT, reasons=True),
+    "Qwen/Qwen3-8B": _profile("Qwen3 8B", 40960, _TEXT, reasons=True),
+    "Qwen/Qwen3-4B-Instruct-2507": _profile("Qwen3 4B Instruct 2507", 262144, _TEXT),
+    "Qwen/Qwen3-4B-Thinking-2507": _profile(
+        "Qwen3 4B Thinking 2507", 262144, _TEXT, reasons=True
+    ),
+    "Qwen/Qwen2.5-Coder-32B-Instruct": _profile(
+        "Qwen2.5 Coder 32B Instruct", 131072, _TEXT
+    ),
+    "Qwen/Qwen2.5-Coder-7B-Instruct": _profile(
+        "Qwen2.5 Coder 7B Instruct", 131072, _TEXT
+    ),
+    "Qwen/Qwen2.5-Coder-3B-Instruct": _profile("Qwen2.5 Coder 3B Instruct", 32768, _TEXT),
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-8B": _profile(
+        "DeepSeek R1 Distill Llama 8B",
+        131072,
+        _R1_DISTILL,
+        reasons=True,
+        reasoning_effort_levels=["none"],
+    ),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": _profile(
+        "DeepSeek R1 Distill Qwen 7B", 131072, _R1_DISTILL, reasons=True
+    ),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": _profile(
+        "DeepSeek R1 Distill Qwen 14B", 131072, _R1_DISTILL, reasons=True
+    ),
+    "mistralai/Devstral-Small-2505": _profile(
+        "Devstral Small 2505", 128000, _TEXT, _ONE_SYSTEM_MESSAGE
+    ),
+    "mistralai/mixtral-8x22b-instruct-v0.1": _profile(
+        "Mixtral 8x22B Instruct v0.1", 65536, _TEXT, _ONE_SYSTEM_MESSAGE
+    ),
 }
