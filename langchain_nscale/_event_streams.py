@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models.chat_model_stream import (
@@ -185,23 +185,17 @@ class AsyncEventStream(AsyncChatModelStream):
 
     def _reading(self, wait: Callable[[], Generator[Any, None, Any]]) -> Any:
         """Wait as a reader; a generator for `__await__`."""
-        with self._counted():
-            try:
-                return (yield from wait())
-            except asyncio.CancelledError:
-                if not self._was_left:
-                    raise
-                msg = (
-                    "The stream was closed when its last reader stopped before the end. "
-                    "Read it to the end, or get `output` at once."
-                )
-                raise RuntimeError(msg) from None
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
         self._enter()
         try:
-            yield
+            return (yield from wait())
+        except asyncio.CancelledError:
+            if not self._was_left:
+                raise
+            msg = (
+                "The stream was closed when its last reader stopped before the end. "
+                "Read it to the end, or get `output` at once."
+            )
+            raise RuntimeError(msg) from None
         finally:
             self._leave()
 

@@ -384,9 +384,7 @@ class _AnswerStream(_Stream):
 
 
 def _complete_value(
-    generation: Generation,
-    message: BaseMessage | None,
-    fits: Callable[[Any], bool],
+    generation: Generation, message: BaseMessage | None, fits: Callable[[Any], bool]
 ) -> Any:
     """Return the value of a complete answer in JSON."""
     text = generation.text

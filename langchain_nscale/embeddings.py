@@ -360,7 +360,7 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
 
     def _embed(self, texts: list[str], read: _Read) -> Any:
         """Return the vectors of the texts of one request."""
-        with self._counted() as call:
+        with _CountedCall(self.model, self.callbacks) as call:
             transport = self._transport()
             reader = partial(self._read, call, len(texts), read)
             while True:
@@ -372,7 +372,7 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
 
     async def _aembed(self, texts: list[str], read: _Read) -> Any:
         """Async version of `_embed`."""
-        with self._counted() as call:
+        with _CountedCall(self.model, self.callbacks) as call:
             transport = self._transport()
             reader = partial(self._read, call, len(texts), read)
             while True:
@@ -421,23 +421,9 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
             raise error
 
     def _read(self, call: _CountedCall, count: int, read: _Read, sent: Sent) -> Any:
-        vectors = read(
-            sent.response,
-            count,
-            self.dimensions,
-            shorten=facts(self.model).shortens_vectors,
-        )
+        shorten = facts(self.model).shortens_vectors
+        vectors = read(sent.response, count, self.dimensions, shorten=shorten)
         return call.end(vectors, sent.retries)
-
-    @contextmanager
-    def _counted(self) -> Generator[_CountedCall, None, None]:
-        """Report one request to the open ledgers, whether it succeeds or fails."""
-        call = _CountedCall(self.model, self.callbacks)
-        try:
-            yield call
-        except BaseException as error:
-            call.fail(error)
-            raise
 
 
 class _Form(NamedTuple):
@@ -448,7 +434,7 @@ class _Form(NamedTuple):
 
 
 class _CountedCall:
-    """Reports one request to the open ledgers."""
+    """Reports one request to the open ledgers, whether it succeeds or fails."""
 
     def __init__(
         self, model: str, handlers: Sequence[NscaleUsageCallbackHandler]
@@ -458,28 +444,26 @@ class _CountedCall:
         for ledger in self._ledgers:
             ledger.begin(self, call)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            for ledger in self._ledgers:
+                ledger.end(self, error=error)
+
     def end(self, result: Vectors, retries: int) -> Any:
         """Report a successful request; return its vectors."""
         for ledger in self._ledgers:
             ledger.end(self, result.usage, served=result.model, retries=retries)
         return result.vectors
 
-    def fail(self, error: BaseException) -> None:
-        """Report a failed request."""
-        for ledger in self._ledgers:
-            ledger.end(self, error=error)
-
 
 class _Job:
     """Tracks the batches of one `embed_documents` call."""
 
     def __init__(
-        self,
-        texts: list[str],
-        batches: list[range],
-        read: _Read,
-        *,
-        show_progress: bool,
+        self, texts: list[str], batches: list[range], read: _Read, *, show_progress: bool
     ) -> None:
         self.size = len(batches)
         self.read = read

@@ -151,12 +151,7 @@ FAMILIES = (
     TemplateFamily(
         "DeepSeek R1 distills",
         ("deepseek-r1-distill",),
-        TemplateRules(
-            system="one",
-            tools=False,
-            other_roles=False,
-            reasoning="dropped",
-        ),
+        TemplateRules(system="one", tools=False, other_roles=False, reasoning="dropped"),
         (
             "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
             "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B",
@@ -314,10 +309,7 @@ FAMILIES = (
         "Qwen3.5",
         ("qwen3.5", "qwen3.6"),
         TemplateRules(
-            system="first",
-            user="required",
-            other_roles=False,
-            reasoning="current_turn",
+            system="first", user="required", other_roles=False, reasoning="current_turn"
         ),
         ("Qwen3.5-4B",),
         _ENGINE,
@@ -381,10 +373,7 @@ FAMILIES = (
         TemplateRules(system="anywhere", other_roles=False, reasoning="unknown"),
         ("moonshotai-Kimi-K2",),
         _RENDERED,
-        {
-            "system": "shown in every place",
-            "other_roles": "shown without the role",
-        },
+        {"system": "shown in every place", "other_roles": "shown without the role"},
     ),
 )
 

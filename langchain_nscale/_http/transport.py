@@ -265,13 +265,7 @@ class Transport:
         return reader, limits
 
     def _request(
-        self,
-        attempts: Attempts,
-        path: str,
-        body: Body,
-        token: SecretStr,
-        *,
-        stream: bool,
+        self, attempts: Attempts, path: str, body: Body, token: SecretStr, *, stream: bool
     ) -> Request:
         content = None if body is None else encode(body)
         return Request(

@@ -196,10 +196,7 @@ class StreamReader(Generic[T]):
     """Passes the bytes of a streamed reply through a writer as they arrive."""
 
     def __init__(
-        self,
-        response: Response,
-        writer: Writer[T],
-        options: ReplyOptions = _DEFAULT,
+        self, response: Response, writer: Writer[T], options: ReplyOptions = _DEFAULT
     ) -> None:
         """Start a stream; the response is for metadata and error messages."""
         self.done = False

@@ -32,12 +32,7 @@ from langchain_nscale._replies.tool_calls import (
     has_parameters,
 )
 from langchain_nscale._replies.usage import add_counts, usage_metadata
-from langchain_nscale._replies.whole import (
-    Delta,
-    Kind,
-    build_message,
-    join_tool_calls,
-)
+from langchain_nscale._replies.whole import Delta, Kind, build_message, join_tool_calls
 from langchain_nscale._version import PROVIDER
 
 if TYPE_CHECKING:
@@ -109,9 +104,7 @@ class Reply:
     """One choice of a chat completion, as received so far."""
 
     def __init__(
-        self,
-        extra: Mapping[str, Any] | None = None,
-        options: ReplyOptions | None = None,
+        self, extra: Mapping[str, Any] | None = None, options: ReplyOptions | None = None
     ) -> None:
         """Start a reply, with the metadata that is known before it is read."""
         self._options = options or ReplyOptions()

@@ -151,9 +151,7 @@ class ToolCallReader:
     """Assigns a stable index and ID to every tool call, however the server streams it."""
 
     def __init__(
-        self,
-        tool_names: Mapping[str, str] | None = None,
-        used_ids: Collection[str] = (),
+        self, tool_names: Mapping[str, str] | None = None, used_ids: Collection[str] = ()
     ) -> None:
         """Start a reply.
 

@@ -82,17 +82,10 @@ def join_logprobs(parts: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
     joined: dict[str, Any] = {}
     for part in parts:
         for key, value in (part or {}).items():
-            joined[key] = extend(joined.get(key), value)
+            old = joined.get(key)
+            is_sum = type(old) is type(value) and isinstance(value, (str, list))
+            joined[key] = old + value if is_sum else value
     return joined
-
-
-def extend(old: Any, new: Any) -> Any:
-    """Concatenate strings and lists; of anything else the newer value counts."""
-    if isinstance(old, str) and isinstance(new, str):
-        return old + new
-    if isinstance(old, list) and isinstance(new, list):
-        return old + new
-    return new
 
 
 def generation_info(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from langchain_nscale._requests.schemas import response_format
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     api_name,
-    check_tool_choice,
+    check_choice_without_tools,
     convert_tool_choice,
     tool_names,
     with_api_names,
@@ -246,7 +246,7 @@ def _with_tools(fields: Mapping[str, Any]) -> dict[str, Any]:
     tools = format_tools(result.pop("tools", None) or ())
     choice = result.pop("tool_choice", None)
     if not tools:
-        check_tool_choice(choice, has_tools=False)
+        check_choice_without_tools(choice)
         result.pop("parallel_tool_calls", None)
         return result
     choice = convert_tool_choice(choice, tool_names(tools))

@@ -278,10 +278,7 @@ def _call(
     return {
         "id": call.get("id") or "",
         "type": "function",
-        "function": {
-            "name": tool_name(call.get("name") or ""),
-            "arguments": arguments,
-        },
+        "function": {"name": tool_name(call.get("name") or ""), "arguments": arguments},
     }
 
 

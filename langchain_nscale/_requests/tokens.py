@@ -11,10 +11,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.messages.utils import (
-    convert_to_messages,
-    count_tokens_approximately,
-)
+from langchain_core.messages.utils import convert_to_messages, count_tokens_approximately
 
 # As in langchain-core's `count_tokens_approximately`, for an image of typical size.
 _IMAGE_TOKENS = 85

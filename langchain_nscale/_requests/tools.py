@@ -7,10 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from langchain_nscale._requests.schemas import (
-    INVALID_IN_NAME,
-    MAX_NAME,
-)
+from langchain_nscale._requests.schemas import INVALID_IN_NAME, MAX_NAME
 from langchain_nscale._requests.tool_formats import (
     FormattedTool as FormattedTool,  # noqa: PLC0414  # pickles of 0.1.0 have it here
 )
@@ -23,15 +20,10 @@ def tool_names(tools: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def names_in(tools: object) -> list[str]:
     """Return the names of tools in the API's form, and ignore anything else."""
-    functions = [
-        tool.get("function") for tool in _as_list(tools) if isinstance(tool, Mapping)
-    ]
+    entries = tools if isinstance(tools, (list, tuple)) else ()
+    functions = [tool.get("function") for tool in entries if isinstance(tool, Mapping)]
     names = [each.get("name") for each in functions if isinstance(each, Mapping)]
     return [name for name in names if isinstance(name, str)]
-
-
-def _as_list(value: object) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()
 
 
 def api_name(name: str) -> str:
@@ -48,9 +40,10 @@ def api_name(name: str) -> str:
 
 def with_api_names(tools: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return tools under the names that the API accepts."""
+    functions = ((tool, tool["function"]) for tool in tools)
     return [
-        {**tool, "function": {**tool["function"], "name": api_name(name)}}
-        for tool, name in ((tool, tool["function"]["name"]) for tool in tools)
+        {**tool, "function": {**function, "name": api_name(function["name"])}}
+        for tool, function in functions
     ]
 
 
@@ -96,8 +89,8 @@ def demands_call(choice: object) -> bool:
     )
 
 
-def check_tool_choice(choice: object, *, has_tools: bool) -> None:
-    """Reject a choice that demands a call if there are no tools."""
-    if not has_tools and choice not in (None, "auto", "none"):
+def check_choice_without_tools(choice: object) -> None:
+    """Reject a choice that demands a call, since there are no tools."""
+    if choice not in (None, "auto", "none"):
         msg = f"tool_choice={choice!r} demands a tool call, but there are no tools."
         raise ValueError(msg)
