@@ -146,6 +146,31 @@ _ENGINE = "vLLM 0.32.0, `/tokenize` with the template, 2026-11-29"
 _RENDERED = "template rendered with transformers 5.19, 2026-11-29"
 _SERVER = f"{_RENDERED}; vLLM 0.32.0's own code for this family, 2026-11-29"
 
+_LLAMA = TemplateRules(
+    parallel_calls=False,
+    text_beside_calls=False,
+    user="first_with_tools",
+    reasoning="dropped",
+)
+_MISTRAL = TemplateRules(
+    system="first",
+    text_beside_calls=False,
+    alternating=True,
+    user="first",
+    assistant_last=False,
+    empty_assistant=False,
+    other_roles=False,
+    call_ids="nine",
+    reasoning="dropped",
+)
+_MISTRAL_FACTS = {
+    "alternating": "rejected: 'conversation roles must alternate'",
+    "user": "rejected, by the same rule",
+    "assistant_last": "mistral-common and vLLM reject it",
+    "other_roles": "rejected",
+    "call_ids": "rejected: 'Tool call IDs should be alphanumeric strings with length 9!'",
+}
+
 # The first family with a part of the ID counts, so special ones come first.
 FAMILIES = (
     TemplateFamily(
@@ -189,12 +214,7 @@ FAMILIES = (
     TemplateFamily(
         "Llama 3.1, 3.2, 3.3",
         ("llama-3.1", "llama-3.2", "llama-3.3", "llama3.1", "llama3.2", "llama3.3"),
-        TemplateRules(
-            parallel_calls=False,
-            text_beside_calls=False,
-            user="first_with_tools",
-            reasoning="dropped",
-        ),
+        _LLAMA,
         (
             "meta-llama-Llama-3.1-8B-Instruct",
             "meta-llama-Llama-3.2-3B-Instruct",
@@ -214,12 +234,7 @@ FAMILIES = (
     TemplateFamily(
         "Llama 4",
         ("llama-4",),
-        TemplateRules(
-            parallel_calls=False,
-            text_beside_calls=False,
-            user="first_with_tools",
-            reasoning="dropped",
-        ),
+        _LLAMA,
         (),
         "not available; vLLM's examples for Llama 4 read, 2026-11-29",
         {
@@ -234,57 +249,25 @@ FAMILIES = (
     TemplateFamily(
         "Mistral Nemo, Mixtral",
         ("mistral-nemo", "mixtral"),
-        TemplateRules(
-            system="user",
-            parallel_calls=True,
-            text_beside_calls=False,
-            alternating=True,
-            user="first",
-            assistant_last=False,
-            empty_assistant=False,
-            other_roles=False,
-            call_ids="nine",
-            reasoning="dropped",
-        ),
+        replace(_MISTRAL, system="user"),
         ("mistralai-Mistral-Nemo-Instruct-2407",),
         _SERVER,
         {
+            **_MISTRAL_FACTS,
             "system": "only shown if the last message is the user's, so in no step of an "
             "agent",
             "text_beside_calls": "left out; mistral-common's validator V3 rejects it",
-            "alternating": "rejected: 'conversation roles must alternate'",
-            "user": "rejected, by the same rule",
-            "assistant_last": "mistral-common and vLLM reject it",
             "empty_assistant": "mistral-common's validator V3 rejects it",
-            "other_roles": "rejected",
-            "call_ids": "rejected: 'Tool call IDs should be alphanumeric strings with "
-            "length 9!'",
             "reasoning": "never read",
         },
     ),
     TemplateFamily(
         "other Mistral models",
         (
-            "mistral",
-            "ministral",
-            "devstral",
-            "magistral",
-            "pixtral",
-            "codestral",
-            "mathstral",
-            "voxtral",
+            *("mistral", "ministral", "devstral", "magistral"),
+            *("pixtral", "codestral", "mathstral", "voxtral"),
         ),
-        TemplateRules(
-            system="first",
-            text_beside_calls=False,
-            alternating=True,
-            user="first",
-            assistant_last=False,
-            empty_assistant=False,
-            other_roles=False,
-            call_ids="nine",
-            reasoning="dropped",
-        ),
+        _MISTRAL,
         (
             "Mistral-Small-3.2-24B-Instruct-2506",
             "mistralai-Ministral-3-14B-Reasoning-2512",
@@ -292,16 +275,11 @@ FAMILIES = (
         ),
         _SERVER,
         {
+            **_MISTRAL_FACTS,
             "system": "rejected after the beginning",
             "text_beside_calls": "left out by Mistral Small's template; shown by "
             "Ministral's",
-            "alternating": "rejected: 'conversation roles must alternate'",
-            "user": "rejected, by the same rule",
-            "assistant_last": "mistral-common and vLLM reject it",
             "empty_assistant": "rejected by Ministral's template",
-            "other_roles": "rejected",
-            "call_ids": "rejected: 'Tool call IDs should be alphanumeric strings with "
-            "length 9!'",
             "reasoning": "`reasoning_content` is not read",
         },
     ),

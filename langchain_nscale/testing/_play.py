@@ -51,7 +51,9 @@ def read_script(
         last = text_of(body["messages"][-1].get("content"))
         for pattern, reply in rules:
             if match := pattern.search(last):
-                return _filled_in(reply, match)
+                if pattern.groups and reply.text is not None:
+                    return replace(reply, text=match.expand(reply.text))
+                return reply
         return None
 
     return replies, respond
@@ -83,18 +85,12 @@ def _reply(entry: Any, number: int) -> tuple[re.Pattern[str] | None, ServerReply
         calls = [ToolCallReply(**call) for call in values.pop("tool_calls", ())]
         pattern = re.compile(entry["if"]) if "if" in entry else None
         reply = ServerReply(**values, tool_calls=calls)
-        if pattern is not None:
-            _check_groups(pattern, reply)
+        if pattern is not None and pattern.groups and reply.text is not None:
+            re.compile(f"{pattern.pattern}|").sub(reply.text, "")  # checks its groups
     except (TypeError, re.error) as error:
         msg = f"Entry {number} of the script: {error}"
         raise ValueError(msg) from None
     return pattern, reply
-
-
-def _check_groups(pattern: re.Pattern[str], reply: ServerReply) -> None:
-    """Raise `re.error` if a text refers to a group that its pattern doesn't have."""
-    if pattern.groups and reply.text is not None:
-        re.compile(f"{pattern.pattern}|").sub(reply.text, "")
 
 
 def documentation_answers() -> Callable[..., ServerReply | None]:
@@ -103,19 +99,8 @@ def documentation_answers() -> Callable[..., ServerReply | None]:
 
     def respond_with_tools(body: Mapping[str, Any]) -> ServerReply | None:
         reply = respond(body)
-        return reply if reply is not None and _is_offered(reply, body) else None
+        offered = {tool["function"]["name"] for tool in body.get("tools") or ()}
+        is_offered = reply and all(call.name in offered for call in reply.tool_calls)
+        return reply if is_offered else None
 
     return respond_with_tools
-
-
-def _is_offered(reply: ServerReply, body: Mapping[str, Any]) -> bool:
-    """Return whether a request offers the tools that a reply calls."""
-    offered = {tool["function"]["name"] for tool in body.get("tools") or ()}
-    return all(call.name in offered for call in reply.tool_calls)
-
-
-def _filled_in(reply: ServerReply, match: re.Match[str]) -> ServerReply:
-    """Return a reply with the groups of the question in its text."""
-    if not match.re.groups or reply.text is None:
-        return reply
-    return replace(reply, text=match.expand(reply.text))

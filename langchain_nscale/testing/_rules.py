@@ -7,11 +7,16 @@ import json
 import re
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from langchain_nscale.testing._script import ServerReply, ToolCallReply
 
 _MAX_DEPTH = 6  # of generated values
+_INVALID_SCHEMA = (
+    *(AttributeError, LookupError, RecursionError),
+    *(StopIteration, TypeError, ValueError),
+)
 _MIN_WORD = 3  # letters; shorter words are ignored by embeddings
 
 
@@ -21,15 +26,8 @@ def default_reply(body: Mapping[str, Any]) -> ServerReply:
         reply = _plausible_reply(body)
         # gpt-oss always reasons: its template has no way to turn it off.
         thoughts = "The question is clear." if "gpt-oss" in body["model"] else None
-        return _replace(reply, reasoning=thoughts)
-    except (
-        AttributeError,
-        LookupError,
-        RecursionError,
-        StopIteration,
-        TypeError,
-        ValueError,
-    ):
+        return replace(reply, reasoning=thoughts)
+    except _INVALID_SCHEMA:
         message = "Grammar error: a schema of the request is not valid"
         return ServerReply.error(400, message, code="BAD_REQUEST")
 
@@ -78,8 +76,7 @@ def text_of(content: Any) -> str:
 
 def instance_of(schema: Any) -> Any:
     """Return a value that is valid against a JSON Schema, of the kinds that tools use."""
-    defs = schema if isinstance(schema, dict) else {}
-    return _instance(schema, defs, 0)
+    return _instance(schema, schema if isinstance(schema, dict) else {}, 0)
 
 
 def _instance(schema: Any, root: Mapping[str, Any], depth: int) -> Any:
@@ -145,8 +142,7 @@ def _plain(
         low = schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
         return min(low, schema.get("maximum", low))
     values: dict[str, Any] = {"boolean": True, "null": None}
-    text = "text"
-    text = text.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength")]
+    text = "text".ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength")]
     return values.get(kind, text)
 
 
@@ -169,11 +165,7 @@ def cut_to_limits(
         text = "".join(words[:limit])
         reason = reason or "length"
     reason = reason or ("tool_calls" if reply.tool_calls else "stop")
-    return _replace(reply, text=text, finish_reason=reason), stopped
-
-
-def _replace(reply: ServerReply, **changes: Any) -> ServerReply:
-    return ServerReply(**{**vars(reply), **changes})
+    return replace(reply, text=text, finish_reason=reason), stopped
 
 
 def split_words(text: str) -> list[str]:

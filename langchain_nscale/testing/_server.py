@@ -10,9 +10,9 @@ import struct
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from itertools import count
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -205,12 +205,7 @@ class NscaleServer:
         self._server.ready.wait()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop the server, even in the middle of replies."""
         if self._server is not None and self._thread is not None:
             self._server.stop()
@@ -223,14 +218,9 @@ class NscaleServer:
         """Start the server without blocking the event loop."""
         return await asyncio.to_thread(self.__enter__)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop the server without blocking the event loop."""
-        await asyncio.to_thread(self.__exit__, kind, error, trace)
+        await asyncio.to_thread(self.__exit__)
 
     # --- routes -----------------------------------------------------------------------
 
@@ -332,9 +322,7 @@ class NscaleServer:
         headers = {"inference-id": f"inference-{number}", **reply.headers}
         if not body.get("stream") and reply.sse is None:
             whole = self._completion(reply, body, head, stopped)
-            return await self._plain_response(
-                ServerReply(**{**vars(reply), "body": whole, "headers": headers})
-            )
+            return await self._plain_response(replace(reply, body=whole, headers=headers))
         events: Any = reply.sse
         if reply.sse is None:
             events = self._events(reply, body, head, stopped)
@@ -510,20 +498,10 @@ def _calls(reply: ServerReply, reply_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def _alternative(token: str) -> dict[str, Any]:
-    return {"token": token, "logprob": -0.5, "bytes": list(token.encode())}
-
-
 def _logprobs(tokens: list[str], body: Mapping[str, Any]) -> dict[str, Any]:
-    count = body.get("top_logprobs") or 0
-    return {
-        "content": [
-            {
-                "token": token,
-                "logprob": -0.5,
-                "bytes": list(token.encode()),
-                "top_logprobs": [_alternative(token)] * min(count, 1),
-            }
-            for token in tokens
-        ]
-    }
+    count = min(body.get("top_logprobs") or 0, 1)
+    entries = [
+        {"token": token, "logprob": -0.5, "bytes": list(token.encode())}
+        for token in tokens
+    ]
+    return {"content": [{**entry, "top_logprobs": [entry] * count} for entry in entries]}
