@@ -47,21 +47,14 @@ from langchain_nscale._replies.reader import chat_result
 from langchain_nscale._replies.think_tags import ThinkTags
 from langchain_nscale._replies.writer import Writer
 from langchain_nscale._requests import tokens
-from langchain_nscale._requests.body import (
-    ReasoningHistory,
-    converted,
-    fitted,
-)
-from langchain_nscale._requests.exchange import (
-    Exchange,
-    SchemaWithTools,
-)
+from langchain_nscale._requests.body import ReasoningHistory, converted, fitted
+from langchain_nscale._requests.exchange import Exchange, SchemaWithTools
 from langchain_nscale._requests.schemas import response_format as to_response_format
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
     ParsedChoice,
-    check_tool_choice,
+    check_choice_without_tools,
     convert_tool_choice,
     tool_names,
 )
@@ -595,7 +588,7 @@ class ChatNscale(ChatSettings):
         """
         formatted = format_tools(tools, strict=strict)
         if not formatted:
-            check_tool_choice(tool_choice or None, has_tools=False)
+            check_choice_without_tools(tool_choice or None)
         choice = convert_tool_choice(tool_choice, tool_names(formatted))
         if formatted:
             kwargs["tools"] = formatted

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
@@ -100,15 +100,24 @@ register_configure_hook(active, inheritable=True)
 class _UsageBlock(AbstractContextManager[NscaleUsageCallbackHandler]):
     """Opens and closes a block; says so if it is taken for the handler."""
 
-    def __init__(self, block: Any) -> None:
-        self._block = block
+    def __init__(self, *settings: Any) -> None:
+        self._settings = settings
 
     def __enter__(self) -> NscaleUsageCallbackHandler:
-        handler: NscaleUsageCallbackHandler = self._block.__enter__()
+        prices, metrics, meter_provider = self._settings
+        outer = active.get()
+        handler = NscaleUsageCallbackHandler(
+            prices,
+            metrics=metrics if outer is None else False,
+            meter_provider=meter_provider,
+        )
+        if outer is not None:
+            handler._ledgers += outer._ledgers  # noqa: SLF001  # same class
+        self._token = active.set(handler)
         return handler
 
-    def __exit__(self, *exception: object) -> None:
-        self._block.__exit__(*exception)
+    def __exit__(self, *_: object) -> None:
+        active.reset(self._token)
 
     def __getattr__(self, name: str) -> Any:
         msg = (
@@ -138,24 +147,7 @@ def get_nscale_usage_callback(
     Returns:
         A context manager whose `with` statement yields the handler.
     """
-    return _UsageBlock(_usage_block(prices, metrics, meter_provider))
-
-
-@contextmanager
-def _usage_block(
-    prices: Prices | None, metrics: bool | None, meter_provider: Any
-) -> Generator[NscaleUsageCallbackHandler, None, None]:
-    outer = active.get()
-    handler = NscaleUsageCallbackHandler(
-        prices, metrics=metrics if outer is None else False, meter_provider=meter_provider
-    )
-    if outer is not None:
-        handler._ledgers += outer._ledgers  # noqa: SLF001  # same class
-    token = active.set(handler)
-    try:
-        yield handler
-    finally:
-        active.reset(token)
+    return _UsageBlock(prices, metrics, meter_provider)
 
 
 def langsmith_costs(
