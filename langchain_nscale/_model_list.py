@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jiter
@@ -37,12 +37,12 @@ class _Cache:
     def get(self, key: Any) -> list[NscaleModel] | None:
         """Return a list that is not too old."""
         fetched, models = self._lists.get(key, (float("-inf"), []))
-        return list(models) if monotonic() - fetched < CACHE_SECONDS else None
+        return list(models) if time.monotonic() - fetched < CACHE_SECONDS else None
 
     def put(self, key: Any, models: list[NscaleModel]) -> list[NscaleModel]:
         """Store a list; return a copy."""
         self._lists.pop(key, None)
-        self._lists[key] = (monotonic(), models)
+        self._lists[key] = (time.monotonic(), models)
         for old in list(self._lists)[:-_MAX_CACHED]:
             self._lists.pop(old, None)
         return list(models)

@@ -140,6 +140,7 @@ class Call:
     first_token: float | None = None  # when it arrived
     seconds: float | None = None  # once the call has ended
     served: str | None = None  # ID of the model according to the reply
+    clock: Callable[[], float] = perf_counter
 
     @property
     def model(self) -> str:
@@ -212,7 +213,7 @@ class Ledger:
         """Record the first token of a call. Later tokens are ignored."""
         call = self._under_way.get(key)
         if call is not None and call.first_token is None:
-            call.first_token = perf_counter()
+            call.first_token = call.clock()
 
     def end(
         self,
@@ -228,7 +229,7 @@ class Ledger:
         if call is None:
             return
         if call.seconds is None:
-            call.seconds = perf_counter() - call.began
+            call.seconds = call.clock() - call.began
             call.served = served
         retries = getattr(error, "retries", retries)
         outcome = call.outcome(usage, retries=retries, error=error)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings
-from langchain_nscale._settings.names import setting_names
 from tests.pages.runner import ROOT
+from tests.setting_names import setting_names
 
 SERVER: Any = shutil.which("pyright-langserver", path=str(ROOT / ".venv" / "bin"))
 PROGRAM = """\

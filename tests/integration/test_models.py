@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,6 @@ from langchain_nscale import (
     NscaleAuthenticationError,
     NscaleModel,
     NscaleModelNotFoundError,
-    _model_list,
     alist_models,
     list_models,
 )
@@ -60,15 +60,14 @@ async def test_the_list(server: NscaleServer, listed: List) -> None:
 async def test_it_is_cached(
     server: NscaleServer, listed: List, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 1000.0
-    monkeypatch.setattr(_model_list, "monotonic", lambda: now)
     first = await listed(server)
     first.clear()  # the caller's own copy
     assert await listed(server)
     assert len(server.requests) == 1
     await listed(server, refresh=True)
     assert len(server.requests) == 2
-    now += _model_list.CACHE_SECONDS + 1
+    clock = time.monotonic
+    monkeypatch.setattr("time.monotonic", lambda: clock() + 301)
     await listed(server)
     assert len(server.requests) == 3
 
@@ -80,9 +79,14 @@ async def test_another_token_has_another_list(server: NscaleServer) -> None:
 
 
 def test_the_cache_is_bounded(server: NscaleServer) -> None:
-    for number in range(20):
+    def is_cached(number: int) -> bool:
+        before = len(server.requests)
         list_models(**server.settings, default_query={"n": number})
-    assert len(_model_list.cache.newest_first()) == _model_list._MAX_CACHED
+        return len(server.requests) == before
+
+    assert not any(map(is_cached, range(20)))
+    assert is_cached(19)
+    assert not is_cached(0)
 
 
 def test_settings_are_checked() -> None:

@@ -16,7 +16,6 @@ from langchain_core.tools import StructuredTool, tool
 from pydantic import SecretStr, ValidationError
 
 from langchain_nscale import ChatNscale, __version__
-from langchain_nscale._json import encode
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
@@ -25,11 +24,9 @@ def make(**settings: Any) -> ChatNscale:
     return ChatNscale(**{"model": MODEL, "service_token": "s3cret", **settings})
 
 
-def body_of(chat: ChatNscale, **kwargs: Any) -> dict[str, Any]:
+def body_of(chat: ChatNscale, **kwargs: Any) -> Any:
     stop = kwargs.pop("stop", None)
-    body: dict[str, Any] = json.loads(
-        encode(chat._body([HumanMessage("hi")], stop, kwargs))
-    )
+    body = json.loads(json.dumps(chat.request_body("hi", stop=stop, **kwargs)))
     assert body.pop("messages") == [{"role": "user", "content": "hi"}]
     return body
 

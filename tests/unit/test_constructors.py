@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings
-from langchain_nscale._settings.names import setting_names
 from scripts.constructors import CLASSES, module_of, with_constructor
+from tests.setting_names import setting_names
 
 BOTH = pytest.mark.parametrize("cls", CLASSES)
 
@@ -49,8 +49,8 @@ def test_they_are_up_to_date(cls: type[BaseModel]) -> None:
 @BOTH
 def test_they_have_every_name_of_every_setting(cls: type[BaseModel]) -> None:
     constructors = [defaults(function) for function in shown(cls)]
-    assert set().union(*constructors) == set(setting_names(cls))
-    required = {"model", "model_name"} & set(setting_names(cls))
+    assert set().union(*constructors) == setting_names(cls)
+    required = {"model", "model_name"} & setting_names(cls)
     # One overload for each name of the model, which is all that is required.
     assert {name for one in constructors for name in one if one[name] is ...} == required
     for one in constructors:

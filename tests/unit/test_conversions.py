@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import gc
+import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,20 +19,12 @@ from pydantic import BaseModel, Field, create_model
 from typing_extensions import TypedDict
 
 from langchain_nscale import ChatNscale
-from langchain_nscale._requests import conversions  # its bounds and what it forgets
 
 
 def formatted(*tools: Any, **options: Any) -> list[Any]:
     model = ChatNscale(model="m", service_token="t")
     bound: Any = model.bind_tools(list(tools), **options)
     return list(bound.kwargs["tools"])
-
-
-def fresh(source: Any, **options: Any) -> Any:
-    """Convert without an earlier conversion."""
-    conversions._of_objects.clear()
-    conversions._of_dicts.clear()
-    return formatted(source, **options)[0]
 
 
 def add(a: int, b: int = 2) -> int:
@@ -93,33 +87,37 @@ SOURCES: dict[str, Any] = {
 }
 
 
+# These are the first conversions, since no other module knows the sources.
+FIRST = {name: copy.deepcopy(formatted(each)[0]) for name, each in SOURCES.items()}
+FIRST_STRICT = {
+    name: copy.deepcopy(formatted(each, strict=True)[0]) for name, each in SOURCES.items()
+}
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_repeated_conversion_equals_the_first(name: str) -> None:
-    expected = fresh(SOURCES[name])
-    assert formatted(SOURCES[name])[0] == expected
-    assert fresh(SOURCES[name], strict=True) == formatted(SOURCES[name], strict=True)[0]
-    assert formatted(SOURCES[name])[0] == expected
+    assert formatted(SOURCES[name])[0] == FIRST[name]
+    assert formatted(SOURCES[name], strict=True)[0] == FIRST_STRICT[name]
+    assert formatted(SOURCES[name])[0] == FIRST[name]
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_whoever_changes_a_result_changes_no_other(name: str) -> None:
     source = SOURCES[name]
     before = copy.deepcopy(source) if isinstance(source, dict) else None
-    expected = copy.deepcopy(fresh(source))
     changed = formatted(source)[0]
     changed["function"]["name"] = "other"
     changed["function"]["description"] = "other"
     changed["type"] = "other"
-    assert formatted(source)[0] == expected
+    assert formatted(source)[0] == FIRST[name]
     if before is not None:
         assert source == before
 
 
 @pytest.mark.parametrize("name", [n for n in SOURCES if n != "dict"])
 def test_results_share_no_schema(name: str) -> None:
-    expected = copy.deepcopy(fresh(SOURCES[name]))
     formatted(SOURCES[name])[0]["function"]["parameters"]["extra"] = 1
-    assert formatted(SOURCES[name])[0] == expected
+    assert formatted(SOURCES[name])[0] == FIRST[name]
 
 
 def renamed(made: Any) -> None:
@@ -149,7 +147,9 @@ def test_a_changed_tool_is_converted_again(change: Callable[[Any], None]) -> Non
     change(made)
     second = formatted(made)[0]
     assert second != first
-    assert second == fresh(made)
+    another = StructuredTool.from_function(add)
+    change(another)
+    assert second == formatted(another)[0]
 
 
 def test_a_changed_function_is_converted_again() -> None:
@@ -188,22 +188,28 @@ def test_a_dict_that_changes_is_converted_again(first: Any, second: Any) -> None
     source = api_form(properties={"a": {"default": first}})
     formatted(source)
     source["function"]["parameters"]["properties"]["a"] = {"default": second}
-    assert formatted(source)[0] == fresh(copy.deepcopy(source))
+    assert formatted(source) == formatted(copy.deepcopy(source))
 
 
 def test_conversions_are_forgotten_with_their_tools() -> None:
-    conversions._of_objects.clear()
-    for _ in range(50):
-        formatted(StructuredTool.from_function(add))
+    made = StructuredTool.from_function(add)
+    formatted(made)
+    schema: Any = made.args_schema  # by which a change is noticed
+    left = weakref.ref(schema)
+    del made, schema
     gc.collect()
-    assert len(conversions._of_objects) <= 1
+    assert left() is None
 
 
 def test_only_so_many_dicts_are_kept() -> None:
-    dicts = [api_form(title=str(n)) for n in range(conversions._MAX_DICTS + 10)]
+    dicts = [api_form(title=str(n)) for n in range(1_000)]
+    before = [sys.getrefcount(each) for each in dicts]
     for each in dicts:
         formatted(each)
-    assert len(conversions._of_dicts) == conversions._MAX_DICTS
+    del each
+    after = [sys.getrefcount(each) for each in dicts]
+    kept = sum(a > b for a, b in zip(after, before, strict=True))
+    assert 0 < kept <= 512
 
 
 def test_what_cannot_be_kept_is_converted_each_time() -> None:

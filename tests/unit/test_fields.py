@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import httpx2
 import pytest
@@ -18,9 +18,8 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
 from langchain_nscale import ChatNscale, TemplateRules, catalog
-from langchain_nscale._requests.exchange import Exchange, SchemaWithTools
 from langchain_nscale.embeddings import NscaleEmbeddings
-from tests.unit.service import Service, completion, stream
+from tests.unit.service import Service, chat, completion, stream
 
 THOUGHT = "<think>why</think>yes"
 STREAM = stream({"content": "yes"})
@@ -120,12 +119,12 @@ def check_tokenizer() -> None:
 
 def check_schema_with_tools() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
-    both = {"tools": [tool], "response_format": {"type": "json_object"}}
-    kept = {
-        way: "response_format" in Exchange({"model": "m", **both}, "a", way).body()
-        for way in get_args(SchemaWithTools)
-    }
-    assert kept == {"separate": False, "together": True}
+    both: dict[str, Any] = {"tools": [tool], "response_format": {"type": "json_object"}}
+    for way, requests in {"separate": 2, "together": 1}.items():
+        service = Service()
+        chat(service, schema_with_tools=way).invoke("hi", **both)
+        assert len(service.bodies) == requests
+        assert ("response_format" in service.bodies[0]) == (way == "together")
 
 
 def check_response_headers() -> None:

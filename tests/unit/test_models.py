@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_nscale import NscaleMalformedResponseError, _model_list, list_models
-from langchain_nscale._model_list import known_price
+from langchain_nscale import (
+    NscaleMalformedResponseError,
+    get_nscale_usage_callback,
+    list_models,
+)
 from langchain_nscale.models import (
     NscaleModel,
     Price,
@@ -19,6 +22,7 @@ from langchain_nscale.models import (
     parse_models,
     similar_ids,
 )
+from tests.unit.service import Service, chat, completion
 
 LLAMA = {
     "id": "meta-llama/Llama-3.1-8B-Instruct",
@@ -159,11 +163,18 @@ def test_nothing_is_near() -> None:
 
 
 def test_a_known_price_is_the_newest() -> None:
-    old, new = (
-        NscaleModel("A/b", input_price=p, output_price=p) for p in map(Decimal, "12")
-    )
-    _model_list.cache.put("one", [old])
-    _model_list.cache.put("two", [NscaleModel("c"), new])
-    assert known_price("a/B") == Price(Decimal(2), Decimal(2))
-    assert known_price("c") is None
-    assert known_price("d") is None
+    used = {"prompt_tokens": 1_000_000, "completion_tokens": 1_000_000}
+
+    def cost(model: str) -> Decimal | None:
+        with get_nscale_usage_callback() as usage:
+            service = Service({**completion(), "model": model, "usage": used})
+            chat(service, model=model).invoke("Hi")
+            return usage.cost
+
+    for token, price in (("one", 1), ("two", 2)):
+        listed = {"id": "A/b", "pricing": {"input": price, "output": price}}
+        service = Service({"data": [{"id": "c"}, listed]})
+        list_models(service_token=token, http_client=service.client)
+    assert cost("a/B") == 4
+    assert cost("c") is None
+    assert cost("d") is None

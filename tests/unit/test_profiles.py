@@ -2,34 +2,29 @@ from __future__ import annotations
 
 import warnings
 from datetime import date
+from typing import Any
 
 import pytest
 from langchain_core.language_models import ModelProfile
 
 from langchain_nscale import ChatNscale, TemplateRules
-from langchain_nscale._model_facts import (
-    FAMILIES,
-    Family,
-    ModelFacts,
-    facts,
-    find_profile,
-)
+from langchain_nscale._model_facts import FAMILIES
 from langchain_nscale.data._profiles import _PROFILES
+from langchain_nscale.models import parse_model
+from tests.unit.service import Service, chat, completion, embeddings, vectors
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 
 
 def test_profiles_are_found_whatever_the_letter_case() -> None:
-    profile = find_profile(LLAMA.lower())
-    assert profile == find_profile(LLAMA)
+    profile = ChatNscale(model=LLAMA.lower(), api_key="t").profile
+    assert profile == ChatNscale(model=LLAMA, api_key="t").profile
     assert profile is not None
     assert profile["max_input_tokens"] == 131072
-    assert find_profile("nobody/knows-it") is None
-
-
-def test_a_model_has_its_profile() -> None:
-    assert ChatNscale(model=LLAMA, api_key="t").profile == find_profile(LLAMA)
     assert ChatNscale(model="nobody/knows-it", api_key="t").profile is None
+
+
+def test_a_models_own_profile_counts() -> None:
     own: ModelProfile = {"max_input_tokens": 1}
     assert ChatNscale(model=LLAMA, api_key="t", profile=own).profile == own
 
@@ -56,20 +51,28 @@ def test_each_profile_is_complete_and_known_to_langchain(model: str) -> None:
 
 
 def test_models_that_think_in_their_text() -> None:
-    assert facts("Qwen/Qwen3-4B-Thinking-2507").thinks_in_text
-    assert not facts(LLAMA).thinks_in_text
+    for model, text in (
+        ("Qwen/Qwen3-4B-Thinking-2507", "yes"),
+        (LLAMA, "why</think>yes"),
+        ("nobody/knows-it", "why</think>yes"),
+    ):
+        service = Service(completion("why</think>yes"))
+        assert chat(service, model=model).invoke("Hi").text == text
 
 
 def test_facts_of_all_families_add_up() -> None:
-    known = facts("qwen/QWEN3-Embedding-8B")
-    assert known.shortens_vectors
-    assert known.makes_vectors
-    assert facts("nobody/knows-it") == facts("") == ModelFacts()
+    both = "qwen/QWEN3-Embedding-8B"
+    service = Service(vectors([3.0, 4.0, 9.0]))
+    model = embeddings(service, model=both, dimensions=2)
+    assert model.embed_query("what?") == [0.6, 0.8]
+    assert service.bodies[0]["input"][0].startswith("Instruct: ")
+    assert parse_model({"id": both}).kind == "embedding"
+    assert parse_model({"id": "nobody/knows-it"}).kind is None
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.parts[0])
-def test_each_fact_has_a_reason_a_source_and_a_date(family: Family) -> None:
-    assert family.facts != ModelFacts()
+def test_each_fact_has_a_reason_a_source_and_a_date(family: Any) -> None:
+    assert family.facts != type(family.facts)()
     assert all(part == part.lower() and part for part in family.parts)
     assert family.reason.endswith(".")
     assert len(family.source) > 20

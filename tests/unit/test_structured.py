@@ -2,26 +2,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any, Literal
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
-from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.outputs import ChatGeneration
-from langchain_core.runnables import RunnableGenerator, RunnableLambda
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from langchain_nscale._structured import (
-    METHODS,
-    Method,
-    complete_json,
-    parser_for,
-    pipeline,
-    without_thoughts,
-)
+from tests.unit.replies import FINISH, chunk, model_of
+from tests.unit.service import Service, chat, completion
+from tests.unit.ways import model_for
+
+Method = Literal["function_calling", "json_schema", "json_mode", "prompt"]
+METHODS: tuple[Method, ...] = ("function_calling", "json_schema", "json_mode", "prompt")
 
 
 class Joke(BaseModel):
@@ -38,25 +36,35 @@ class JokeDict(TypedDict):
     rating: int
 
 
-CALL = {"name": "Joke", "args": {"setup": "a", "rating": 1}, "id": "x"}
-DICT_CALL = {**CALL, "name": "JokeDict"}
 JSON = '{"setup": "a", "rating": 1}'
 
 
-def answer(method: Method, **fields: Any) -> AIMessage:
+def called(name: str, arguments: str = JSON) -> dict[str, Any]:
+    return {"id": "x", "function": {"name": name, "arguments": arguments}}
+
+
+def answer(
+    schema: Any, method: Method, finish_reason: str = "stop", **message: Any
+) -> dict[str, Any]:
+    """The reply of a model that follows a schema."""
     if method == "function_calling":
-        return AIMessage("", tool_calls=[CALL, DICT_CALL], **fields)
-    return AIMessage(JSON, **fields)
+        calls = [called(schema.__name__)]
+        return completion(None, finish_reason, tool_calls=calls, **message)
+    return completion(JSON, finish_reason, **message)
 
 
-def parse(schema: Any, method: Method, message: AIMessage) -> Any:
-    return parser_for(schema, method).parse_result([ChatGeneration(message=message)])
+def parse(schema: Any, method: Method, reply: Any, **options: Any) -> Any:
+    """What structured output makes of a reply, or of its text."""
+    service = Service(completion(reply) if isinstance(reply, str) else reply)
+    model = chat(service, max_retries=0)
+    return model.with_structured_output(schema, method=method, **options).invoke("Tell")
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_answers_are_read_into_the_schema(method: Method) -> None:
-    assert parse(Joke, method, answer(method)) == Joke(setup="a", rating=1)
-    assert parse(JokeDict, method, answer(method)) == {"setup": "a", "rating": 1}
+    joke, plain = answer(Joke, method), answer(JokeDict, method)
+    assert parse(Joke, method, joke) == Joke(setup="a", rating=1)
+    assert parse(JokeDict, method, plain) == {"setup": "a", "rating": 1}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -64,99 +72,70 @@ def test_answers_are_read_into_the_schema(method: Method) -> None:
 @pytest.mark.parametrize(
     ("fields", "kind", "says"),
     [
-        ({"additional_kwargs": {"refusal": "No."}}, ModelRefusalError, "No."),
-        (
-            {"response_metadata": {"finish_reason": "length"}},
-            OutputParserException,
-            "max_t",
-        ),
-        (
-            {"response_metadata": {"finish_reason": "content_filter"}},
-            OutputParserException,
-            "content filter",
-        ),
+        ({"refusal": "No."}, ModelRefusalError, "No."),
+        ({"finish_reason": "length"}, OutputParserException, "max_t"),
+        ({"finish_reason": "content_filter"}, OutputParserException, "content filter"),
     ],
 )
 def test_a_reply_that_is_not_whole_says_why(
     method: Method, schema: Any, fields: Any, kind: type[Exception], says: str
 ) -> None:
     with pytest.raises(kind, match=says):
-        parse(schema, method, answer(method, **fields))
+        parse(schema, method, answer(schema, method, **fields))
 
 
 @pytest.mark.parametrize("schema", [Joke, JokeDict])
 def test_a_model_that_calls_no_tool_is_an_error_not_none(schema: Any) -> None:
     with pytest.raises(OutputParserException, match=r"json_schema.*Haha") as caught:
-        parse(schema, "function_calling", AIMessage("Haha"))
+        parse(schema, "function_calling", "Haha")
     assert caught.value.llm_output == "Haha"
-    bad = {"name": "Joke", "args": "{", "id": "x", "error": "Cut off."}
-    with pytest.raises(OutputParserException, match="Cut off"):
-        parse(schema, "function_calling", AIMessage("", invalid_tool_calls=[bad]))
+    bad = completion(None, tool_calls=[called(schema.__name__, '{"setup": ')])
+    with pytest.raises(OutputParserException, match="can't be parsed") as caught:
+        parse(schema, "function_calling", bad)
+    assert caught.value.llm_output == '{"setup": '
 
 
 @pytest.mark.parametrize("text", ["no json", '{"setup": 3}'])
 def test_an_answer_that_does_not_fit_is_an_error(text: str) -> None:
     with pytest.raises(OutputParserException):
-        parse(Joke, "json_schema", AIMessage(text))
+        parse(Joke, "json_schema", text)
 
 
-def chunks(method: Method, reason: str) -> list[AIMessageChunk]:
-    texts = ['{"setup": ', '"a", ', '"rating": 1}']
+def streaming(schema: Any, method: Method, reason: str) -> Iterator[Any]:
+    """The parts of an answer whose text or arguments arrive in pieces."""
+    texts: list[Any] = ['{"setup": ', '"a", ', '"rating": 1}']
     if method == "function_calling":
-        heads: list[Any] = [{"name": "JokeDict", "id": "x"}, {"name": None, "id": None}]
-        made = [
-            AIMessageChunk(
-                content="",
-                tool_call_chunks=[{**heads[i > 0], "args": text, "index": 0}],
-            )
-            for i, text in enumerate(texts)
-        ]
+        first, *rest = texts
+        head = {"index": 0, **called(schema.__name__, first)}
+        more = [{"index": 0, "function": {"arguments": text}} for text in rest]
+        deltas: list[Any] = [{"tool_calls": [call]} for call in (head, *more)]
     else:
-        made = [AIMessageChunk(content=text) for text in texts]
-    last = AIMessageChunk(
-        content="",
-        chunk_position="last",
-        response_metadata={"finish_reason": reason},
-    )
-    return [*made, last]
-
-
-def streaming(method: Method, reason: str) -> Any:
-    def transform(_: Iterator[Any]) -> Iterator[AIMessageChunk]:
-        yield from chunks(method, reason)
-
-    return RunnableGenerator(transform)
+        deltas = [{"content": text} for text in texts]
+    model = model_of(*map(chunk, deltas), chunk(finish_reason=reason))
+    return model.with_structured_output(schema, method=method).stream("Tell")
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_streams_parts_are_given_as_they_come(method: Method) -> None:
-    model = streaming(method, "stop")
-    chain = pipeline(model, parser_for(JokeDict, method), include_raw=False)
-    got = list(chain.stream("tell"))
+    got = list(streaming(JokeDict, method, "stop"))
     assert got[-1] == {"setup": "a", "rating": 1}
     assert {"setup": "a"} in got
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_stream_that_was_cut_off_says_so_at_its_end(method: Method) -> None:
-    model = streaming(method, "length")
-    chain = pipeline(model, parser_for(JokeDict, method), include_raw=False)
     with pytest.raises(OutputParserException, match="max_tokens"):
-        list(chain.stream("tell"))
+        list(streaming(JokeDict, method, "length"))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_include_raw_never_raises_for_what_the_model_said(method: Method) -> None:
-    good, bad = answer(method), AIMessage("no")
-    parser = parser_for(Joke, method)
-    whole = pipeline(RunnableLambda(lambda _: good), parser, include_raw=True)
-    assert whole.invoke("x") == {
-        "raw": good,
-        "parsed": Joke(setup="a", rating=1),
-        "parsing_error": None,
-    }
-    broken = pipeline(RunnableLambda(lambda _: bad), parser, include_raw=True).invoke("x")
-    assert broken["raw"] == bad
+    whole = parse(Joke, method, answer(Joke, method), include_raw=True)
+    assert whole["raw"].text or whole["raw"].tool_calls
+    assert whole["parsed"] == Joke(setup="a", rating=1)
+    assert whole["parsing_error"] is None
+    broken = parse(Joke, method, "no", include_raw=True)
+    assert broken["raw"].text == "no"
     assert broken["parsed"] is None
     assert isinstance(broken["parsing_error"], OutputParserException)
 
@@ -200,13 +179,15 @@ def test_parts_of_an_answer_grow_into_it(
     whole: dict[str, Any], ascii_only: bool, fence: str, data: st.DataObject
 ) -> None:
     text = fence + json.dumps(whole, ensure_ascii=ascii_only)
-    cut = data.draw(st.integers(1, len(text)))
-    parser = parser_for({"title": "T", "type": "object", "properties": {}}, "json_mode")
-    message = AIMessageChunk(content=text[:cut])
-    part = parser.parse_result([ChatGeneration(message=message)], partial=True)
-    assert part is None or is_part(part, whole)
-    if cut == len(text):
-        assert part == whole
+    cuts = data.draw(st.lists(st.integers(1, len(text)), max_size=2))
+    places = [0, *sorted(cuts), len(text)]
+    pieces = [text[a:b] for a, b in pairwise(places)]
+    model = model_of(*(chunk({"content": piece}) for piece in pieces), FINISH)
+    schema = {"title": "T", "type": "object", "properties": {}}
+    parts = model.with_structured_output(schema, method="json_mode").stream("Tell")
+    *before, last = parts
+    assert all(is_part(part, whole) for part in before)
+    assert last == whole
 
 
 def test_parts_are_not_parsed_character_by_character(
@@ -219,10 +200,10 @@ def test_parts_are_not_parsed_character_by_character(
 
     # Older versions do without it.
     monkeypatch.setattr("langchain_core.utils.json.accumulate", fail, raising=False)
-    parser = parser_for(Joke, "json_schema")
-    message = AIMessageChunk(content='{"setup": "a", "rating": 1')
-    part = parser.parse_result([ChatGeneration(message=message)], partial=True)
-    assert part == Joke(setup="a", rating=1)
+    pieces = [chunk({"content": '{"setup": "a", "rating": 1'}), chunk({"content": "}"})]
+    model = model_of(*pieces, FINISH)
+    parts = list(model.with_structured_output(Joke).stream("Tell"))
+    assert parts[0] == parts[-1] == Joke(setup="a", rating=1)
 
 
 # --- the answer among other values ------------------------------------------------------
@@ -247,10 +228,10 @@ def test_a_value_in_the_thoughts_is_not_the_answer(
     schema: Any, form: str, thoughts: str
 ) -> None:
     text = thoughts.format(WRONG) + form.format(JSON)
-    found = parse(schema, "prompt", AIMessage(text))
+    found = parse(schema, "prompt", text)
     found = found if isinstance(found, dict) else found.model_dump()
     assert found == {"setup": "a", "rating": 1}
-    only_thoughts = AIMessage(thoughts.format(JSON) + "I can't say.")
+    only_thoughts = thoughts.format(JSON) + "I can't say."
     if thoughts:
         with pytest.raises(OutputParserException):
             parse(schema, "prompt", only_thoughts)
@@ -267,7 +248,7 @@ def test_a_value_in_the_thoughts_is_not_the_answer(
 )
 def test_it_is_an_error_where_the_answer_is_not_clear(text: str) -> None:
     with pytest.raises(OutputParserException):
-        parse(Joke, "prompt", AIMessage(text))
+        parse(Joke, "prompt", text)
 
 
 def test_of_several_values_the_one_that_fits_is_the_answer() -> None:
@@ -277,20 +258,36 @@ def test_of_several_values_the_one_that_fits_is_the_answer() -> None:
         f"{JSON}\nAgain: {JSON}",
         f"[] {JSON} [",
     ):
-        assert parse(Joke, "prompt", AIMessage(text)) == Joke(setup="a", rating=1)
+        assert parse(Joke, "prompt", text) == Joke(setup="a", rating=1)
 
 
 def test_an_error_names_the_fault_of_a_single_value_that_does_not_fit() -> None:
     with pytest.raises(OutputParserException, match="rating"):
-        parse(Joke, "prompt", AIMessage('It is {"setup": "a", "rating": "many"}.'))
+        parse(Joke, "prompt", 'It is {"setup": "a", "rating": "many"}.')
 
 
 def test_prose_has_no_partial_answers() -> None:
-    parser = parser_for(JokeDict, "prompt")
-    for text in (f"<think>{WRONG}", f"Not {WRONG}, but", f"Hm.</think>{JSON}"):
-        message = AIMessageChunk(content=text)
-        found = parser.parse_result([ChatGeneration(message=message)], partial=True)
-        assert found is None
+    for text, complete in (
+        (f"<think>{WRONG}", []),
+        (f"Not {WRONG}, but", [WRONG]),
+        (f"Hm.</think>{JSON}", [JSON]),
+    ):
+        parts: list[Any] = []
+
+        def respond(_: Any, text: str = text, parts: Any = parts) -> httpx2.Response:
+            def body() -> Iterator[bytes]:
+                yield chunk({"content": text})
+                assert parts == []  # with the answer still to come
+                yield chunk({"content": " "}) + FINISH
+
+            return httpx2.Response(200, content=body())
+
+        model = model_for(respond)
+        chain = model.with_structured_output(JokeDict, method="prompt")
+        with suppress(OutputParserException):
+            for part in chain.stream("Tell"):
+                parts.append(part)  # noqa: PERF402  # the body looks at it
+        assert parts == [json.loads(each) for each in complete]
 
 
 TEXT = st.text(alphabet='{}[]":,a1 \n<>think/', max_size=40)
@@ -302,8 +299,8 @@ def test_a_value_is_found_whole_or_not_at_all(
 ) -> None:
     text = before + json.dumps(value) + after
     try:
-        found = complete_json(text)
-    except ValueError:
+        found = parse({"title": "T", "type": "object"}, "prompt", text)
+    except OutputParserException:
         return
     try:
         assert found == json.loads(text.strip(), strict=False)
@@ -313,7 +310,9 @@ def test_a_value_is_found_whole_or_not_at_all(
 
 @given(parts=st.lists(st.sampled_from(["<think>", "</think>", "{", "a"]), max_size=12))
 def test_thoughts_are_taken_out_whole(parts: list[str]) -> None:
-    rest = without_thoughts("".join(parts))
-    assert "think" not in rest
-    if "<think>" not in parts and "</think>" not in parts:
-        assert rest == "".join(parts)
+    before = "".join(parts)
+    assert parse(Joke, "prompt", f"{before}</think>{JSON}") == Joke(setup="a", rating=1)
+    with pytest.raises(OutputParserException):
+        parse(Joke, "prompt", f"{before}<think>{JSON}")
+    if "<think>" not in parts:
+        assert parse(Joke, "prompt", before + JSON) == Joke(setup="a", rating=1)

@@ -31,15 +31,26 @@ from langchain_nscale import (
     NscaleModel,
     NscaleServerError,
     NscaleUsageCallbackHandler,
-    _model_list,
     get_nscale_usage_callback,
     langsmith_costs,
+    list_models,
 )
-from langchain_nscale._usage import metrics
-from langchain_nscale._usage.counts import open_ledgers
 from langchain_nscale._usage.ledger import Call, Ledger
+from tests.unit.service import Service, embeddings, vectors
 
 PRICES = {"m": (0.5, "2.00")}
+
+
+def list_at(price: int) -> None:
+    """Fetch a list in which input has a price."""
+    listed = {"id": "m", "pricing": {"input": price, "output": 0}}
+    client = Service({"data": [listed]}).client
+    list_models(service_token="t", http_client=client)
+
+
+def embed_with(*reports: NscaleUsageCallbackHandler) -> None:
+    service = Service({**vectors([1.0]), "usage": {"prompt_tokens": 3}})
+    embeddings(service, callbacks=list(reports)).embed_documents(["a"])
 
 
 def used(given: int = 10, made: int = 5, **more: Any) -> dict[str, Any]:
@@ -83,8 +94,7 @@ class TestSpend:
         usage = NscaleUsageCallbackHandler()
         run(usage, used(1_000_000, 0))
         assert usage.cost is None
-        listed = [NscaleModel("m", input_price=Decimal(7), output_price=Decimal(0))]
-        _model_list.cache.put("any", listed)
+        list_at(7)
         assert usage.cost == 7
 
     def test_a_free_model_costs_nothing(self) -> None:
@@ -180,17 +190,16 @@ class TestCounts:
         usage.on_llm_error(ValueError("x"), run_id=run_id)
         assert usage.by_model["unknown"].unreported == 1
 
-    def test_times(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_times(self) -> None:
         now = 0.0
-        monkeypatch.setattr("langchain_nscale._usage.ledger.perf_counter", lambda: now)
         ledger = Ledger(lambda _: None)
-        ledger.begin("a", Call("m", began=now))
+        ledger.begin("a", Call("m", began=now, clock=lambda: now))
         now = 1.5
         ledger.first_token("a")
         now = 4.0
         ledger.first_token("a")  # only the first counts
         ledger.end("a", used())
-        ledger.begin("b", Call("m", began=2.0))
+        ledger.begin("b", Call("m", began=2.0, clock=lambda: now))
         ledger.end("b", used())
         total = ledger.entries()["m"]
         assert total.mean_seconds == pytest.approx(3.0)
@@ -320,21 +329,27 @@ class TestBlocks:
                 pass
         assert len(context._configure_hooks) == before
 
-    def test_open_ledgers(self) -> None:
-        assert open_ledgers([]) == []
+    def test_embeddings_are_counted_once_in_each_report(self) -> None:
         handler = NscaleUsageCallbackHandler()
         with get_nscale_usage_callback() as usage:
-            assert open_ledgers([handler, usage]) == [handler.ledger, usage.ledger]
-            assert copy_context().run(open_ledgers, []) == [usage.ledger]
+            embed_with(handler, usage)
+            assert (handler.total.calls, usage.total.calls) == (1, 1)
+            copy_context().run(embed_with)
+        embed_with()
+        assert (handler.total.calls, usage.total.calls) == (1, 2)
 
     def test_the_first_token_by_events(self) -> None:
         usage = NscaleUsageCallbackHandler()
-        run_id = uuid4()
-        usage.on_chat_model_start({}, [[]], run_id=run_id)
-        usage.on_stream_event({"event": "message-start"}, run_id=run_id)
-        assert usage.ledger._under_way[run_id].first_token is None
-        usage.on_stream_event({"event": "content-block-start"}, run_id=run_id)
-        assert usage.ledger._under_way[run_id].first_token is not None
+        for seen, streams in (
+            (["message-start"], 0),
+            (["message-start", "content-block-start"], 1),
+        ):
+            run_id = uuid4()
+            usage.on_chat_model_start({}, [[]], run_id=run_id)
+            for event in seen:
+                usage.on_stream_event({"event": event}, run_id=run_id)
+            usage.on_llm_end(LLMResult(generations=[[]]), run_id=run_id)
+            assert usage.total.streams == streams
 
 
 class TestRendering:
@@ -436,8 +451,7 @@ class TestMetrics:
         reader = InMemoryMetricReader()
         usage = NscaleUsageCallbackHandler(meter_provider=MeterProvider([reader]))
         run(usage, error=NscaleServerError("x"))
-        usage.ledger.begin(1, Call("e", operation="embeddings"))
-        usage.ledger.end(1, used(3, 0))
+        embed_with(usage)
         found = self.read(reader)
         errors = [
             point.attributes.get("error.type")
@@ -449,9 +463,10 @@ class TestMetrics:
         assert tokens.sum == 3
 
     def test_none_without_the_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(__import__("sys").modules, "opentelemetry.metrics", None)
-        assert metrics.metrics_of() is None
-        run(NscaleUsageCallbackHandler(), used())
+        monkeypatch.setitem(sys.modules, "opentelemetry.metrics", None)
+        usage = NscaleUsageCallbackHandler()
+        run(usage, used())
+        assert usage.total.calls == 1
 
     @pytest.fixture
     def as_global(self, monkeypatch: pytest.MonkeyPatch) -> InMemoryMetricReader:
@@ -480,8 +495,7 @@ class TestMetrics:
         usage = NscaleUsageCallbackHandler()
         run(usage, used(10, 5))
         assert self.read(as_global) == {}
-        usage.ledger.begin(1, Call("e", operation="embeddings"))  # nobody else does
-        usage.ledger.end(1, used(3, 0))
+        embed_with(usage)  # nobody else records it
         (tokens,) = self.read(as_global)["gen_ai.client.token.usage"]
         assert tokens.sum == 3
         run(NscaleUsageCallbackHandler(metrics=True), used(10, 5))
@@ -559,6 +573,5 @@ class TestLangSmithCosts:
         add_costs = langsmith_costs()
         metadata = {**METADATA, "usage_metadata": used(1_000_000, 0)}
         assert add_costs(metadata) == metadata
-        listed = [NscaleModel("m", input_price=Decimal(7), output_price=Decimal(0))]
-        _model_list.cache.put("any", listed)
+        list_at(7)
         assert add_costs(metadata)["usage_metadata"]["total_cost"] == 7
