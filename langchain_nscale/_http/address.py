@@ -50,18 +50,25 @@ def is_local(url: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
-def proxy_for(url: str) -> Proxy | None:
-    """Return the proxy that the environment sets for a URL, if any."""
+def environment_proxy(url: str) -> tuple[str, str] | None:
+    """Return the kind and the address of the proxy that is set for a URL, if any."""
     address = httpx2.URL(url)
     proxies = getproxies()
     kind = address.scheme if address.scheme in proxies else "all"
     if kind not in proxies or is_local(url) or proxy_bypass(address.host):
         return None
+    return kind, proxies[kind]
+
+
+def proxy_for(url: str) -> Proxy | None:
+    """Return the proxy that the environment sets for a URL, if any."""
+    found = environment_proxy(url)
+    if found is None:
+        return None
+    kind, proxy = found
     names = (f"{kind}_proxy", f"{kind}_proxy".upper())
-    source = next(
-        (name for name in names if os.environ.get(name)), "the system's settings"
-    )
-    scheme, mark, rest = proxies[kind].rpartition("://")
+    source = next(filter(os.environ.get, names), "the system's settings")
+    scheme, mark, rest = proxy.rpartition("://")
     return Proxy(f"{scheme}{mark}{rest.rpartition('@')[2]}", source)  # no password
 
 

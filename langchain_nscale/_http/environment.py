@@ -9,11 +9,11 @@ from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import import_module
 from typing import Any
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 import httpx2
 
-from langchain_nscale._http.address import is_local
+from langchain_nscale._http.address import environment_proxy, is_local
 from langchain_nscale._http.client import AsyncSharedClient, Httpx2Client, SharedClient
 from langchain_nscale._http.sockets import KEEPALIVE, max_connections, socket_options
 
@@ -36,7 +36,10 @@ def ssl_context() -> ssl.SSLContext:
     try:
         return _read_certificates(*(os.environ.get(name) for name in _CERTIFICATES))
     except OSError as error:  # includes ssl.SSLError
-        _check_certificates(error)
+        for name in _CERTIFICATES:
+            if path := os.environ.get(name):
+                msg = f"{name} is {path!r}, which can't be used: {error}."
+                raise ValueError(msg) from None
         raise
 
 
@@ -45,13 +48,6 @@ def _read_certificates(*_: str | None) -> ssl.SSLContext:
     context = httpx2.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-def _check_certificates(error: OSError) -> None:
-    for name in _CERTIFICATES:
-        if path := os.environ.get(name):
-            msg = f"{name} is {path!r}, which can't be used: {error}."
-            raise ValueError(msg) from None
 
 
 def is_prepared(base_url: str) -> bool:
@@ -133,11 +129,8 @@ def has_proxy(base_url: str) -> bool:
 
 def usable_proxy(base_url: str, error: Exception) -> str | None:
     """Return the proxy for an address if only other variables are unusable."""
-    url = httpx2.URL(base_url)
-    proxies = getproxies()
-    kind = url.scheme if url.scheme in proxies else "all"
-    proxy = proxies.get(kind)
-    if proxy is None or proxy_bypass(url.host) or is_local(base_url):
+    kind, proxy = environment_proxy(base_url) or ("", "")
+    if not proxy:
         return None
     scheme = proxy.partition("://")[0]
     if scheme in ("http", "https"):

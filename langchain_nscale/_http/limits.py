@@ -71,27 +71,19 @@ bytes have `read` | the last event | `NscaleStalledStreamError` |
             return cls(total=total, stall=stall)
         if hasattr(timeout, "connect"):
             phases = (timeout.connect, timeout.read, timeout.write, timeout.pool)
-        else:
-            connect, read = _connect_and_read(timeout)
-            phases = (connect, read, read, read)
-        return cls(*phases, total, stall)
-
-
-def _connect_and_read(timeout: Any) -> tuple[float, float]:
-    try:
-        if isinstance(timeout, (list, tuple)):
-            connect, read = (float(seconds) for seconds in timeout)
-        else:
-            connect = read = float(timeout)
+            return cls(*phases, total, stall)
+        try:
+            is_pair = isinstance(timeout, (list, tuple))
+            connect, read = map(float, timeout if is_pair else (timeout, timeout))
+        except (TypeError, ValueError):
+            connect = read = 0.0
         if not (connect > 0 and read > 0):
-            raise ValueError  # noqa: TRY301  # one message for all invalid values
-    except (TypeError, ValueError):
-        msg = (
-            f"`timeout` is {timeout!r}: use a number of seconds above 0, a pair "
-            "(connect, read), an httpx Timeout, or None."
-        )
-        raise ValueError(msg) from None
-    return connect, read
+            msg = (
+                f"`timeout` is {timeout!r}: use a number of seconds above 0, a pair "
+                "(connect, read), an httpx Timeout, or None."
+            )
+            raise ValueError(msg)
+        return cls(connect, read, read, read, total, stall)
 
 
 DEFAULT_LIMITS = Limits()

@@ -54,8 +54,9 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
     a reply). An error object, or no chat completion, raises a `NscaleError`.
     """
     content = response.content
-    if content.lstrip(_BLANK)[:1] not in (b"{", b"["):
-        if _looks_like_events(content):
+    start = content.lstrip(_BLANK)[:6]
+    if start[:1] not in (b"{", b"["):
+        if start.startswith((b"data:", b"event:", b":", b"id:", b"retry:", b"error:")):
             return _result_of_stream(response, content, options)
         problem = "the body is not JSON"
         raise malformed_response(problem, response, content)
@@ -87,11 +88,6 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
     )
 
 
-def _looks_like_events(content: bytes) -> bool:
-    start = content.lstrip(_BLANK)[:6]
-    return start.startswith((b"data:", b"event:", b":", b"id:", b"retry:", b"error:"))
-
-
 def _result_of_stream(
     response: Response, content: bytes, options: ReplyOptions
 ) -> ChatResult:
@@ -109,14 +105,7 @@ def _result_of_stream(
 def _completion(response: Response, options: ReplyOptions) -> dict[str, Any]:
     """Return the chat completion in a response's body, with at least one choice."""
     content = response.content
-    try:
-        completion = decode(without_done(content.lstrip(_BLANK)))
-    except ValueError:
-        problem = "the body is not JSON"
-        raise malformed_response(problem, response, content) from None
-    if not isinstance(completion, dict):
-        problem = "the body is not a JSON object"
-        raise malformed_response(problem, response, content)
+    completion = _object_in(response, content, "the body is not JSON")
     found = completion.get("choices")
     choices = [c for c in found if isinstance(c, dict)] if isinstance(found, list) else []
     if reports_error(completion) or (not choices and error_object(completion)):
@@ -131,6 +120,18 @@ def _completion(response: Response, options: ReplyOptions) -> dict[str, Any]:
         problem = "`choices` is missing or empty"
         raise malformed_response(problem, response, content)
     return {**completion, "choices": choices}
+
+
+def _object_in(response: Response, body: bytes, problem: str) -> dict[str, Any]:
+    """Return the JSON object in a body; `problem` is for one that is not JSON."""
+    try:
+        value = decode(without_done(body.lstrip(_BLANK)))
+    except ValueError:
+        raise malformed_response(problem, response, body) from None
+    if not isinstance(value, dict):
+        problem = "the body is not a JSON object"
+        raise malformed_response(problem, response, body)
+    return value
 
 
 def _read_whole(
@@ -266,21 +267,13 @@ class StreamReader(Generic[T]):
 
     def _read_body(self, body: bytes) -> Iterator[T]:
         """Read a whole reply, or an error object, that was sent instead of events."""
-        try:
-            completion = decode(without_done(body.lstrip(_BLANK)))
-        except ValueError:
-            problem = "the body is neither a stream of events nor JSON"
-            raise malformed_response(problem, self._response, body) from None
-        if not isinstance(completion, dict):
-            problem = "the body is not a JSON object"
-            raise malformed_response(problem, self._response, body)
+        problem = "the body is neither a stream of events nor JSON"
+        completion = _object_in(self._response, body, problem)
         choices = completion.get("choices")
         if isinstance(choices, list):  # of several answers, a stream has one
             completion = {**completion, "choices": choices[:1]}
         if reports_error(completion) or error_object(completion):
-            with suppress(MalformedError):
-                self._reply.feed(completion)
-            raise reported_error(completion, self._response, self.partial())
+            raise self._reported(completion)
         yield from self._take(completion, body)
         if not self._reply.has_begun:
             problem = "`choices` is missing or empty"
@@ -292,17 +285,14 @@ class StreamReader(Generic[T]):
             if self.done:
                 return
             if event.strip() == _DONE:
-                yield from self._read_done()
+                if not self._reply.has_begun:
+                    problem = "the stream has no chunk"
+                    raise malformed_response(problem, self._response, b"data: [DONE]")
+                yield from self._finish()
                 return
             completion = self._parse(event)
             if completion is not None:
                 yield from self._take(completion, event)
-
-    def _read_done(self) -> Iterator[T]:
-        if not self._reply.has_begun:
-            problem = "the stream has no chunk"
-            raise malformed_response(problem, self._response, b"data: [DONE]")
-        yield from self._finish()
 
     def _take(self, completion: Mapping[str, Any], data: bytes) -> Iterator[T]:
         reply = self._reply
@@ -324,8 +314,12 @@ class StreamReader(Generic[T]):
         except ValueError as error:
             if is_error:
                 completion = event.decode("utf-8", "replace")
-            elif event[:1] not in (b"{", b"[") and event.isascii() and _is_note(event):
-                return None
+            elif (
+                event[:1] not in (b"{", b"[")
+                and event.isascii()
+                and b'"choices"' not in event
+            ):
+                return None  # a ping or a note
             else:
                 problem = f"an event is not JSON ({error})"
                 raise self._malformed(problem, event) from None
@@ -337,10 +331,13 @@ class StreamReader(Generic[T]):
         if not isinstance(completion, dict):
             return None
         if reports_error(completion):
-            with suppress(MalformedError):
-                self._reply.feed(completion)
-            raise reported_error(completion, self._response, self.partial())
+            raise self._reported(completion)
         return completion
+
+    def _reported(self, completion: dict[str, Any]) -> NscaleError:
+        with suppress(MalformedError):  # it may have choices as well
+            self._reply.feed(completion)
+        return reported_error(completion, self._response, self.partial())
 
     def _malformed(self, problem: str, event: bytes) -> NscaleError:
         return malformed_response(problem, self._response, event, self.partial())
@@ -359,11 +356,6 @@ class StreamReader(Generic[T]):
         yield from self._writer.write(reply, deltas)
         _check_demand(self._response, [reply])
         yield from self._writer.finish(reply)
-
-
-def _is_note(event: bytes) -> bool:
-    """Return whether an event that is not JSON is a ping or a note, not a reply."""
-    return b'"choices"' not in event
 
 
 def _is_json(line: bytes) -> bool:
