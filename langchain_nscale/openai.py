@@ -9,45 +9,17 @@ from typing import Any
 
 from langchain_openai import ChatOpenAI
 
+from langchain_nscale._settings.fields import PARAMETERS
 from langchain_nscale.chat_models import ChatNscale
 
 # Settings with the same name and meaning in both classes.
 _SHARED = (
-    "cache",
-    "callbacks",
-    "custom_get_token_ids",
-    "default_headers",
-    "default_query",
-    "disable_streaming",
-    "extra_body",
-    "frequency_penalty",
-    "http_async_client",
-    "http_client",
-    "include_response_headers",
-    "logit_bias",
-    "logprobs",
-    "max_retries",
-    "max_tokens",
-    "model_kwargs",
-    "model_name",
-    "n",
-    "name",
-    "output_version",
-    "presence_penalty",
-    "profile",
-    "rate_limiter",
-    "reasoning_effort",
-    "request_timeout",
-    "seed",
-    "stop",
-    "stream_chunk_timeout",
-    "stream_usage",
-    "streaming",
-    "tags",
-    "temperature",
-    "top_logprobs",
-    "top_p",
-    "verbose",
+    {"cache", "callbacks", "custom_get_token_ids", "disable_streaming", "name"}
+    | {"output_version", "profile", "rate_limiter", "tags", "verbose"}
+    | {"default_headers", "default_query", "http_client", "http_async_client"}
+    | {"max_retries", "request_timeout"}
+    | {"include_response_headers", "stream_chunk_timeout", "stream_usage", "streaming"}
+    | {"extra_body", "model_kwargs", "model_name", "stop", *PARAMETERS}
 )
 # Settings of `ChatNscale` alone, with the values that change nothing.
 _OURS = {

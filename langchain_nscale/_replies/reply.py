@@ -42,11 +42,7 @@ if TYPE_CHECKING:
 # Fields handled explicitly; all others are kept in `response_metadata`.
 _KNOWN_TOP = {"choices", "id", "model", "object", "usage"}
 _KNOWN_CHOICE = {"delta", "finish_reason", "index", "logprobs", "message", "text"}
-_KNOWN_MESSAGE = {
-    "content",
-    "reasoning",
-    "reasoning_content",
-    "refusal",
+_KNOWN_MESSAGE = {"content", "reasoning", "reasoning_content", "refusal"} | {
     "role",
     "tool_calls",
 }
@@ -58,19 +54,11 @@ _NORMALIZED = {"stop": "stop", "tool_calls": "tool_call"}
 _HAS_NORMALIZED = tuple(map(int, re.findall(r"\d+", VERSION)[:3])) >= (1, 8, 4)
 # Finish reasons of replies that the service gave up. vLLM ends every running request
 # with "abort" when it is shut down.
-ABANDONED = {
-    "abort",
-    "aborted",
-    "cancelled",
-    "canceled",
-    "engine_error",
-    "error",
-    "failed",
-    "insufficient_system_resource",
-    "internal_error",
-    "server_error",
-    "timeout",
-}
+ABANDONED = (
+    {"abort", "aborted", "cancelled", "canceled", "failed", "timeout"}
+    | {"error", "engine_error", "internal_error", "server_error"}
+    | {"insufficient_system_resource"}
+)
 
 
 @dataclass(eq=False, repr=False)  # not frozen: created for each call

@@ -28,97 +28,37 @@ ReasoningHistory = Literal["never", "tool_turns", "always"]
 # Arguments of a call that change how it is sent, not what.
 CALL_SETTINGS = {"extra_headers", "extra_query", "max_retries", "timeout"}
 # Arguments that never become fields of the request.
-_NOT_SENT = {
-    "extra_body",
-    "ls_structured_output_format",
-    "stream",
-    "stream_options",
-    "stream_usage",
-}
-_NEVER_FIELDS = _NOT_SENT | CALL_SETTINGS
-# Fields of the Chat Completions API, vLLM's own included.
+_NEVER_FIELDS = (
+    {"extra_body", "ls_structured_output_format"}
+    | {"stream", "stream_options", "stream_usage"}
+    | CALL_SETTINGS
+)
+# Fields of the Chat Completions API, vLLM's own included: the prompt, ...
 _API_FIELDS = frozenset(
-    {
-        "add_generation_prompt",
-        "add_special_tokens",
-        "allowed_token_ids",
-        "audio",
-        "bad_words",
-        "cache_salt",
-        "chat_template",
-        "chat_template_kwargs",
-        "continue_final_message",
-        "detokenize",
-        "documents",
-        "echo",
-        "enable_thinking",
-        "frequency_penalty",
-        "function_call",
-        "functions",
-        "guided_choice",
-        "guided_decoding_backend",
-        "guided_grammar",
-        "guided_json",
-        "guided_regex",
-        "guided_whitespace_pattern",
-        "ignore_eos",
-        "include_reasoning",
-        "include_stop_str_in_output",
-        "kv_transfer_params",
-        "length_penalty",
-        "logit_bias",
-        "logits_processors",
-        "logprobs",
-        "max_completion_tokens",
-        "max_tokens",
-        "media_io_kwargs",
-        "metadata",
-        "min_p",
-        "min_tokens",
-        "mm_processor_kwargs",
-        "modalities",
-        "model",
-        "n",
-        "parallel_tool_calls",
-        "prediction",
-        "presence_penalty",
-        "priority",
-        "prompt_cache_key",
-        "prompt_logprobs",
-        "reasoning",
-        "reasoning_effort",
-        "repetition_penalty",
-        "request_id",
-        "response_format",
-        "return_token_ids",
-        "return_tokens_as_token_ids",
-        "safety_identifier",
-        "seed",
-        "service_tier",
-        "skip_special_tokens",
-        "spaces_between_special_tokens",
-        "stop",
-        "stop_token_ids",
-        "store",
-        "stream",
-        "stream_options",
-        "structural_tag",
-        "structured_outputs",
-        "temperature",
-        "thinking",
-        "thinking_token_budget",
-        "tool_choice",
-        "tools",
-        "top_k",
-        "top_logprobs",
-        "top_p",
-        "truncate_prompt_tokens",
-        "use_beam_search",
-        "user",
-        "verbosity",
-        "vllm_xargs",
-        "web_search_options",
-    }
+    {"add_generation_prompt", "add_special_tokens", "chat_template", "documents", "model"}
+    | {"chat_template_kwargs", "continue_final_message", "echo", "media_io_kwargs"}
+    | {"mm_processor_kwargs", "prompt_cache_key", "cache_salt", "truncate_prompt_tokens"}
+    # ... what to generate, ...
+    | {"function_call", "functions", "parallel_tool_calls", "tool_choice", "tools"}
+    | {"guided_choice", "guided_decoding_backend", "guided_grammar", "guided_json"}
+    | {"guided_regex", "guided_whitespace_pattern", "response_format"}
+    | {"structural_tag", "structured_outputs", "audio", "modalities", "verbosity"}
+    | {"enable_thinking", "include_reasoning", "reasoning", "reasoning_effort"}
+    | {"thinking", "thinking_token_budget", "prediction", "web_search_options"}
+    # ... how to choose tokens, ...
+    | {"allowed_token_ids", "bad_words", "frequency_penalty", "length_penalty"}
+    | {"logit_bias", "logits_processors", "min_p", "n", "presence_penalty", "seed"}
+    | {"repetition_penalty", "temperature", "top_k", "top_p", "use_beam_search"}
+    # ... where to stop, ...
+    | {"ignore_eos", "include_stop_str_in_output", "max_completion_tokens", "max_tokens"}
+    | {"min_tokens", "stop", "stop_token_ids"}
+    # ... what to return, ...
+    | {"detokenize", "logprobs", "prompt_logprobs", "return_token_ids", "top_logprobs"}
+    | {"return_tokens_as_token_ids", "skip_special_tokens", "stream", "stream_options"}
+    | {"spaces_between_special_tokens"}
+    # ... and how the service treats the request.
+    | {"kv_transfer_params", "metadata", "priority", "request_id", "safety_identifier"}
+    | {"service_tier", "store", "user", "vllm_xargs"}
 )
 
 _KNOWN = _API_FIELDS | _NEVER_FIELDS

@@ -37,10 +37,7 @@ if TYPE_CHECKING:
 _REASONING_TYPES = {"reasoning", "thinking", "redacted_thinking", "reasoning_content"}
 # `tool_calls` and `invalid_tool_calls` decide which calls a message has. Middleware edits
 # those and leaves the blocks alone.
-_CALL_TYPES = {
-    "function_call",
-    "input_json_delta",
-    "invalid_tool_call",
+_CALL_TYPES = {"function_call", "input_json_delta", "invalid_tool_call"} | {
     "tool_call",
     "tool_call_chunk",
     "tool_use",

@@ -41,18 +41,10 @@ T = TypeVar("T")
 PATH = "/chat/completions"
 
 # Settings sent under their own names.
-_PARAMETERS = (
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "max_tokens",
-    "n",
-    "presence_penalty",
-    "reasoning_effort",
-    "seed",
-    "temperature",
-    "top_logprobs",
-    "top_p",
+PARAMETERS = (
+    *("frequency_penalty", "logit_bias", "logprobs", "max_tokens", "n"),
+    *("presence_penalty", "reasoning_effort", "seed", "temperature"),
+    *("top_logprobs", "top_p"),
 )
 
 
@@ -177,7 +169,7 @@ class ChatFields(NscaleSettings):
     @property
     def _parameters(self) -> dict[str, Any]:
         """The request fields set on this model, `model` included."""
-        values = {name: getattr(self, name) for name in _PARAMETERS}
+        values = {name: getattr(self, name) for name in PARAMETERS}
         parameters = {name: value for name, value in values.items() if value is not None}
         return {"model": self.model_name, **parameters}
 
