@@ -69,14 +69,7 @@ class NscaleUsageCallbackHandler(UsageCounts, BaseCallbackHandler):
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Record a reply."""
-        replies = (
-            generation.message
-            for batch in response.generations
-            for generation in batch
-            if isinstance(generation, ChatGeneration)
-        )
-        # With `n`, all replies belong to one request, whose usage is on the first.
-        first = next(replies, None)
+        first = _first_message(response)
         metadata = first.response_metadata if first is not None else {}
         for ledger in self._ledgers:
             ledger.end(
@@ -86,12 +79,34 @@ class NscaleUsageCallbackHandler(UsageCounts, BaseCallbackHandler):
                 retries=metadata.get("retries", 0),
             )
 
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+    def on_llm_error(
+        self,
+        error: BaseException,
+        *,
+        run_id: UUID,
+        response: LLMResult | None = None,
+        **_: Any,
+    ) -> None:
         """Record a failed or cancelled call, with the usage of what was received."""
         partial = getattr(error, "partial", None)
         usage = partial.usage_metadata if isinstance(partial, AIMessage) else None
+        first = _first_message(response) if response is not None else None
+        metadata = first.response_metadata if first is not None else {}
         for ledger in self._ledgers:
-            ledger.end(run_id, usage, error=error)
+            ledger.end(run_id, usage, retries=metadata.get("retries", 0), error=error)
+
+
+def _first_message(response: LLMResult) -> BaseMessage | None:
+    """Return the first reply; with `n`, the usage of all is on it."""
+    return next(
+        (
+            generation.message
+            for batch in response.generations
+            for generation in batch
+            if isinstance(generation, ChatGeneration)
+        ),
+        None,
+    )
 
 
 register_configure_hook(active, inheritable=True)

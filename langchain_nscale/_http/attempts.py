@@ -14,6 +14,8 @@ from langchain_nscale._http.client import UsersClient
 from langchain_nscale._http.limits import OVERDUE, CallTime, Clock, Limits
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from langchain_nscale._http.client import Client, Request
     from langchain_nscale.errors import NscaleError
 
@@ -70,6 +72,15 @@ class Attempts:
         self._may_resend = True
         self._may_pay = True
 
+    def __enter__(self) -> Self:
+        """Begin the first attempt."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        """Tell the error or cancellation that ends a call how many retries it had."""
+        if error is not None:
+            vars(error)["retries"] = self.retries
+
     def begin(self) -> dict[str, float | None]:
         """Begin an attempt; return its time limits."""
         self.stage = Stage.SENT
@@ -90,11 +101,7 @@ class Attempts:
         return fault
 
     def delay(self, error: NscaleError) -> float | None:
-        """Return the seconds to wait before the next attempt; `None` for no other.
-
-        The error of the current attempt gets the number of retries before it.
-        """
-        error.retries = self.retries
+        """Return the seconds to wait before the next attempt; `None` for no other."""
         if self._is_free(error):
             self.retries += 1
             return 0.0

@@ -122,32 +122,32 @@ class Transport:
         client: Client[Response] = (
             UsersClient(self.client) if self.client else shared_client(self.base_url)
         )
-        attempts = self._attempts(client)
-        while True:
-            token = resolve_token(self.token)
-            current = body() if callable(body) else body
-            is_stream = stream and "stream" in (current or ())
-            request = self._request(attempts, path, current, token, stream=is_stream)
-            try:
-                response = self._send(attempts, client, request)
-                reading = self._reading(
-                    attempts, request, response, new_reader, is_stream
-                )
-                self._report_revision(attempts, response)
-                for item in read_stream(response, *reading, client.faults):
-                    attempts.stage = Stage.DELIVERED
-                    yield item
-            except NscaleError as error:
-                delay = self._delay(attempts, error)
-                if delay is None:
-                    if self.advisor is not None:
-                        self.advisor.advise(self, current, error)
-                    raise
-            except AskAgainError:
-                continue
-            else:
-                return
-            time.sleep(delay)
+        with self._attempts(client) as attempts:
+            while True:
+                token = resolve_token(self.token)
+                current = body() if callable(body) else body
+                is_stream = stream and "stream" in (current or ())
+                request = self._request(attempts, path, current, token, stream=is_stream)
+                try:
+                    response = self._send(attempts, client, request)
+                    reading = self._reading(
+                        attempts, request, response, new_reader, is_stream
+                    )
+                    self._report_revision(attempts, response)
+                    for item in read_stream(response, *reading, client.faults):
+                        attempts.stage = Stage.DELIVERED
+                        yield item
+                except NscaleError as error:
+                    delay = self._delay(attempts, error)
+                    if delay is None:
+                        if self.advisor is not None:
+                            self.advisor.advise(self, current, error)
+                        raise
+                except AskAgainError:
+                    continue
+                else:
+                    return
+                time.sleep(delay)
 
     async def _aitems(
         self,
@@ -163,34 +163,34 @@ class Transport:
             if self.async_client
             else await shared_async_client(self.base_url)
         )
-        attempts = self._attempts(client)
-        while True:
-            token = await aresolve_token(self.token)
-            current = body() if callable(body) else body
-            is_stream = stream and "stream" in (current or ())
-            request = self._request(attempts, path, current, token, stream=is_stream)
-            try:
-                response = await self._asend(attempts, client, request)
-                reading = self._reading(
-                    attempts, request, response, new_reader, is_stream
-                )
-                self._report_revision(attempts, response)
-                inner = aread_stream(response, *reading, client.faults)
-                async with Inner(inner) as items:
-                    async for item in items:
-                        attempts.stage = Stage.DELIVERED
-                        yield item
-            except NscaleError as error:
-                delay = self._delay(attempts, error)
-                if delay is None:
-                    if self.advisor is not None:
-                        await self.advisor.aadvise(self, current, error)
-                    raise
-            except AskAgainError:
-                continue
-            else:
-                return
-            await asyncio.sleep(delay)
+        with self._attempts(client) as attempts:
+            while True:
+                token = await aresolve_token(self.token)
+                current = body() if callable(body) else body
+                is_stream = stream and "stream" in (current or ())
+                request = self._request(attempts, path, current, token, stream=is_stream)
+                try:
+                    response = await self._asend(attempts, client, request)
+                    reading = self._reading(
+                        attempts, request, response, new_reader, is_stream
+                    )
+                    self._report_revision(attempts, response)
+                    inner = aread_stream(response, *reading, client.faults)
+                    async with Inner(inner) as items:
+                        async for item in items:
+                            attempts.stage = Stage.DELIVERED
+                            yield item
+                except NscaleError as error:
+                    delay = self._delay(attempts, error)
+                    if delay is None:
+                        if self.advisor is not None:
+                            await self.advisor.aadvise(self, current, error)
+                        raise
+                except AskAgainError:
+                    continue
+                else:
+                    return
+                await asyncio.sleep(delay)
 
     def _attempts(self, client: Client[object]) -> Attempts:
         renews = callable(self.token)

@@ -55,7 +55,7 @@ class ChunkWriter:
 
     def write(
         self,
-        reply: Reply,  # noqa: ARG002  # interface
+        reply: Reply,
         deltas: Sequence[Delta],
     ) -> list[ChatGenerationChunk]:
         """Return one chunk for each delta."""
@@ -69,6 +69,8 @@ class ChunkWriter:
                 like = _FIRST_MESSAGE
                 # Only on the first: merging it 2,000 times costs as much as parsing.
                 metadata = {"model_provider": PROVIDER, **(metadata or {})}
+                if reply.retries:  # usage counts them even if the rest is not read
+                    metadata["retries"] = reply.retries
             content = None
             if self._blocks is not None:
                 content = self._content(delta)
@@ -105,6 +107,8 @@ class ChunkWriter:
         chunks are added up. `original_arguments` removes it.
         """
         metadata = reply.metadata()
+        if self._has_begun:
+            metadata.pop("retries", None)
         v1 = self._blocks is not None
         if v1:
             metadata["output_version"] = "v1"

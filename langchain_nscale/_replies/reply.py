@@ -98,6 +98,7 @@ class Reply:
         self._options = options or ReplyOptions()
         self.finish_reason: str | None = None
         self.usage: Mapping[str, Any] | None = None
+        self.retries = self._options.retries
         self.has_begun = False  # whether a choice has been received
         self._index: object = None
         self._top: dict[str, Any] = {}  # the last value of each top-level field

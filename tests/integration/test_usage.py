@@ -233,6 +233,52 @@ def test_a_stream_left_early(server: NscaleServer) -> None:
     assert usage.cost is None
 
 
+AGAIN = ServerReply(status=503, body={}, headers={"retry-after": "0"})
+
+
+async def test_a_canceled_call_counts_its_retries(server: NscaleServer) -> None:
+    server.add(AGAIN, ServerReply(text="Hello", delay=60))
+    with get_nscale_usage_callback() as usage:
+        call = asyncio.create_task(
+            ChatNscale(model=MODEL, **server.settings).ainvoke("a")
+        )
+        while len(server.requests) < 2:  # noqa: ASYNC110  # the server has its own loop
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+    assert (usage.total.cancelled, usage.total.requests) == (1, 2)
+
+
+def leave_stream(model: ChatNscale) -> None:
+    stream = model.stream("one two three")
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]  # a generator
+
+
+async def leave_async_stream(model: ChatNscale) -> None:
+    stream = model.astream("one two three")
+    await stream.__anext__()
+    await stream.aclose()  # type: ignore[attr-defined]  # a generator
+
+
+async def leave_events(model: ChatNscale) -> None:
+    stream = await model.astream_events("one two three", version="v3")
+    await stream.__aiter__().__anext__()
+    await stream.aclose()
+
+
+@pytest.mark.parametrize("leave", [leave_stream, leave_async_stream, leave_events])
+async def test_a_stream_left_early_counts_its_retries(
+    server: NscaleServer, leave: Callable[[ChatNscale], Any]
+) -> None:
+    server.add(AGAIN, ServerReply(text="one two three", stall_after=3))
+    with get_nscale_usage_callback() as usage:
+        left = leave(ChatNscale(model=MODEL, **server.settings))
+        if left is not None:
+            await left
+    assert (usage.total.cancelled, usage.total.requests) == (1, 2)
+
+
 def test_a_fallback_counts_both(server: NscaleServer) -> None:
     server.add(ServerReply.error(503, "Down", headers={"retry-after": "0"}))
     first = ChatNscale(model="first", max_retries=0, **server.settings)
