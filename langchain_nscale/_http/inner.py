@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -58,13 +58,18 @@ class Inner(Generic[T]):
         return self
 
     def _close_soon(self, task: asyncio.Task[Any]) -> None:
-        closing = task.get_loop().create_task(self._items.aclose())
+        closing = task.get_loop().create_task(self.aclose())
         _closing.add(closing)
         closing.add_done_callback(_closing.discard)
 
     async def aclose(self) -> None:
-        """Close the generator."""
-        await self._items.aclose()
+        """Close the generator.
+
+        Not with its `aclose`: if the garbage collector runs in another thread, it would
+        finalize a generator that is just being closed, and print that it can't.
+        """
+        with suppress(GeneratorExit, StopAsyncIteration):
+            await self._items.athrow(GeneratorExit())
 
     def __aiter__(self) -> Inner[T]:
         return self

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from types import AsyncGeneratorType
 from typing import Any
 from uuid import UUID
 
@@ -282,3 +284,45 @@ async def test_a_call_that_waits_for_the_rate_limiter() -> None:
     await asyncio.gather(call, return_exceptions=True)
     assert usage.total.cancelled == usage.total.calls == 1
     assert not usage.ledger._under_way
+
+
+class Collected(httpx2.Response):
+    """A response whose generators the collector finalizes while they are being closed.
+
+    It does if it finds them in another thread: its first finalizer lets the event loop
+    close them all, and meanwhile it goes on to the others.
+    """
+
+    finalized = 0
+
+    async def aiter_bytes(self, _: int | None = None) -> AsyncGenerator[bytes, None]:
+        try:
+            yield event({"role": "assistant", "content": "x"})
+        finally:
+            for each in gc.get_objects():
+                is_async = isinstance(each, AsyncGeneratorType)
+                if is_async and each.ag_running and "_http" in each.ag_code.co_filename:
+                    each.__del__()
+                    self.finalized += 1
+
+
+async def test_a_collected_stream_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    printed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    response = Collected(200, content=b"")
+    model = ChatNscale(
+        model="m",
+        base_url="https://x.test/v1",
+        service_token="t",
+        http_async_client=httpx2.AsyncClient(
+            transport=httpx2.MockTransport(lambda _: response)
+        ),
+    )
+    stream: Any = model.astream("a")
+    await stream.__anext__()
+    await stream.aclose()
+    while not response.finalized:  # noqa: ASYNC110  # the event loop closes the rest
+        await asyncio.sleep(0)
+    assert not printed
