@@ -1,7 +1,8 @@
-"""`make soak`: load, faults, cancellations and kills, for half an hour.
+"""`make soak`: load, faults, cancellations and kills, for an hour.
 
-20,000 calls to a server that fails at random; streams that are cancelled; batches that
-are killed; and thousands of streams at once over TLS, next to ChatOpenAI.
+20,000 calls to a server that fails at random; mixed work for 20 minutes; streams that are
+cancelled; batches that are killed; and thousands of streams at once over TLS, next to
+ChatOpenAI.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import sys
 import time
 
-from tests.soak import cancellations, kills, streams
+from tests.soak import cancellations, kills, mixed, streams
 from tests.soak.soak import soak
 
 
@@ -21,7 +22,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--at-once", type=int, default=200)
     parser.add_argument("--seed", type=int, default=time.time_ns())
-    parser.add_argument("--cancelled", type=int, default=2000, help="on each loop")
+    parser.add_argument("--cancelled", type=int, default=10_000, help="on each loop")
+    parser.add_argument("--mixed", type=float, default=1200, help="seconds of mixed work")
     parser.add_argument("--batches", type=int, default=30, help="of 3,000 lines")
     parser.add_argument("--seconds", type=float, default=180, help="for each load")
     options = parser.parse_args()
@@ -39,6 +41,8 @@ def main() -> None:
     is_bad = any(
         (report.hangs, len(report.wrong), report.leaked_files, report.leaked_tasks)
     )
+    if options.mixed:
+        is_bad |= mixed.report(options.mixed, options.seed)
     if options.cancelled:
         is_bad |= cancellations.report(options.cancelled, options.seed)
     if options.batches:
