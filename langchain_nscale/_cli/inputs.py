@@ -64,15 +64,14 @@ class SamplingOptions:
 
     def sampling(self) -> dict[str, Any]:
         """Return the sampling settings that are set."""
-        names = {field.name for field in _SAMPLING} - {"fields"}
-        values = {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in SAMPLING}
         extra = dict(map(parse_field, self.fields))
         return _without_none(
             **{**values, "stop": list(self.stop) or None, "extra_body": extra or None}
         )
 
 
-_SAMPLING = fields(SamplingOptions)
+SAMPLING = {field.name for field in fields(SamplingOptions)} - {"fields"}
 
 
 def parse_field(text: str) -> tuple[str, Any]:

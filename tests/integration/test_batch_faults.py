@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from langchain_nscale._cli.batch import progress as _progress
-from langchain_nscale._cli.batch.outage import Outage, Verdict
+from langchain_nscale._cli.batch.outage import FAIL, STOP, Outage
 from langchain_nscale._cli.commands import run
 from langchain_nscale.errors import NscaleRateLimitError, NscaleUnavailableError
 from langchain_nscale.testing import NscaleServer, ServerReply
@@ -71,7 +71,9 @@ def test_a_service_that_stays_away_stops_the_run_without_failing_lines(
     source = write(tmp_path / "in.jsonl", map(str, range(500)))
     server.add("first", *[ServerReply.error(429, "busy", headers=headers)] * 500)
     wait = "60" if headers else "0"
-    assert batch(source, target, "--max-wait", wait, "--concurrency", "4") == 1
+    more = ("--max-wait", wait, "--concurrency", "4")
+    # With --max-spend, no line begins before the first one has succeeded.
+    assert batch(source, target, *more, "--max-spend", "5") == 1
     assert "Run it again to continue" in capsys.readouterr().err
     failed = tmp_path / "out.jsonl.failed"
     assert not failed.exists() or len(read(failed)) <= 5
@@ -109,20 +111,19 @@ class TestVerdicts:
 
     def test_a_line_fails_if_others_succeed(self) -> None:
         outage = Outage(60)
-        begun = outage.begin()
         outage.succeeded()
-        assert outage.judge(self.error, begun, attempts=1) == 1.0
-        assert outage.judge(self.error, begun, attempts=2) is Verdict.FAIL
+        assert outage.judge(self.error, 0, attempts=1) == 1.0
+        assert outage.judge(self.error, 0, attempts=2) == FAIL
 
     def test_it_waits_longer_each_time_and_not_for_ever(self) -> None:
         outage = Outage(60)
         waits = [outage.judge(self.error, 0, attempts=n) for n in range(1, 9)]
         assert waits == [1, 2, 4, 8, 15, 15, 15, 15]
         long = NscaleRateLimitError("busy", retry_after=61)
-        assert outage.judge(long, 0, attempts=1) is Verdict.STOP
+        assert outage.judge(long, 0, attempts=1) == STOP
 
     def test_a_mistake_is_the_lines_own(self) -> None:
-        assert Outage(60).judge(ValueError("no"), 0, attempts=1) is Verdict.FAIL
+        assert Outage(60).judge(ValueError("no"), 0, attempts=1) == FAIL
 
     def test_lines_are_given_up_only_a_few_in_a_row(self) -> None:
         outage = Outage(0)

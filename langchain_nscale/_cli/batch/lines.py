@@ -13,16 +13,9 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-_OVERRIDES = {
-    "model",
-    "temperature",
-    "max_tokens",
-    "top_p",
-    "stop",
-    "seed",
-    "reasoning_effort",
-    "extra_body",
-}
+from langchain_nscale._cli.inputs import SAMPLING
+
+_OVERRIDES = {"model", "extra_body", *SAMPLING}
 _COPIED = ("id", "custom_id", "metadata")  # from a line to its result
 _OPENAI_FIELDS = {"custom_id", "method", "url", "body"}
 _OPENAI_URL = "/v1/chat/completions"
@@ -59,60 +52,55 @@ def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]
     """
     if isinstance(line, str):
         line = {"prompt": line}
-    if not isinstance(line, dict):
-        msg = "the line is not a JSON object"
-        raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
-    if "body" in line:
-        return _read_openai_line(line, system)
-    if unknown := line.keys() - _FIELDS - _RESULT_FIELDS:
-        msg = f"unknown field {min(unknown)!r}; your own data belongs in `metadata`"
-        raise ValueError(msg)
-    if ("prompt" in line) == ("messages" in line):
-        msg = "the line needs either `prompt` or `messages`"
-        raise ValueError(msg)
-    messages: list[BaseMessage]
+    _check(isinstance(line, dict), "the line is not a JSON object")
+    if is_openai := "body" in line:
+        line = _own_form(line)
+    _check_fields(line, _FIELDS, "; your own data belongs in `metadata`")
+    is_one = ("prompt" in line) != ("messages" in line)
+    _check(is_one, "the line needs either `prompt` or `messages`")
     if "messages" in line:
         messages = _messages(line["messages"])
     else:
         messages = [HumanMessage(_content(line["prompt"], "prompt"))]
-    if system := line.get("system", system):
+    system = line.get("system", system)
+    if system and not (is_openai and any(m.type == "system" for m in messages)):
         messages.insert(0, SystemMessage(_content(system, "system")))
     return messages, {key: line[key] for key in _OVERRIDES if key in line}
 
 
-def _read_openai_line(
-    line: dict[str, Any], system: str | None
-) -> tuple[list[Any], dict[str, Any]]:
-    """Read a line of OpenAI's batch format: `custom_id`, `method`, `url` and `body`."""
-    body = line["body"]
-    if unknown := line.keys() - _OPENAI_FIELDS - _RESULT_FIELDS:
-        msg = f"unknown field {min(unknown)!r}"
-        raise ValueError(msg)
-    if not str(line.get("url") or _OPENAI_URL).endswith(_OPENAI_URL):
-        msg = f"`url` is {line['url']!r}, but only {_OPENAI_URL} is supported"
-        raise ValueError(msg)
-    if not isinstance(body, dict) or "messages" not in body:
-        msg = "`body` is not an object with `messages`"
-        raise ValueError(msg)
-    messages = _messages(body["messages"])
-    if system and not any(isinstance(each, SystemMessage) for each in messages):
-        messages.insert(0, SystemMessage(system))
-    fields = {
+def _own_form(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a line of OpenAI's batch format in ours."""
+    url, body = line.get("url") or _OPENAI_URL, line["body"]
+    _check_fields(line, _OPENAI_FIELDS)
+    supported = str(url).endswith(_OPENAI_URL)
+    _check(supported, f"`url` is {url!r}, but only {_OPENAI_URL} is supported")
+    has_messages = isinstance(body, dict) and "messages" in body
+    _check(has_messages, "`body` is not an object with `messages`")
+    rest = {
         key: value
         for key, value in body.items()
-        if key not in ("messages", "stream", "stream_options") and value is not None
+        if key not in ("stream", "stream_options") and value is not None
     }
-    settings = {key: fields.pop(key) for key in _OVERRIDES if key in fields}
-    extra = settings.get("extra_body", {})
-    if fields and isinstance(extra, dict):
-        settings["extra_body"] = {**fields, **extra}
-    return messages, settings
+    own = {key: rest.pop(key) for key in ("messages", *_OVERRIDES) if key in rest}
+    extra = own.get("extra_body", {})
+    if rest and isinstance(extra, dict):
+        own["extra_body"] = {**rest, **extra}
+    return own
+
+
+def _check(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(problem)
+
+
+def _check_fields(line: dict[str, Any], known: set[str], hint: str = "") -> None:
+    if unknown := line.keys() - known - _RESULT_FIELDS:
+        msg = f"unknown field {min(unknown)!r}{hint}"
+        raise ValueError(msg)
 
 
 def _messages(value: Any) -> list[BaseMessage]:
-    if not isinstance(value, list):
-        msg = "`messages` is not a list"
-        raise ValueError(msg)  # noqa: TRY004  # data of the wrong form
+    _check(isinstance(value, list), "`messages` is not a list")
     try:
         return convert_to_messages(value)
     except ValueError:
@@ -125,9 +113,8 @@ def _messages(value: Any) -> list[BaseMessage]:
 def _content(value: Any, field: str) -> str | list[str | dict[Any, Any]]:
     """Return the content of a message."""
     is_list = isinstance(value, list) and all(isinstance(v, (str, dict)) for v in value)
-    if not isinstance(value, str) and not is_list:
-        msg = f"`{field}` is neither a text nor a list of content blocks"
-        raise ValueError(msg)
+    problem = f"`{field}` is neither a text nor a list of content blocks"
+    _check(isinstance(value, str) or is_list, problem)
     content: str | list[str | dict[Any, Any]] = value
     return content
 

@@ -7,31 +7,31 @@ import codecs
 import gc
 import itertools
 import json
+import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatGeneration
 
 from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler, errors
 from langchain_nscale._cli.answer import error_object
 from langchain_nscale._cli.batch.lines import read_line, result_record
-from langchain_nscale._cli.batch.outage import Outage, Verdict
-from langchain_nscale._cli.batch.progress import progress
+from langchain_nscale._cli.batch.outage import FAIL, STOP, Outage
+from langchain_nscale._cli.batch.progress import Progress
 from langchain_nscale._cli.batch.store import Store, output_paths
 from langchain_nscale._cli.exits import API_ERROR, INTERRUPTED
 from langchain_nscale._cli.inputs import BatchOptions, read_schema
 from langchain_nscale._cli.stdin import waiting_noted
 from langchain_nscale._cli.terminal import echo
 from langchain_nscale._usage.ledger import Call
-from langchain_nscale.models import NscaleModel, Price
+from langchain_nscale.models import NscaleModel
 
 _AHEAD = 16  # how far ahead of the slowest line to read, in multiples of the concurrency
-_MAX_REFUSED = 5  # 403 answers in a row; more are not about single lines
 _MAX_UNREPORTED = 3  # requests without usage before any with usage, under --max-spend
 
 
@@ -43,12 +43,9 @@ def main(options: BatchOptions) -> int:
     is_piped = str(options.source) == "-"
     if not is_piped and options.source.is_file():
         return _run(options)
-    import shutil  # noqa: PLC0415  # only here
-    import tempfile  # noqa: PLC0415  # likewise
-
     # A pipe (`<(…)`, /dev/stdin) can be read only once.
     piped: Any = sys.stdin.buffer if is_piped else options.source.open("rb")
-    with tempfile.TemporaryDirectory() as folder, piped:
+    with TemporaryDirectory() as folder, piped:
         source = Path(folder) / "input.jsonl"
         with source.open("wb") as file, waiting_noted():
             shutil.copyfileobj(piped, file)
@@ -106,7 +103,7 @@ def _check_source(options: BatchOptions) -> None:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             msg = (
                 f"{options.source} is UTF-16. Store it as UTF-8, in PowerShell with "
-                "`Get-Content FILE | Out-File -Encoding utf8 in.jsonl`."
+                "`Get-Content FILE | Out-File -Encoding utf8 NEW_FILE`."
             )
             raise click.UsageError(msg)
 
@@ -126,16 +123,14 @@ class Batch:
         self._store = store
         self._options = options
         self._schema = schema
-        self._prices: dict[str, Price] = {}
+        self._priced: set[str] = set()  # models
         self._usage = NscaleUsageCallbackHandler(metrics=False)
         self._stopped: str | None = None  # the reason
         self._continue = "Run it again to continue."
-        self._refused_in_a_row = 0
         self._in_flight = 0
         self._earlier = 0  # lines that were finished before this run
         self._room = asyncio.Condition()
         self._outage = Outage(options.max_wait)
-        self._progress = progress(options.progress, options.source)
 
     async def work(self) -> None:
         """Send all unfinished lines."""
@@ -144,10 +139,10 @@ class Batch:
             self._usage.ledger.begin("earlier run", Call(call["model"]))
             self._usage.ledger.end("earlier run", call["usage"])
         self._earlier = self._store.done + self._store.failed
-        self._store.check_settings()
-        self._store.check_input(self._options.source)
+        self._store.check(self._options.source)
+        self._progress = Progress(self._options.progress, self._options.source)
         # Blocking reads are fine: one buffer takes microseconds.
-        with self._options.source.open("rb") as file, self._progress:
+        with self._options.source.open("rb") as file:
             self._show()
             lines = self._store.unfinished(file)
             workers = [
@@ -160,23 +155,18 @@ class Batch:
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
+                self._progress.stop()
 
     async def _fetch_prices(self) -> None:
-        listed: list[NscaleModel]
-        try:
+        listed: list[NscaleModel] = []
+        with suppress(errors.NscaleError):
             listed = await self._model.alist_models()
-        except errors.NscaleError:
-            listed = []
-        self._prices = {model.id: model.price for model in listed if model.price}
+        self._priced = {model.id for model in listed if model.price}
         self._usage = NscaleUsageCallbackHandler(listed, metrics=False)
-        if self._options.max_spend is not None and not self._price_is_known(
-            self._model.model_name
-        ):
-            msg = f"The price of {self._model.model_name} is unknown."
+        default = self._model.model_name
+        if self._options.max_spend is not None and default not in self._priced:
+            msg = f"The price of {default} is unknown."
             raise click.BadParameter(msg, param_hint="--max-spend")
-
-    def _price_is_known(self, model: str) -> bool:
-        return model in self._prices
 
     async def _worker(self, lines: Iterator[tuple[int, bytes]]) -> None:
         for number, raw in lines:
@@ -240,7 +230,7 @@ class Batch:
         """Send a line until it succeeds or fails permanently; store the outcome."""
         line: Any = None
         for attempt in itertools.count(1):
-            begun = self._outage.begin()
+            successes = self._outage.successes
             try:
                 line = json.loads(raw, parse_constant=_reject_constant)
                 record = await self._result(line)
@@ -250,29 +240,29 @@ class Batch:
                 errors.NscaleInsufficientCreditError,
             ) as error:
                 self._stopped = error.message
-                return
             except Exception as error:  # noqa: BLE001  # a line can contain anything
-                verdict = self._outage.judge(error, begun, attempt)
-                if not isinstance(verdict, Verdict):
-                    await self._pause(verdict, error)
-                    if self._stopped:
-                        return
-                elif verdict is Verdict.FAIL or await self._may_give_up(error):
+                pause = self._outage.judge(error, successes, attempt)
+                if pause == FAIL or (pause == STOP and await self._may_give_up(error)):
                     self._fail(number, raw, line, error)
                     return
-                else:
+                if pause == STOP:
                     self._stopped = str(error)
-                    return
+                else:
+                    await self._pause(pause, error)
             else:
                 self._outage.succeeded()
-                self._refused_in_a_row = 0
-                try:
-                    self._store.add(number, record, raw)
-                except RecursionError:  # metadata or arguments nested too deeply
-                    flat = {k: v for k, v in record.items() if isinstance(v, str)}
-                    usage = {"usage": record["usage"]} if "usage" in record else {}
-                    self._store.add(number, {**flat, **usage}, raw)
+                self._add(number, raw, record)
                 return
+            if self._stopped:
+                return
+
+    def _add(self, number: int, raw: bytes, record: dict[str, Any]) -> None:
+        """Store the result of a line."""
+        try:
+            self._store.add(number, record, raw)
+        except RecursionError:  # metadata or arguments nested too deeply
+            flat = {k: v for k, v in record.items() if k == "usage" or isinstance(v, str)}
+            self._store.add(number, flat, raw)
 
     async def _pause(self, seconds: float, error: Exception) -> None:
         """Begin no other lines for a while."""
@@ -297,41 +287,32 @@ class Batch:
 
     def _fail(self, number: int, raw: bytes, line: Any, error: Exception) -> None:
         """Store the failure of a line; stop if the service refuses one after another."""
-        if isinstance(error, errors.NscalePermissionDeniedError):
-            self._refused_in_a_row += 1
-            if self._refused_in_a_row > _MAX_REFUSED:
-                self._stopped = error.message
-                return
-        text = raw.decode("utf-8", "replace")
-        fields = line if isinstance(line, dict) else {"raw": text}
-        failure: dict[str, Any] = {}
-        if isinstance(error, _UnusableReplyError):
-            failure = {"model": error.model, "usage": error.usage}
-            error = error.cause
-        failure["error"] = error_object(error)
+        refused = isinstance(error, errors.NscalePermissionDeniedError)
+        if refused and not self._outage.give_up():
+            self._stopped = str(error)
+            return
+        unread = {"raw": raw.decode("utf-8", "replace")}
+        failure = {**getattr(error, "paid", {}), "error": error_object(error)}
         try:
+            fields = line if isinstance(line, dict) else unread
             self._store.fail(number, {**fields, **failure}, raw)
         except (ValueError, RecursionError):  # too deeply nested to be written again
-            self._store.fail(number, {"raw": text, **failure}, raw)
+            self._store.fail(number, {**unread, **failure}, raw)
 
     async def _result(self, line: Any) -> dict[str, Any]:
         messages, settings = read_line(line, self._options.system)
         if self._options.replaces_model:
             settings["model"] = self._model.model_name
         model_id = settings.get("model", self._model.model_name)
-        if self._options.max_spend is not None and not self._price_is_known(model_id):
+        if self._options.max_spend is not None and model_id not in self._priced:
             msg = f"The price of `model` {model_id} is unknown, but --max-spend needs it."
             raise ValueError(msg)
         if self._schema is None:
             result = await self._model.agenerate(
                 [messages], callbacks=[self._usage], **settings
             )
-            replies = [
-                each.message
-                for each in result.generations[0]
-                if isinstance(each, ChatGeneration)
-            ]
-            return result_record(line, model_id, replies, None)
+            replies: Any = result.generations[0]
+            return result_record(line, model_id, [each.message for each in replies], None)
         if settings.get("extra_body", {}).get("n", 1) != 1:
             msg = "`n` asks for several answers, but --json-schema is applied to one."
             raise ValueError(msg)
@@ -339,8 +320,10 @@ class Batch:
             self._schema, include_raw=True, **settings
         )
         result = await chain.ainvoke(messages, {"callbacks": [self._usage]})
-        if result["parsing_error"] is not None:
-            raise _UnusableReplyError(result["parsing_error"], model_id, result["raw"])
+        if (error := result["parsing_error"]) is not None:
+            # It was paid for all the same, which the failed line has to say.
+            error.paid = {"model": model_id, "usage": result["raw"].usage_metadata}
+            raise error
         return result_record(line, model_id, [result["raw"]], result["parsed"])
 
     # --- output ---------------------------------------------------------------------
@@ -367,16 +350,6 @@ class Batch:
         if self._stopped:
             echo(f"Stopped: {self._stopped} {self._continue}", err=True)
         return API_ERROR if self._stopped or store.failed else 0
-
-
-class _UnusableReplyError(Exception):
-    """A reply that was paid for, but does not conform to the schema."""
-
-    def __init__(self, cause: Exception, model: str, reply: AIMessage) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-        self.model = model
-        self.usage = reply.usage_metadata
 
 
 def _reject_constant(name: str) -> None:

@@ -51,15 +51,14 @@ CREATE TABLE IF NOT EXISTS result (
     failed INTEGER NOT NULL,
     record BLOB NOT NULL
 )"""
-_LINES = (
-    "SELECT number, record FROM result WHERE failed = ? AND number > ? AND number < ?"
-)
-_IN_ORDER = f"{_LINES} ORDER BY number"
-_AS_COMPLETED = f"{_LINES} ORDER BY place"
+_HAS = "SELECT 1 FROM result WHERE number = ? AND failed <= ?"
+_ROWS = "SELECT number, record FROM result WHERE failed = ? AND number > ? AND number < ?"
 
 
 class Store:
     """Stores results by the number of their line, counted from 1.
+
+    Methods that write raise an OSError if that fails: if the disk is full, for example.
 
     Attributes:
         done: Number of lines with a result.
@@ -93,55 +92,60 @@ class Store:
         self._in_flight: dict[int, None] = {}  # lines that have begun, in order
         self._begun = 0  # the last of them
         self._is_late = False  # whether the file has to be reordered
-        self._settings = settings_hash(settings or {})
+        text = json.dumps(settings or {}, sort_keys=True, default=str)
+        self._settings = _hash(text.encode())
         out, self.failed_path, self._path = output_paths(target)
         self._last = _check_files(out, self.failed_path, self._path)
-        self._db = _database(self._path)
+        _make_private(self._path)  # SQLite gives its side files the same mode
+        self._db = sqlite3.connect(self._path, timeout=0, isolation_level=None)
         try:
+            with _faults(self._path):
+                _prepare(self._db)
             self._out, self._failed = map(_open, (out, self.failed_path))
             self._query("BEGIN")
-            self._adopt(self._out, failed=False)
-            self._adopt(self._failed, failed=True)
+            self._adopt(out, failed=False)
+            self._adopt(self.failed_path, failed=True)
             self._query("COMMIT")
             self._export_results()
         except BaseException:
             self._db.close()
             raise
-        self.done, self.failed = self._query(
-            "SELECT COALESCE(SUM(NOT failed), 0), COALESCE(SUM(failed), 0) FROM result"
-        )[0]
-        if retry_failed:
-            self.failed = 0
+        query = "SELECT COUNT(*), COUNT(NULLIF(failed, 0)) FROM result"
+        ((lines, failures),) = self._query(query)
+        self.done, self.failed = lines - failures, 0 if retry_failed else failures
 
-    def _adopt(self, file: FileIO, *, failed: bool) -> None:
+    def _adopt(self, path: Path, *, failed: bool) -> None:
         """Take over the records that the database lacks.
 
         Raises:
             click.UsageError: One of them is not JSON.
         """
-        known = "SELECT 1 FROM result WHERE number = ? AND failed <= ?"
-        for raw in _lines(file):
-            found = _OURS.match(raw)
-            number = int(found[1]) if found and raw.endswith(b"\n") else 0
-            if found is None or not number or self._query(known, number, failed):
-                continue
-            try:
-                settings = json.loads(raw).get("settings_hash")
-            except (ValueError, RecursionError):
-                raise _foreign(self._path.with_suffix("")) from None
-            self._insert(number, found[2].decode(), raw, failed=failed)
-            if settings and not self._query("SELECT 1 FROM settings"):
-                self._query("INSERT INTO settings VALUES (?)", settings)
+        with path.open("rb") as file:
+            for raw in file:
+                found = _OURS.match(raw)
+                if not found or not raw.endswith(b"\n"):
+                    continue  # cut off
+                number = int(found[1])
+                if self._query(_HAS, number, failed):
+                    continue
+                try:
+                    settings = json.loads(raw).get("settings_hash")
+                except (ValueError, RecursionError):
+                    raise _foreign(path) from None
+                self._insert(number, found[2].decode(), raw, failed=failed)
+                if settings and not self._query("SELECT 1 FROM settings"):
+                    self._query("INSERT INTO settings VALUES (?)", settings)
 
     def _insert(self, number: int, line_hash: str, raw: bytes, *, failed: bool) -> None:
         row = (number, line_hash, failed, zlib.compress(raw, 1))
         self._query("INSERT OR REPLACE INTO result VALUES (NULL, ?, ?, ?, ?)", *row)
 
-    def check_settings(self) -> None:
-        """Check that earlier results were made with the same settings; store them.
+    def check(self, source: Path) -> None:
+        """Check that earlier results belong to the same input and settings.
 
         Raises:
-            click.UsageError: They were not, and failed lines are not to be retried.
+            click.UsageError: A line has changed since its result was written, or the
+                settings have, and failed lines are not to be retried.
         """
         stored = self._query("SELECT hash FROM settings")
         if stored and not self._retry_failed and stored != [(self._settings,)]:
@@ -153,19 +157,12 @@ class Store:
             raise click.UsageError(msg)
         self._query("DELETE FROM settings")
         self._query("INSERT INTO settings VALUES (?)", self._settings)
-
-    def check_input(self, source: Path) -> None:
-        """Check that the results of earlier runs belong to the input.
-
-        Raises:
-            click.UsageError: A line has changed since its result was written.
-        """
         known = "SELECT number, hash FROM result WHERE failed <= ? ORDER BY number"
         with source.open("rb") as file, _faults(self._path):
             lines = enumerate(file, 1)
             for number, old in self._db.execute(known, (not self._retry_failed,)):
                 raw = next((raw for at, raw in lines if at == number), None)
-                if raw is not None and input_hash(raw) != old:
+                if raw is not None and _input_hash(raw) != old:
                     msg = (
                         f"Line {number} of {source} has changed since its result was "
                         "written. Write the results of the changed input to another file."
@@ -182,15 +179,10 @@ class Store:
         """Yield number and text of the lines to send; `add` or `fail` has to end each."""
         for number, raw in enumerate(source, 1):
             self._begun = number
-            query = "SELECT failed FROM result WHERE number = ?"
-            if raw.strip() and self._query(query, number) in ([], self._retried):
+            if raw.strip() and not self._query(_HAS, number, not self._retry_failed):
                 self._in_flight[number] = None
                 yield number, raw
         self._begun = _END
-
-    @property
-    def _retried(self) -> list[tuple[int]] | None:
-        return [(1,)] if self._retry_failed else None
 
     @property
     def next(self) -> int:
@@ -198,27 +190,19 @@ class Store:
         return next(iter(self._in_flight), self._begun + 1)
 
     def add(self, number: int, record: Mapping[str, Any], line: bytes = b"") -> None:
-        """Store the result of an input line.
-
-        Raises:
-            OSError: The disk is full, for example.
-        """
+        """Store the result of an input line."""
         raw = self._store(number, record, line, failed=False)
         self.done += 1
+        self._is_late |= number < self._last
         if not self._is_ordered:
             _append(self._out, raw)
-        self._is_late |= number < self._last
-        self._end(number)
+        self._write_waiting()
 
     def fail(self, number: int, record: Mapping[str, Any], line: bytes = b"") -> None:
-        """Store the failure of an input line.
-
-        Raises:
-            OSError: The disk is full, for example.
-        """
+        """Store the failure of an input line."""
         _append(self._failed, self._store(number, record, line, failed=True))
         self.failed += 1
-        self._end(number)
+        self._write_waiting()
 
     def _store(
         self, number: int, record: Mapping[str, Any], line: bytes, *, failed: bool
@@ -227,18 +211,15 @@ class Store:
         calls = [call for (old,) in earlier for call in _attempts(old)]
         mark = {
             "line": number,
-            "input_hash": input_hash(line),
+            "input_hash": _input_hash(line),
             "settings_hash": self._settings,
         }
         more = {"earlier_attempts": calls} if calls else {}
         text = json.dumps({**mark, **record, **more, **mark}, ensure_ascii=False)
         raw = text.encode("utf-8", "replace") + b"\n"
-        self._insert(number, input_hash(line), raw, failed=failed)
-        return raw
-
-    def _end(self, number: int) -> None:
+        self._insert(number, _input_hash(line), raw, failed=failed)
         del self._in_flight[number]
-        self._write_waiting()
+        return raw
 
     def _write_waiting(self) -> None:
         """Write the results that no unfinished line comes before any more."""
@@ -251,7 +232,7 @@ class Store:
         self, *, failed: bool = False, after: int = 0, before: int = _END
     ) -> Iterator[tuple[int, bytes]]:
         """Yield number and record of lines in the order of the file."""
-        query = _IN_ORDER if self._is_ordered else _AS_COMPLETED
+        query = f"{_ROWS} ORDER BY {'number' if self._is_ordered else 'place'}"
         with _faults(self._path):
             for number, raw in self._db.execute(query, (failed, after, before)):
                 yield number, zlib.decompress(raw)
@@ -263,11 +244,7 @@ class Store:
         self._is_late = False
 
     def finish(self) -> None:
-        """Put retried lines in their places, and drop failures that were resolved.
-
-        Raises:
-            OSError: The disk is full, for example.
-        """
+        """Put retried lines in their places, and drop failures that were resolved."""
         self._write_waiting()
         if self._is_late:
             self._export_results()
@@ -297,15 +274,12 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def settings_hash(settings: Mapping[str, Any]) -> str:
-    """Return a short hash of settings."""
-    text = json.dumps(settings, sort_keys=True, default=str)
-    return sha256(text.encode()).hexdigest()[:_HASH]
+def _hash(data: bytes) -> str:
+    return sha256(data).hexdigest()[:_HASH]
 
 
-def input_hash(line: bytes) -> str:
-    """Return a short hash of an input line, without its line end."""
-    return sha256(line.rstrip(b"\r\n")).hexdigest()[:_HASH]
+def _input_hash(line: bytes) -> str:
+    return _hash(line.rstrip(b"\r\n"))
 
 
 def _attempts(stored: bytes) -> Iterator[dict[str, Any]]:
@@ -330,11 +304,11 @@ def _check_files(out: Path, failed: Path, database: Path) -> int:
     """
     last = {path: _last_line(path) for path in (out, failed)}
     foreign = [path for path, number in last.items() if number is None]
-    if not database.exists():
+    if database.exists():
+        foreign += [] if _is_our_database(database) else [database]
+    else:
         sides = (_beside(database, suffix) for suffix in ("-journal", "-wal"))
         foreign += [path for path in sides if path.exists()]
-    elif not _is_our_database(database):
-        foreign.append(database)
     if foreign:
         raise _foreign(foreign[0])
     return last[out] or 0
@@ -347,22 +321,20 @@ def _foreign(path: Path) -> click.UsageError:
 
 def _last_line(path: Path) -> int | None:
     """Return the number of the last whole record, or `None` if a line isn't ours."""
-    last = 0
-    found: re.Match[bytes] | None = None
+    last = number = 0
     begins_line = True
     if not path.exists():
         return 0
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        for piece in iter(lambda: file.readline(_STEP), b""):
+        while piece := file.readline(_STEP):
             if begins_line:
-                found = _OURS.match(piece)
-                if found is None:
+                if not (found := _OURS.match(piece)):
                     return last if _is_cut_off(piece) else None
+                number = int(found[1])
             begins_line = piece.endswith(b"\n")
-            if begins_line and found:
-                last = int(found[1])
+            last = number if begins_line else last
     return last
 
 
@@ -383,49 +355,34 @@ def _is_our_database(path: Path) -> bool:
     return not head or (head.startswith(b"SQLite format 3\0") and head.endswith(mark))
 
 
-def _database(path: Path) -> sqlite3.Connection:
-    """Open a database of ours, and lock it until it is closed.
-
-    Raises:
-        click.ClickException: Another run has locked it.
-        OSError: It can't be written.
-    """
-    _make_private(path)  # SQLite gives its side files the same mode
-    database = sqlite3.connect(path, timeout=0, isolation_level=None)
-    try:
-        # With an exclusive lock the write-ahead log needs no memory that is shared by
-        # processes, which network file systems don't have.
-        for statement in ("PRAGMA locking_mode=EXCLUSIVE", "BEGIN EXCLUSIVE"):
-            database.execute(statement)
-        for statement in _SCHEMA.split(";"):
-            database.execute(statement)
-        database.execute("COMMIT")
-        # Commits need not wait for the disk then. Where that fails, SQLite keeps its
-        # rollback journal: slower, but as safe.
-        with suppress(sqlite3.OperationalError):
-            database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=NORMAL")
-        database.execute("PRAGMA wal_autocheckpoint=100")  # pages; 400 kB
-    except sqlite3.Error as error:
-        database.close()
-        if "locked" in str(error):
-            msg = f"Another run is writing {path.name.removesuffix('.db')}."
-            raise click.ClickException(msg) from None
-        msg = f"{path}: {error}"
-        raise OSError(msg) from None
-    return database
+def _prepare(database: sqlite3.Connection) -> None:
+    """Lock a database of ours until it is closed, and create its tables."""
+    database.execute("PRAGMA locking_mode=EXCLUSIVE")
+    for statement in ("BEGIN EXCLUSIVE", *_SCHEMA.split(";"), "COMMIT"):
+        database.execute(statement)
+    # Commits need not wait for the disk with a write-ahead log, which needs no memory
+    # shared by processes if the lock is exclusive: network file systems have none. Where
+    # it fails, SQLite keeps its rollback journal: slower, but as safe.
+    with suppress(sqlite3.OperationalError):
+        database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=NORMAL")
+    database.execute("PRAGMA wal_autocheckpoint=100")  # pages; 400 kB
 
 
 @contextmanager
 def _faults(path: Path) -> Iterator[None]:
-    """Raise errors of the database as those of a file.
+    """Raise errors of a database as those of a file.
 
     Raises:
+        click.ClickException: Another run has locked it.
         OSError: The disk is full, for example.
     """
     try:
         yield
     except sqlite3.Error as error:
+        if "locked" in str(error):
+            msg = f"Another run is writing {path.stem}."
+            raise click.ClickException(msg) from None
         msg = f"{path}: {error}"
         raise OSError(msg) from None
 
@@ -442,35 +399,23 @@ def _open(path: Path) -> FileIO:
     return FileIO(path, "a+")
 
 
-def _lines(file: FileIO) -> Iterator[bytes]:
-    file.seek(0)
-    with open(file.fileno(), "rb", closefd=False) as lines:
-        yield from lines
-
-
-def _export(file: FileIO, lines: Iterator[tuple[int, bytes]]) -> None:
-    """Make a file consist of lines, without writing again what it has of them."""
+def _export(file: FileIO, rows: Iterator[tuple[int, bytes]]) -> None:
+    """Make a file consist of records, without writing again what it has of them."""
     place = 0
-    file.seek(0)
-    rest: Iterable[tuple[int, bytes]] = lines
-    with open(file.fileno(), "rb", closefd=False) as old:
-        for number, raw in lines:
+    rest: Iterable[tuple[int, bytes]] = ()
+    with Path(file.name).open("rb") as old:
+        for number, raw in rows:
             if old.read(len(raw)) != raw:
-                rest = chain([(number, raw)], lines)
+                rest = chain([(number, raw)], rows)
                 break
             place += len(raw)
-    if file.seek(0, os.SEEK_END) != place:
-        file.truncate(place)
+    file.truncate(place)
     for _, raw in rest:
         _append(file, raw)
 
 
 def _append(file: FileIO, line: bytes) -> None:
-    """Append a line completely, or not at all.
-
-    Raises:
-        OSError: The disk is full, for example.
-    """
+    """Append a line completely, or not at all."""
     start = file.seek(0, os.SEEK_END)
     rest = memoryview(line)
     try:
