@@ -24,6 +24,8 @@ from langchain_core.language_models.chat_model_stream import (
     SyncTextProjection,
 )
 
+from langchain_nscale._http.inner import keep_until_done
+
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
     from typing_extensions import Self
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Mapping[str, Any])
 
 _ended: set[str] = set()  # IDs of the messages whose streams are being ended
-_closing: set[asyncio.Task[None]] = set()  # the event loop itself holds no reference
 
 
 def until_ended(message_id: str, events: Iterable[E]) -> Iterator[E]:
@@ -215,9 +216,7 @@ class AsyncEventStream(AsyncChatModelStream):
     def _end(self) -> None:
         if not (self._readers or self.done):
             self._was_left = True
-            task = self._loop.create_task(self.aclose())
-            _closing.add(task)
-            task.add_done_callback(_closing.discard)
+            keep_until_done(self._loop.create_task(self.aclose()))
 
     def __del__(self) -> None:
         if not sys.is_finalizing():

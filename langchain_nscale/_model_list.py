@@ -9,10 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-import jiter
-
 from langchain_nscale import errors
-from langchain_nscale._error_bodies import is_missing_path
+from langchain_nscale._error_bodies import decode_body, is_missing_path
 from langchain_nscale._failures import malformed_response
 from langchain_nscale._http.limits import Limits
 from langchain_nscale.models import NscaleModel, Price, parse_models, similar_ids
@@ -86,11 +84,7 @@ def _key(transport: Transport) -> Any:
 def _read(sent: Sent) -> list[NscaleModel]:
     response = sent.response
     try:
-        body = jiter.from_json(response.content)
-    except ValueError:
-        body = None
-    try:
-        return parse_models(body)
+        return parse_models(decode_body(response.content))
     except ValueError as problem:
         raise malformed_response(str(problem), response, response.content) from None
 

@@ -7,55 +7,40 @@ from typing import Any, NamedTuple, Protocol, cast
 
 
 class Response(Protocol):
-    """A response of httpx2 or httpx."""
+    """A response of httpx2, httpx or the package's own clients: what is used of it.
+
+    The names of headers have any letter case, `content` is the body once it has been
+    read, the iterators decompress it, and `close` releases the connection.
+    """
 
     @property
-    def status_code(self) -> int:
-        """The HTTP status."""
-        ...
+    def status_code(self) -> int: ...
 
     @property
-    def is_success(self) -> bool:
-        """Whether the status is 2xx."""
-        ...
+    def is_success(self) -> bool: ...
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers, by name in any letter case."""
-        ...
+    def headers(self) -> Mapping[str, str]: ...
 
     @property
-    def content(self) -> bytes:
-        """The body, once it has been read."""
-        ...
+    def content(self) -> bytes: ...
 
     @property
-    def request(self) -> Any:
-        """The request; `Any` because its type depends on the library."""
-        ...
+    def request(self) -> Any: ...  # its type depends on the library
 
-    def iter_bytes(self) -> Iterator[bytes]:
-        """Iterate over the decompressed body as it arrives."""
-        ...
+    def iter_bytes(self) -> Iterator[bytes]: ...
 
-    def aiter_bytes(self) -> AsyncGenerator[bytes, None]:
-        """Iterate over the decompressed body of an async response."""
-        ...
+    def aiter_bytes(self) -> AsyncGenerator[bytes, None]: ...
 
-    def close(self) -> None:
-        """Release the connection."""
-        ...
+    def close(self) -> None: ...
 
-    async def aclose(self) -> None:
-        """Release the connection of an async response."""
-        ...
+    async def aclose(self) -> None: ...
 
 
 class ReadResponse:
     """A response whose body has been read."""
 
     def __init__(self, response: Response, content: bytes) -> None:
-        """Combine a response with the body that was read from it."""
         self.status_code = response.status_code
         self.content = content
         self._response = response
@@ -67,17 +52,14 @@ class ReadResponse:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers, by name in any letter case."""
         return self._response.headers
 
     @property
     def request(self) -> Any:
-        """The request; `Any` because its type depends on the library."""
         return self._response.request
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is 2xx."""
         return self.status_code // 100 == 2  # noqa: PLR2004  # 2xx
 
 

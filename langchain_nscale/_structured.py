@@ -232,11 +232,9 @@ class _OneStep(BaseCumulativeTransformOutputParser[Any]):
     async def aparse_result(
         self, result: list[Generation], *, partial: bool = False
     ) -> Any:
-        """Parse a reply."""
         return self.parse_result(result, partial=partial)
 
     def parse(self, text: str) -> Any:
-        """Parse a text."""
         return self.parse_result([Generation(text=text)])
 
     def _transform(self, input: Iterator[str | BaseMessage]) -> Iterator[Any]:  # noqa: A002  # interface
@@ -452,7 +450,6 @@ class RawAndParsed(_OneStep):
         *,
         partial: bool = False,  # noqa: ARG002  # streams don't use it
     ) -> dict[str, Any]:
-        """Parse a complete reply."""
         message = getattr(result[0], "message", None)
         parsed, failure = None, None
         try:
@@ -473,7 +470,6 @@ class _RawStream(_Stream):
         self._chunks: list[Any] = []
 
     def feed(self, chunk: str | BaseMessage) -> Iterator[dict[str, Any]]:
-        """Yield the chunk."""
         self._chunks.append(chunk)
         yield AddableDict(raw=chunk)
 

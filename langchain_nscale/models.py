@@ -165,7 +165,15 @@ def price_table(prices: Prices) -> dict[str, Price]:
     if isinstance(prices, Mapping):
         entries = cast("Mapping[str, Any]", prices)  # a mapping is also iterable
     else:
-        entries = {model.id: model for model in _listed(prices)}
+        given: Any = prices
+        listed = list(given) if isinstance(given, Iterable) else [given]
+        if not all(isinstance(model, NscaleModel) for model in listed):
+            msg = (
+                "`prices` is neither a list of models, as from `list_models()`, nor a "
+                'dict such as {"model": (0.06, 0.06)}.'
+            )
+            raise ValueError(msg)
+        entries = {model.id: model for model in listed}
     table: dict[str, Price] = {}
     for model, entry in entries.items():
         if isinstance(entry, NscaleModel):
@@ -184,17 +192,6 @@ def price_table(prices: Prices) -> dict[str, Price]:
         if price is not None:
             table[model.lower()] = price
     return table
-
-
-def _listed(prices: Any) -> list[NscaleModel]:
-    models = list(prices) if isinstance(prices, Iterable) else [prices]
-    if not all(isinstance(model, NscaleModel) for model in models):
-        msg = (
-            "`prices` is neither a list of models, as from `list_models()`, nor a dict "
-            'such as {"model": (0.06, 0.06)}.'
-        )
-        raise ValueError(msg)
-    return models
 
 
 def similar_ids(model: str, ids: Iterable[str]) -> list[str]:

@@ -49,8 +49,6 @@ class Stage(Enum):
 
 
 class Attempts:
-    """The attempts of one call."""
-
     def __init__(
         self,
         client: Client[object],

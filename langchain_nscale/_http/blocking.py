@@ -25,12 +25,9 @@ _Timeouts = dict[str, float | None]
 
 
 class _Connection:
-    """See `kept.Connection`."""
-
     def __init__(
         self, origin: Origin, context: Callable[[], ssl.SSLContext], limit: float | None
     ) -> None:
-        """Connect."""
         self.origin = origin
         self.parser = Parser()
         self.is_new = True
@@ -110,7 +107,6 @@ class _Connection:
 
 class _Response(Received):
     def iter_bytes(self) -> Iterator[bytes]:
-        """Iterate over the decompressed body as it arrives."""
         pieces = self._raw()
         decoder = self._decoder(pieces)
         return decoder.iter_bytes() if decoder else pieces
@@ -133,12 +129,10 @@ class DirectClient(Pool[_Connection]):
     def __init__(
         self, headers: Mapping[str, str], context: Callable[[], ssl.SSLContext]
     ) -> None:
-        """Create a client."""
         super().__init__(headers, context, call_later)
         self._turns = threading.Semaphore(self.limit)
 
     def send(self, request: Request) -> Response:
-        """Send a request; see `client.Client`."""
         origin, message = encoded(request)
         timeouts = request.timeouts
         if not self._turns.acquire(timeout=timeouts["pool"]):
@@ -174,5 +168,4 @@ class DirectClient(Pool[_Connection]):
         return body
 
     def close(self) -> None:
-        """Close all connections, those in use as well."""
         self.close_all()

@@ -47,14 +47,12 @@ class _Body:
         """Return nothing: a part of a body has no meaning."""
 
     def feed(self, data: bytes) -> tuple[()]:
-        """Take the next bytes."""
         self.progress += len(data)
         self._pieces.append(data)
         return ()
 
     @property
     def content(self) -> bytes:
-        """The body so far."""
         return b"".join(self._pieces)
 
 
@@ -68,7 +66,6 @@ class WholeReader(_Body, Generic[R]):
         self._sent = sent
 
     def flush(self, cause: NscaleError | None = None) -> Iterator[R]:
-        """Yield the item."""
         if cause is not None:
             raise cause
         response = ReadResponse.of(self._sent.response, self.content)
@@ -79,7 +76,6 @@ class ErrorReader(_Body):
     """Reads the response of a request that failed; ignores most of a very long body."""
 
     def __init__(self, response: Response) -> None:
-        """Begin a response whose status is not a success."""
         super().__init__()
         self._response = response
 

@@ -17,8 +17,6 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(eq=False, repr=False)  # the headers contain the token
 class Request:
-    """A request to send."""
-
     method: str
     url: str  # without the query
     query: Mapping[str, Any] | None
@@ -33,9 +31,7 @@ class Client(Protocol[T_co]):
     """An HTTP client. A call uses nothing else of it."""
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        """Headers to send with every request, unless a request has others."""
-        ...
+    def headers(self) -> Mapping[str, str]: ...
 
     @property
     def faults(self) -> tuple[type[Exception], ...]:
@@ -59,26 +55,18 @@ class SharedClient(Client[Response], Protocol):
     """A sync client of the package's own."""
 
     @property
-    def is_closed(self) -> bool:
-        """Whether the client has been closed."""
-        ...
+    def is_closed(self) -> bool: ...
 
-    def close(self) -> None:
-        """Close its connections."""
-        ...
+    def close(self) -> None: ...
 
 
 class AsyncSharedClient(Client[Awaitable[Response]], Protocol):
     """An async client of the package's own."""
 
     @property
-    def is_closed(self) -> bool:
-        """Whether the client has been closed."""
-        ...
+    def is_closed(self) -> bool: ...
 
-    async def aclose(self) -> None:
-        """Close its connections."""
-        ...
+    async def aclose(self) -> None: ...
 
 
 class UsersClient:
@@ -88,7 +76,6 @@ class UsersClient:
     """
 
     def __init__(self, client: Any) -> None:
-        """Adapt a client."""
         self._client = client
         self._library = library(client)
         # httpx decompresses without limit; see `unlimited_body`.
@@ -97,7 +84,6 @@ class UsersClient:
         self.faults = (self._library.HTTPError, self._library.StreamError)
 
     def send(self, request: Request) -> Any:
-        """Send a request; see `Client`."""
         return _send(self._client, self._client.build_request, self._library, request)
 
 
@@ -111,26 +97,21 @@ class Httpx2Client:
     faults = (httpx2.HTTPError, httpx2.StreamError)
 
     def __init__(self, client: httpx2.Client | httpx2.AsyncClient) -> None:
-        """Adapt a client."""
         self.client: Any = client
         raw = client.headers.raw
         self.headers = {name.decode(): value.decode() for name, value in raw}
 
     @property
     def is_closed(self) -> bool:
-        """Whether the client has been closed."""
         return bool(self.client.is_closed)
 
     def send(self, request: Request) -> Any:
-        """Send a request; see `Client`."""
         return _send(self.client, httpx2.Request, httpx2, request)
 
     def close(self) -> None:
-        """Close a sync client."""
         self.client.close()
 
     async def aclose(self) -> None:
-        """Close an async client."""
         await self.client.aclose()
 
 

@@ -56,7 +56,6 @@ class HiddenValues(Mapping[str, object]):
     """
 
     def __init__(self, values: Mapping[str, object]) -> None:
-        """Keep a copy of the values."""
         self._values = dict(values)
 
     def __getitem__(self, name: str) -> object:

@@ -16,7 +16,13 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-_closing: set[asyncio.Task[None]] = set()  # the event loop itself holds no reference
+_kept: set[asyncio.Future[Any]] = set()
+
+
+def keep_until_done(task: asyncio.Future[Any]) -> None:
+    """Hold a reference to a task, since the event loop itself holds none."""
+    _kept.add(task)
+    task.add_done_callback(_kept.discard)
 
 
 class Inner(Generic[T]):
@@ -58,9 +64,7 @@ class Inner(Generic[T]):
         return self
 
     def _close_soon(self, task: asyncio.Task[Any]) -> None:
-        closing = task.get_loop().create_task(self.aclose())
-        _closing.add(closing)
-        closing.add_done_callback(_closing.discard)
+        keep_until_done(task.get_loop().create_task(self.aclose()))
 
     async def aclose(self) -> None:
         """Close the generator.
@@ -75,7 +79,6 @@ class Inner(Generic[T]):
         return self
 
     def __anext__(self) -> Awaitable[T]:
-        """Return the next item."""
         return self._next()  # type: ignore[no-any-return]  # set to either of two methods
 
     def _first(self) -> Awaitable[T]:

@@ -33,18 +33,12 @@ class Connection(Protocol):
     idle_since: float
 
     @property
-    def is_usable(self) -> bool:
-        """Whether an idle connection still seems usable."""
-        ...
+    def is_usable(self) -> bool: ...
 
     @property
-    def is_reusable(self) -> bool:
-        """Whether the connection can carry another request."""
-        ...
+    def is_reusable(self) -> bool: ...
 
-    def close(self) -> None:
-        """Close it at once."""
-        ...
+    def close(self) -> None: ...
 
 
 C = TypeVar("C", bound=Connection)
@@ -62,7 +56,6 @@ class Pool(Generic[C]):
         context: Callable[[], ssl.SSLContext],
         call_later: Callable[[float, Callable[[], None]], object],
     ) -> None:
-        """Create a client without connections."""
         self.headers = headers
         self.is_closed = False
         self.limit = max_connections()
@@ -92,7 +85,6 @@ class Pool(Generic[C]):
         return None
 
     def add(self, connection: C) -> C:
-        """Count a new connection."""
         with self._lock:
             self._open.add(connection)
         return connection
@@ -167,7 +159,6 @@ class Received:
 
     @property
     def is_success(self) -> bool:
-        """Return whether the status is 2xx."""
         return bool(self.status_code // 100 == 2)  # noqa: PLR2004  # 2xx
 
     @cached_property
@@ -177,7 +168,6 @@ class Received:
 
     @cached_property
     def request(self) -> httpx2.Request:
-        """The request, for errors."""
         sent = self._request
         return httpx2.Request(
             sent.method, sent.url, params=sent.query, headers=sent.headers

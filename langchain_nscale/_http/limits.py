@@ -100,7 +100,6 @@ class CallTime:
     """The time of one call, from its beginning."""
 
     def __init__(self, limits: Limits, clock: Clock = monotonic) -> None:
-        """Begin a call."""
         self.limits = limits
         self.clock = clock
         self.deadline = None if limits.total is None else clock() + limits.total
@@ -150,7 +149,6 @@ class ReadLimits:
         silence: float | None = None,  # for a piece of a stream; `None` for other bodies
         address: str = "",
     ) -> None:
-        """Begin to read a response whose body has not been read."""
         self._time = time
         self._response = response
         self._reader = reader
@@ -247,7 +245,6 @@ class ReadLimits:
 
 
 async def acall_within(seconds: float | None, exchange: Awaitable[T]) -> T:
-    """Await an exchange, for at most some seconds."""
     return await (exchange if seconds is None else asyncio.wait_for(exchange, seconds))
 
 

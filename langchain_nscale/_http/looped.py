@@ -99,7 +99,6 @@ class _Connection(asyncio.Protocol):
     # --- called by the event loop -------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake."""
         self._transport = transport
         # So that it calls `pause_writing` if any byte is left to be sent.
         self._transport.set_write_buffer_limits(high=0)
@@ -154,7 +153,6 @@ class _Connection(asyncio.Protocol):
         self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note the end."""
         self._end(exc)
 
     def pause_writing(self) -> None:
@@ -211,11 +209,9 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Return whether an idle connection can carry a request."""
         return not self._has_ended and not self._unread and not has_input(self.socket)
 
     def send(self, message: Message, timeouts: _Timeouts) -> None:
-        """Begin to send a request."""
         self.parser.begin()
         self._timeouts = timeouts
         if self._tls is None:
@@ -261,12 +257,10 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Return whether the connection can carry another request."""
         is_idle = not (self._unread or self._unsent or self._has_ended)
         return self.parser.is_reusable and is_idle
 
     def close(self) -> None:
-        """Close the connection at once."""
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is None:

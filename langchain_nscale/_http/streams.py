@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from langchain_nscale._failures import network_error
-from langchain_nscale._http.inner import Inner
+from langchain_nscale._http.inner import Inner, keep_until_done
 
 if TYPE_CHECKING:
     from langchain_nscale._http.limits import ReadLimits
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-_closing: set[asyncio.Future[None]] = set()
 Faults = tuple[type[Exception], ...]
 
 
@@ -115,8 +114,7 @@ async def _close(response: Response, pieces: Inner[bytes]) -> None:
             await response.aclose()
         else:
             task = asyncio.ensure_future(response.aclose())
-            _closing.add(task)  # the event loop itself does not keep it alive
-            task.add_done_callback(_closing.discard)
+            keep_until_done(task)
             await asyncio.shield(task)
     finally:
         await pieces.aclose()

@@ -100,7 +100,12 @@ def request_body(
     fields = {**settings.parameters, **settings.model_kwargs, **call}
     model = extra.get("model", fields["model"])
     for name in (fields["model"], model):
-        _check_model(name)
+        if not isinstance(name, str) or not name:
+            msg = (
+                f"`model` is {reprlib.repr(name)}: pass the ID of a model, or omit the "
+                "argument."
+            )
+            raise ValueError(msg)
     fields = {name: value for name, value in fields.items() if value is not None}
     fields["stop"] = merge_stop(
         settings.stop, settings.model_kwargs.get("stop"), call.get("stop"), stop
@@ -156,16 +161,6 @@ def dict_argument(call: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         msg = f"`{name}` is of type {type(value).__name__}: use a dict."
         raise ValueError(msg)  # noqa: TRY004  # like every other invalid setting
     return value
-
-
-def _check_model(model: object) -> None:
-    """Reject anything but the ID of a model."""
-    if not isinstance(model, str) or not model:
-        msg = (
-            f"`model` is {reprlib.repr(model)}: pass the ID of a model, or omit the "
-            "argument."
-        )
-        raise ValueError(msg)
 
 
 def _check_messages(messages: object) -> None:

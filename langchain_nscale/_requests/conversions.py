@@ -32,29 +32,17 @@ class _Conversion(NamedTuple):
     # with `deepcopy`; `None` if the result equals the source.
     packed: bytes | None
 
-    def is_of(self, fingerprint: object) -> bool:
-        """Return whether nothing has changed since the conversion."""
-        try:
-            return bool(self.fingerprint == fingerprint)
-        except Exception:  # noqa: BLE001  # defaults such as arrays can't be compared
-            return False
-
-
-class _Identity:
-    """Compares an object by its identity, for schemas that take long to compare."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
 
 _of_objects: dict[_Key, _Conversion] = {}
 _of_dicts: dict[_Key, _Conversion] = {}
+
+
+def are_equal(one: object, other: object) -> bool:
+    """Return whether two objects are equal; those of other packages may not say."""
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # noqa: BLE001  # arrays, for one, can't be compared
+        return False
 
 
 def converted(
@@ -68,14 +56,14 @@ def converted(
     key = (id(source), purpose)
     if type(source) is dict:
         kept = _of_dicts.get(key)
-        if kept and kept.source is source and kept.is_of(source):
+        if kept and kept.source is source and are_equal(kept.fingerprint, source):
             return {**source} if kept.packed is None else _unpacked(kept)
         return _keep_dict(key, source, convert())
     fingerprint = _fingerprint(source)
     if fingerprint is None:
         return convert()
     kept = _of_objects.get(key)
-    if kept and kept.source() is source and kept.is_of(fingerprint):
+    if kept and kept.source() is source and are_equal(kept.fingerprint, fingerprint):
         return _unpacked(kept)
     return _keep_object(key, source, fingerprint, convert())
 
@@ -125,7 +113,7 @@ def _fingerprint(source: Any) -> tuple[Any, ...] | None:
         return (*code, dict(source.__kwdefaults__ or {}), _annotations(source))
     if isinstance(source, type):
         names = (source.__name__, source.__doc__, _annotations(source))
-        return (*names, *_schema_identity(source))
+        return (*names, *_core_schema(source))
     name = getattr(source, "name", None)
     schema = getattr(source, "args_schema", None)
     if not isinstance(name, str) or not isinstance(schema, (type, dict, type(None))):
@@ -133,7 +121,7 @@ def _fingerprint(source: Any) -> tuple[Any, ...] | None:
     content = copy.deepcopy(schema) if isinstance(schema, dict) else schema
     kind = (getattr(source, "metadata", None) or {}).get("type")
     description = getattr(source, "description", None)
-    return (name, description, kind, content, *_schema_identity(schema))
+    return (name, description, kind, content, *_core_schema(schema))
 
 
 def _annotations(source: Any) -> dict[str, Any]:
@@ -143,7 +131,7 @@ def _annotations(source: Any) -> dict[str, Any]:
     return {}
 
 
-def _schema_identity(source: Any) -> tuple[Any, ...]:
+def _core_schema(source: Any) -> tuple[Any, ...]:
     """Return a Pydantic class's schema object, which `model_rebuild` replaces."""
     schema = getattr(source, "__pydantic_core_schema__", None)
-    return () if schema is None else (_Identity(schema),)
+    return () if schema is None else (schema,)

@@ -138,12 +138,6 @@ def _described(call: Mapping[str, Any]) -> str:
 
 def _separate_calls(messages: list[Message], rules: TemplateRules) -> list[Message]:
     """Separate calls from each other, and from the text beside them."""
-    if not any(
-        message["content"] or len(message["tool_calls"]) > 1
-        for message in messages
-        if "tool_calls" in message
-    ):
-        return messages
     result: list[Message] = []
     answers = iter(messages)
     for message in answers:
@@ -239,9 +233,8 @@ def _short_id(key: tuple[str, int], owners: dict[str, tuple[str, int]]) -> str:
 
 def _known_roles(messages: list[Message]) -> list[Message]:
     """Make messages of other roles user messages, marked with the role."""
-    if _ROLES.issuperset([message["role"] for message in messages]):
-        return messages
-    return [m if m["role"] in _ROLES else _as_user(m, m["role"]) for m in messages]
+    known = [m if m["role"] in _ROLES else _as_user(m, m["role"]) for m in messages]
+    return _unless_same(messages, known)
 
 
 def _as_user(message: Message, role: str) -> Message:

@@ -10,6 +10,8 @@ from typing import Any, get_args
 from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
+from langchain_nscale._requests.conversions import are_equal
+
 _PASS_THROUGH = ("extra_body", "model_kwargs")
 _MIN_SIMILARITY = 0.85  # one letter more or less in a short word, two in a long one
 
@@ -155,18 +157,11 @@ def _merged(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, An
         other = fields.get(field)
         if value is None and other is not None:
             continue
-        if other is not None and not _are_equal(other, value):
+        if other is not None and not are_equal(other, value):
             msg = f"Pass either `{used[field]}` or `{name}`: they are the same setting."
             raise ValueError(msg)
         fields[field], used[field] = value, name
     return fields
-
-
-def _are_equal(one: object, other: object) -> bool:
-    try:
-        return one is other or bool(one == other)
-    except Exception:  # noqa: BLE001  # objects of other packages compare in their own way
-        return False
 
 
 def check_names(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

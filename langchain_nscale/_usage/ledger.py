@@ -131,8 +131,6 @@ ModelUsage.__module__ = "langchain_nscale"
 
 @dataclass
 class Call:
-    """A call in progress."""
-
     requested: str  # ID of the model
     provider: str = PROVIDER  # as LangSmith names it
     operation: str = "chat"  # or "embeddings", as OpenTelemetry names them

@@ -38,7 +38,6 @@ class Metrics:
     """The instruments for token usage and for the duration of operations."""
 
     def __init__(self, meter: Any) -> None:
-        """Create the instruments with an OpenTelemetry meter."""
         self._tokens = meter.create_histogram(
             "gen_ai.client.token.usage",
             unit="{token}",

@@ -152,8 +152,6 @@ _Text = Annotated[str, Field(min_length=1)]
 
 
 class ChatRequest(_Form):
-    """A request for a chat completion."""
-
     model: str = Field(min_length=1)
     messages: list[_Message] = Field(min_length=1)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
@@ -180,7 +178,6 @@ class ChatRequest(_Form):
     user: str | None = None
 
     def problems(self) -> _Problems:
-        """Yield what is wrong with several fields together."""
         yield from self._message_problems()
         yield from self._tool_problems()
         if self.top_logprobs is not None and not self.logprobs:
@@ -223,8 +220,6 @@ class ChatRequest(_Form):
 
 
 class EmbeddingsRequest(_Form):
-    """A request for embeddings."""
-
     model: str = Field(min_length=1)
     input: _Text | Annotated[list[_Text], Field(min_length=1)]
     dimensions: int | None = Field(default=None, ge=1, le=65_536)
