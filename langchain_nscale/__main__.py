@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 # The packages of the extra `cli`. Others install some of them (click above all), so check
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 _EXTRA = ("click", "prompt_toolkit", "rich", "starlette", "uvicorn")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, or explain how to install its dependencies."""
     missing = [name for name in _EXTRA if not _is_installed(name)]
     if missing:
@@ -23,7 +24,7 @@ def main() -> int:
     try:
         from langchain_nscale._cli.commands import run  # noqa: PLC0415  # needs click
 
-        return run()
+        return run(arguments)
     except KeyboardInterrupt:  # while something was imported
         return 130
 

@@ -21,9 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langchain_nscale.__main__ import main as run
 from langchain_nscale._cli.batch.lines import read_line
 from langchain_nscale._cli.batch.store import Store
-from langchain_nscale._cli.commands import run
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.terminal import Terminal
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from langchain_nscale.__main__ import main as run
 from langchain_nscale._cli.batch import progress as _progress
 from langchain_nscale._cli.batch.outage import FAIL, STOP, Outage
-from langchain_nscale._cli.commands import run
 from langchain_nscale.errors import NscaleRateLimitError, NscaleUnavailableError
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.test_batch import read, write

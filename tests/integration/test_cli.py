@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from langchain_nscale.__main__ import _EXTRA
-from langchain_nscale._cli.commands import cli, run
+from langchain_nscale.__main__ import main as run
+from langchain_nscale._cli.commands import cli
 from langchain_nscale._cli.doctor import masked
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.conftest import MODEL, VISION_MODEL

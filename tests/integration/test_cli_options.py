@@ -16,8 +16,8 @@ import pytest
 from langchain_core.language_models import BaseChatModel
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings
+from langchain_nscale.__main__ import main as run
 from langchain_nscale._cli.answer import first_code_block
-from langchain_nscale._cli.commands import run
 from langchain_nscale._cli.exits import OPTIONS, PYTHON_ONLY, in_options
 from langchain_nscale._cli.files import write_private
 from langchain_nscale.testing import NscaleServer, ServerReply

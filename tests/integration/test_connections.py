@@ -13,8 +13,13 @@ from typing import Any
 
 import pytest
 
-from langchain_nscale import ChatNscale, NscaleConnectionError, NscaleTimeoutError
-from langchain_nscale._http.clients import aclose_connections, close_connections
+from langchain_nscale import (
+    ChatNscale,
+    NscaleConnectionError,
+    NscaleTimeoutError,
+    aclose_connections,
+    close_connections,
+)
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.test_chat import WAYS, consume
 

@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from langchain_core.messages import HumanMessage
 from langchain_nscale.errors import NscaleInvalidRequestError, NscaleModelNotFoundError
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
 from langchain_nscale.testing._play import read_script
-from langchain_nscale.testing._rules import instance_of, pieces_of, split_words
 from tests.integration.conftest import MODEL
 
 
@@ -311,22 +311,49 @@ SCHEMAS = [
 ]
 
 
+def instance_of(schema: Any, model: Any) -> Any:
+    """What the server answers in a schema of an object with a value of this kind."""
+    whole = {
+        "type": "object",
+        "$defs": schema.get("$defs", {}) if isinstance(schema, dict) else {},
+        "properties": {"value": schema},
+        "required": ["value"],
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "T", "schema": whole}}
+    return json.loads(model.invoke("Hi", response_format=form).text)["value"]
+
+
 @pytest.mark.parametrize(("schema", "value"), SCHEMAS)
-def test_instances_of_schemas(schema: Any, value: Any) -> None:
-    assert instance_of(schema) == value
+def test_instances_of_schemas(make: Any, schema: Any, value: Any) -> None:
+    assert instance_of(schema, make()) == value
 
 
-def test_a_recursive_schema_ends() -> None:
-    child = {"anyOf": [{"$ref": "#"}, {"type": "null"}]}
-    tree = instance_of({"type": "object", "properties": {"child": child}})
+def test_a_recursive_schema_ends(make: Any) -> None:
+    child = {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}
+    node = {"type": "object", "properties": {"child": child}}
+    tree = instance_of({"$ref": "#/$defs/Node", "$defs": {"Node": node}}, make())
     while tree:
         tree = tree.get("child")
 
 
-def test_pieces_make_up_the_text() -> None:
+def test_pieces_make_up_the_text(make: Any, server: NscaleServer) -> None:
     text = " a  b\nc "
-    assert "".join(split_words(text)) == text
-    assert pieces_of("abcdef", [1, 2]) == ["a", "bc", "de", "f"]
+    server.add(text, ServerReply(text="abcdef", pieces=[1, 2]))
+    assert "".join(chunk.text for chunk in make().stream("Hi")) == text
+    pieces = [chunk.text for chunk in make().stream("Hi")]
+    assert [piece for piece in pieces if piece] == ["a", "bc", "de", "f"]
+
+
+@pytest.mark.parametrize("piece", [" ", "a", " a"])
+def test_a_long_text_takes_linear_time(make: Any, piece: str) -> None:
+    def seconds(size: int) -> float:
+        start = time.process_time()
+        make().invoke(piece * (size // len(piece)) + "!")
+        return time.process_time() - start
+
+    small = min(seconds(50_000) for _ in range(3))
+    # Quadratic time would be sixteen times as much.
+    assert min(seconds(200_000) for _ in range(3)) < 10 * max(small, 0.003)
 
 
 def test_a_text_is_a_reply_and_anything_else_is_rejected_at_once(
@@ -420,8 +447,10 @@ def test_the_fixture_fails_tests_whose_script_does_not_fit(tmp_path: Path) -> No
         ({"default": 5}, 5),
     ],
 )
-def test_defaults_of_the_wrong_type_are_not_used(schema: Any, value: Any) -> None:
-    assert instance_of(schema) == value
+def test_defaults_of_the_wrong_type_are_not_used(
+    make: Any, schema: Any, value: Any
+) -> None:
+    assert instance_of(schema, make()) == value
 
 
 SCRIPT = """"First."

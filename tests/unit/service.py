@@ -54,8 +54,8 @@ class Service:
 
     @property
     def bodies(self) -> list[Any]:
-        """The JSON of all requests so far."""
-        return [json.loads(request.content) for request in self.requests]
+        """The JSON of all requests so far that have a body."""
+        return [json.loads(each.content) for each in self.requests if each.content]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Service:
         self.requests.append(request)
         answer = self._answers[0] if len(self._answers) == 1 else self._answers.pop(0)
         if callable(answer):
-            answer = answer(json.loads(request.content))
+            answer = answer(json.loads(request.content or b"null"))
         if isinstance(answer, Exception):
             raise answer
         if isinstance(answer, bytes):

@@ -7,7 +7,7 @@ import json
 import re
 import ssl
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,9 @@ from langchain_nscale import (
     ChatNscale,
     NscaleEmbeddings,
     NscaleUsageCallbackHandler,
+    aclose_connections,
+    close_connections,
 )
-from langchain_nscale._http import clients
-from langchain_nscale._http.clients import aclose_connections, close_connections
-from langchain_nscale._http.headers import check_headers
 from langchain_nscale._requests.body import _API_FIELDS, CALL_SETTINGS
 
 ANSWER = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
@@ -76,6 +75,34 @@ def test_addresses(
         make(cls, **settings)
     assert ("NSCALE_BASE_URL" if variable else "`base_url`") in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_local"),
+    [
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://127.255.3.4/v1", True),
+        ("http://[::1]/v1", True),
+        ("http://[::ffff:127.0.0.1]/v1", True),
+        ("http://0.0.0.0:8000", True),
+        ("http://localhost", True),
+        ("http://LOCALHOST", True),
+        ("http://model.localhost", True),
+        ("http://128.0.0.1", False),
+        ("http://10.0.0.1", False),
+        ("http://localhost.example.com", False),
+        ("http://127.0.0.1.example.com", False),
+        ("http://inference.api.nscale.com/v1", False),
+        ("http://[::ffff:10.0.0.1]/v1", False),
+        ("http://a..b", False),
+    ],
+)
+def test_only_addresses_of_this_machine_may_be_without_tls(
+    url: str, is_local: bool
+) -> None:
+    refused = pytest.raises(ValueError, match=r"allow_insecure_http|not a valid URL")
+    with nullcontext() if is_local else refused:
+        make(base_url=url)
 
 
 def test_secrets_in_a_query_or_header_are_not_shown() -> None:
@@ -127,7 +154,7 @@ def test_settings(settings: dict[str, Any], problem: str) -> None:
 @given(st.text(), st.text())
 def test_headers_that_are_accepted_can_be_sent(name: str, value: str) -> None:
     with suppress(ValueError):
-        check_headers({name: value}, "default_headers")
+        make(default_headers={name: value})
         request = httpx2.Request("GET", "https://x", headers={name: value})
         h11.Request(method="GET", target="/", headers=request.headers.raw)
 
@@ -298,10 +325,9 @@ def test_a_closed_client() -> None:
 
 @pytest.fixture
 def _new_clients() -> Any:
-    before, clients._clients = clients._clients, clients._Clients()
+    close_connections()
     yield
     close_connections()
-    clients._clients = before
 
 
 ENVIRONMENT = {

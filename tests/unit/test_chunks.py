@@ -1,40 +1,54 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
 import json
 import operator
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumpd
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
-from pydantic import BaseModel
 
-from langchain_nscale._replies import chunks
-from langchain_nscale._replies.chunks import make_chunk
-from langchain_nscale._replies.tool_calls import (
-    breaker,
-    original_arguments,
-    parse_tool_calls,
+from langchain_nscale._replies.tool_calls import breaker, original_arguments
+from tests.unit.replies import FINISH, chunk, invoked, model_of, read
+
+
+def generations(*pieces: bytes) -> list[ChatGenerationChunk]:
+    """The chunks that a handler of tokens gets."""
+    found: list[ChatGenerationChunk] = []
+
+    class Handler(BaseCallbackHandler):
+        def on_llm_new_token(self, *_: Any, **fields: Any) -> None:
+            found.append(fields["chunk"])
+
+    list(model_of(*pieces).stream("Hi", {"callbacks": [Handler()]}))
+    return found
+
+
+HI, REASON = chunk({"content": "hi"}), chunk({"reasoning": "r"})
+
+
+@pytest.mark.parametrize(
+    ("piece", "fields"),
+    [
+        (HI, {"content": "hi"}),
+        (REASON, {"content": "", "additional_kwargs": {"reasoning_content": "r"}}),
+    ],
 )
-
-
-def test_a_fast_chunk_equals_a_validated_one() -> None:
-    fast = make_chunk(text="hi", additional_kwargs={"reasoning_content": "r"})
-    slow = ChatGenerationChunk(
-        message=AIMessageChunk(
-            content="hi",
-            additional_kwargs={"reasoning_content": "r"},
-        )
-    )
+def test_a_fast_chunk_equals_a_validated_one(piece: bytes, fields: Any) -> None:
+    _, fast, _ = generations(HI, piece, FINISH)
+    message = AIMessageChunk(id=fast.message.id, **fields)
+    slow = ChatGenerationChunk(message=message)
     assert fast == slow
     assert fast.message.__pydantic_extra__ == slow.message.__pydantic_extra__ == {}
     assert fast.message.model_copy(update={"a": 1}) != slow.message
@@ -45,37 +59,62 @@ def test_a_fast_chunk_equals_a_validated_one() -> None:
 
 
 def test_fast_chunks_share_nothing_that_can_change() -> None:
-    one, two = make_chunk(text="1"), make_chunk(text="2")
-    one.message.additional_kwargs["x"] = 1
-    one.message.response_metadata["x"] = 1
-    one.message.name = "x"
-    assert two == make_chunk(text="2")
-    assert two.message.name is None
+    _, one, two, _ = read([HI, HI, HI, FINISH])
+    before = two.model_copy(deep=True)
+    one.additional_kwargs["x"] = 1
+    one.response_metadata["x"] = 1
+    one.name = "x"
+    assert two == before
+    assert two.name is None
 
 
-def test_without_pydantics_known_layout_chunks_are_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    slots = (*BaseModel.__slots__, "__pydantic_other__")
-    monkeypatch.setattr(BaseModel, "__slots__", slots)
-    spec = importlib.util.find_spec(chunks.__name__)
-    assert spec is not None
-    assert spec.loader is not None
-    other: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(other)
-    assert other._like is not other._fast_copy
-    call = tool_call_chunk(name="f", args="{", id="c", index=0)
-    for arguments in (
-        {"text": "hi"},
-        {"additional_kwargs": {"reasoning_content": "r"}},
-        {"call_chunk": call, "response_metadata": {"a": 1}},
-        {"text": "hi", "content": [{"type": "text", "text": "hi"}]},
-    ):
-        fast, plain = chunks.make_chunk(**arguments), other.make_chunk(**arguments)
-        assert fast == plain
-        assert fast.message.model_fields_set == plain.message.model_fields_set
-        assert vars(fast.message) == vars(plain.message)
-        assert fast.message.__pydantic_extra__ == plain.message.__pydantic_extra__
+STREAM = """
+import sys
+from uuid import UUID
+from pydantic import BaseModel
+
+copies = 0
+copy = BaseModel.model_copy
+
+def counted(self, **options):
+    global copies
+    copies += type(self).__name__ == "ChatGenerationChunk"
+    return copy(self, **options)
+
+BaseModel.model_copy = counted
+if sys.argv[1:]:
+    BaseModel.__slots__ = (*BaseModel.__slots__, "__pydantic_other__")
+
+import json
+import httpx2
+from langchain_nscale import ChatNscale
+
+call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}
+deltas = [{"content": "hi"}, {"reasoning": "r"}, {"tool_calls": [call]}]
+choices = [{"delta": delta} for delta in deltas] + [{"finish_reason": "stop"}]
+body = "".join(f"data: {json.dumps({'choices': [each]})}\\n\\n" for each in choices)
+transport = httpx2.MockTransport(lambda _: httpx2.Response(200, text=body))
+client = httpx2.Client(transport=transport)
+for version in (None, "v1"):
+    model = ChatNscale(
+        model="m", service_token="t", http_client=client, output_version=version
+    )
+    for each in model.stream("Hi", {"run_id": UUID(int=1)}):
+        print(sorted(each.model_fields_set), vars(each), each.__pydantic_extra__)
+print(copies > 0)
+"""
+
+
+def test_without_pydantics_known_layout_chunks_are_the_same() -> None:
+    def output(*arguments: str) -> list[str]:
+        command = [sys.executable, "-c", STREAM, *arguments]
+        return subprocess.check_output(command, text=True, timeout=100).splitlines()  # noqa: S603  # our own code
+
+    *known, no_copies = output()
+    *unknown, copies = output("other layout")
+    assert known == unknown
+    assert len(known) == 8
+    assert (no_copies, copies) == ("False", "True")
 
 
 @pytest.mark.parametrize(
@@ -91,9 +130,9 @@ def test_without_pydantics_known_layout_chunks_are_the_same(
     ],
 )
 def test_arguments_that_can_be_executed(raw: str, args: dict[str, object]) -> None:
-    valid, invalid = parse_tool_calls([tool_call_chunk(name="f", args=raw, id="1")])
-    assert [call["args"] for call in valid] == [args]
-    assert invalid == []
+    message = calling(raw)
+    assert [call["args"] for call in message.tool_calls] == [args]
+    assert message.invalid_tool_calls == []
 
 
 @pytest.mark.parametrize(
@@ -113,27 +152,28 @@ def test_arguments_that_can_be_executed(raw: str, args: dict[str, object]) -> No
     ],
 )
 def test_arguments_that_cannot_be_executed(raw: str) -> None:
-    valid, invalid = parse_tool_calls([tool_call_chunk(name="f", args=raw, id="1")])
-    assert valid == []
-    assert [(call["name"], call["id"], call["args"]) for call in invalid] == [
-        ("f", "1", raw)
-    ]
-    assert "arguments" in str(invalid[0]["error"])
+    message = calling(raw)
+    assert message.tool_calls == []
+    (bad,) = message.invalid_tool_calls
+    assert (bad["name"], bad["id"], bad["args"]) == ("f", "1", raw)
+    assert "arguments" in str(bad["error"])
 
 
-def call_chunks(*fragments: str) -> list[AIMessageChunk]:
-    first = make_chunk(call_chunk=tool_call_chunk(name="f", id="1", index=0))
-    rest = [
-        make_chunk(call_chunk=tool_call_chunk(args=fragment, index=0))
-        for fragment in fragments
-    ]
-    messages = [chunk.message for chunk in [first, *rest]]
-    assert all(isinstance(message, AIMessageChunk) for message in messages)
-    return messages  # type: ignore[return-value]  # as just asserted
+def calling(arguments: str) -> AIMessage:
+    """A whole reply with a call."""
+    call = {"id": "1", "function": {"name": "f", "arguments": arguments}}
+    choice = {"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
+    return invoked({"choices": [choice]})
+
+
+def fragment(arguments: str, **call: Any) -> bytes:
+    function = {"arguments": arguments, **call.pop("function", {})}
+    return chunk({"tool_calls": [{"index": 0, "function": function, **call}]})
 
 
 def test_partial_arguments_are_readable_while_they_arrive() -> None:
-    first, second = call_chunks('{"a": 1')
+    start = fragment("", id="1", function={"name": "f"})
+    first, second, *_ = read([start, fragment('{"a": 1'), fragment("}"), FINISH])
     assert first.tool_calls == [{"name": "f", "args": {}, "id": "1", "type": "tool_call"}]
     assert (first + second).tool_calls[0]["args"] == {"a": 1}
 
@@ -153,7 +193,10 @@ def test_a_call_with_a_breaker_is_never_executable(raw: str, places: list[int]) 
     pieces = cut_text(raw, places)
     end = tool_call_chunk(name=None, args=breaker(raw), id=None, index=0)
     last = AIMessageChunk(content="", tool_call_chunks=[end], chunk_position="last")
-    chunks = [*call_chunks(*pieces), last]
+    head = tool_call_chunk(name="f", id="1", index=0)
+    calls = [head, *(tool_call_chunk(args=piece, index=0) for piece in pieces)]
+    chunks = [AIMessageChunk(content="", tool_call_chunks=[each]) for each in calls]
+    chunks.append(last)
     sums = [
         functools.reduce(operator.add, chunks),
         functools.reduce(operator.add, chunks, AIMessageChunk(content="")),
@@ -174,9 +217,10 @@ def test_other_arguments_are_left_as_they_are() -> None:
 
 
 def test_every_chunk_is_langchains_own() -> None:
-    for chunk in call_chunks('{"a": 1}'):
-        assert type(chunk) is AIMessageChunk
-        assert type(message_chunk_to_message(chunk)) is AIMessage
+    _, *between, _ = read([HI, fragment("", id="1", function={"name": "f"}), FINISH])
+    for each in between:
+        assert type(each) is AIMessageChunk
+        assert type(message_chunk_to_message(each)) is AIMessage
 
 
 def cut_text(text: str, places: list[int]) -> list[str]:

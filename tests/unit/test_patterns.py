@@ -5,21 +5,22 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import process_time
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage
 
 import langchain_nscale
-from langchain_nscale import _error_bodies, templates
+from langchain_nscale import NscaleError, TemplateRules
 from langchain_nscale._json import fenced_blocks
-from langchain_nscale._replies import leniency
-from langchain_nscale._requests import fitting, schemas, tools
-from langchain_nscale._structured import complete_json
-from langchain_nscale.testing import _rules
+from tests.unit.replies import FINISH, chunk, streamed
+from tests.unit.service import Service, chat, completion
 
 PACKAGE = Path(langchain_nscale.__file__).parent
 # Modules whose patterns only see what the user wrote, or a match of fixed length.
@@ -32,47 +33,85 @@ OWN_TEXT = {
     "_replies/reply.py": "the version of langchain-core",
     "_replies/partial_json.py": "each character once (test_partial_json, test_growth)",
     "testing/_play.py": "the user's script",
+    "testing/_rules.py": "texts of tests; test_server measures them",
     "testing/_templates.py": "IDs in requests to the stand-in",
     "templates.py": "the beginning of a rejection",
 }
 
 
-def ignore(function: Callable[[str], Any]) -> Callable[[str], Any]:
-    def call(text: str) -> None:
-        try:
-            function(text)
-        except ValueError:
-            return
+SCHEMA = {"title": "T", "type": "object", "properties": {}}
 
-    return call
+
+def rejected(text: str) -> None:
+    """A service that rejects a call in these words."""
+    answer = httpx2.Response(400, json={"error": {"message": text}})
+    with suppress(NscaleError):
+        chat(Service(answer), max_retries=0).invoke("Hi")
+
+
+def answered(text: str) -> None:
+    """A model whose answer in a schema is this text."""
+    chain = chat(Service(completion(text))).with_structured_output(
+        SCHEMA, method="prompt"
+    )
+    with suppress(ValueError):
+        chain.invoke("Hi")
+
+
+def named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": {}}}
+
+
+def called(name: str) -> None:
+    """A model that calls a tool of this name."""
+    function = {"name": name, "arguments": "{}"}
+    call = {"index": 0, "id": "a", "function": function}
+    tools = {"tools": [named("f")]}
+    streamed(chunk({"tool_calls": [call]}), FINISH, model_kwargs=tools)
+
+
+def asked(call_id: str) -> None:
+    """A history with this ID, for a model that takes IDs of nine characters."""
+    call = {"name": "f", "args": {}, "id": call_id, "type": "tool_call"}
+    messages = [HumanMessage("Hi"), AIMessage("", tool_calls=[call])]
+    chat(template_rules=TemplateRules(call_ids="nine")).request_body(messages)
+
+
+def formatted(text: str) -> None:
+    """A schema with this text."""
+    schema = {**SCHEMA, "$defs": {"a": {"description": text}}}
+    chat().request_body("Hi", response_format=schema)
 
 
 # What reads foreign text, with texts that make a careless pattern slow.
 READERS: dict[str, tuple[Callable[[str], Any], list[str]]] = {
     "_error_bodies.py": (
-        lambda text: _error_bodies.error_message({"message": text}),
+        rejected,
         [" ", "'loc':(", "'loc':(a),'msg':'", 'File "', "exceeds ", "\\", "inputs "],
     ),
     "_error_bodies.py: overflow": (
-        lambda text: _error_bodies.is_overflow({}, text),
+        rejected,
         ["exceeds ", "exceeded the ", "input ", "greater than the ", "maximum "],
     ),
     "_json.py": (
-        lambda text: list(fenced_blocks(text)),
+        answered,
         ["x```\n", "```a\n", "~~~\n", "`"],
     ),
     "_replies/leniency.py": (
-        leniency._AROUND_NAME.fullmatch,
+        called,
         ["functions.", ":1", ":", " ", "<|", "<", "1"],
     ),
-    "_requests/fitting.py": (fitting._NINE.fullmatch, ["a", "_"]),
+    "_requests/fitting.py": (asked, ["a", "_"]),
     "_requests/schemas.py": (
-        lambda text: schemas.is_recursive({"$defs": {"a": {"x": text}}}),
+        formatted,
         ['"$ref": "#/$defs/', "(?", "(?<"],
     ),
-    "_requests/tools.py": (tools.api_name, ["a", "/", "é"]),
+    "_requests/tools.py": (
+        lambda name: chat().request_body("Hi", tools=[named(name)]),
+        ["a", "/", "é"],
+    ),
     "_structured.py": (
-        ignore(complete_json),
+        answered,
         [
             "x```\n",
             "```a\n",
@@ -90,8 +129,7 @@ READERS: dict[str, tuple[Callable[[str], Any], list[str]]] = {
             "]",
         ],
     ),
-    "testing/_rules.py": (_rules.split_words, [" ", "a", " a"]),
-    "templates.py": (templates.violated_rule, ["roles must ", " "]),
+    "templates.py": (rejected, ["roles must ", " "]),
 }
 
 

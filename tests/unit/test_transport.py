@@ -12,23 +12,9 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from langchain_nscale._http import clients as _clients
-from langchain_nscale._http.attempts import Attempts
-from langchain_nscale._http.client import Httpx2Client, library
-from langchain_nscale._http.clients import (
-    aclose_connections,
-    close_connections,
-    shared_async_client,
-    shared_client,
-)
-from langchain_nscale._http.limits import Limits
-from langchain_nscale._http.token import check_token
-from langchain_nscale._http.transport import USER_AGENT, Transport
-from langchain_nscale._replies.reader import chat_result
+from langchain_nscale import ChatNscale, __version__
 from langchain_nscale.errors import (
     NscaleConnectionError,
     NscaleError,
@@ -37,99 +23,51 @@ from langchain_nscale.errors import (
     NscaleRateLimitError,
     NscaleTimeoutError,
 )
+from tests.unit.service import Service as Answering
+from tests.unit.service import chat, completion
 
 CREDIT = {"error": {"message": "none", "error_type": "INSUFFICIENT_CREDIT"}}
 
 
-class Service:
-    """Answers from a list, in place of the network; records requests and waits."""
+class Service(Answering):
+    """Also records how long retries wait."""
 
     def __init__(self, *answers: Any) -> None:
-        self.answers = list(answers)
-        self.requests: list[httpx2.Request] = []
+        super().__init__(*answers)
         self.waits: list[float] = []
 
-    def __call__(self, request: httpx2.Request) -> httpx2.Response:
-        self.requests.append(request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        # Created for each call: a response can be read once, sync or async.
-        made: httpx2.Response = answer()
-        return made
-
-    def transport(self, **settings: Any) -> Transport:
-        mock = httpx2.MockTransport(self)
-        defaults: dict[str, Any] = {
-            "base_url": "https://x/v1",
-            "token": SecretStr("s3cret"),
-            "client": httpx2.Client(transport=mock),
-            "async_client": httpx2.AsyncClient(transport=mock),
-        }
-        return Transport(**{**defaults, **settings})
-
-    async def _sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
-
-
-NAMES = st.text("abcXYZ-", min_size=1, max_size=4).map("X-{}".format)
-VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=5)
-
-
-@given(
-    st.dictionaries(NAMES | st.sampled_from(["Accept", "user-agent"]), VALUES),
-    st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.text())),
-    st.sampled_from(["https://x/v1", "http://10.0.0.1:80/a b/v1", "https://ü.example"]),
-    st.none() | st.dictionaries(st.text(), st.text()),
-)
-def test_the_shared_client_sends_what_a_client_of_ones_own_sends(
-    headers: dict[str, str],
-    query: dict[str, Any],
-    base_url: str,
-    body: dict[str, str] | None,
-) -> None:
-    """Requests of the shared client are built without it, because that is faster."""
-    service = Service(ok, ok)
-    with (
-        httpx2.Client(transport=httpx2.MockTransport(service)) as client,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr(_clients._clients, "sync", Httpx2Client(client))
-        for own in (client, None):
-            settings = {"headers": headers, "query": query, "base_url": base_url}
-            service.transport(client=own, **settings).call(
-                "/models", body, lambda sent: sent
-            )
-    expected, shared = service.requests
-    assert dict(shared.headers) == dict(expected.headers)
-    assert shared.url == expected.url
-    assert shared.method == expected.method
-    assert shared.content == expected.content
-    assert dict(shared.extensions) == dict(expected.extensions)
 
 
 @pytest.fixture(params=["sync", "async"])
 def call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Call a service's transport, sync or async, without ever sleeping."""
+    """Call a service, sync or async, without ever sleeping."""
 
     def run(service: Service, **settings: Any) -> Any:
-        transport = service.transport(**settings)
+        given = {"base_url": "https://x/v1", "service_token": "s3cret", **settings}
+        model = chat(service, **given)
         monkeypatch.setattr("time.sleep", service.waits.append)
-        monkeypatch.setattr("asyncio.sleep", service._sleep)
+        monkeypatch.setattr("asyncio.sleep", service.sleep)
         if request.param == "sync":
-            return transport.call("/p", {}, lambda sent: sent)
-        return asyncio.run(transport.acall("/p", {}, lambda sent: sent))
+            return model.invoke("Hi")
+        return asyncio.run(model.ainvoke("Hi"))
 
     return run
 
 
-def ok() -> httpx2.Response:
-    return httpx2.Response(200, json={})
+def ok(_: Any = None) -> httpx2.Response:
+    return httpx2.Response(200, json=completion())
 
 
 def failed(status: int, body: Any = None, **headers: str) -> partial[httpx2.Response]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return partial(httpx2.Response, status, json=body or {}, headers=named)
+    return partial(new_response, status, body or {}, named)
+
+
+def new_response(status: int, body: Any, headers: Any, _: Any) -> httpx2.Response:
+    """A response for one request: it can be read once, sync or async."""
+    return httpx2.Response(status, json=body, headers=headers)
 
 
 def name_of(answer: Any) -> str:
@@ -140,13 +78,14 @@ def test_what_is_sent(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_KEY", "ORG_ID", "PROJECT_ID", "BASE_URL", "CUSTOM_HEADERS"):
         monkeypatch.setenv(f"OPENAI_{name}", "https://evil.example")
     service = Service(ok)
-    call(service, headers={"X-Mine": "1"}, query={"q": "1"})
+    call(service, default_headers={"X-Mine": "1"}, default_query={"q": "1"})
     (request,) = service.requests
-    assert str(request.url) == "https://x/v1/p?q=1"
+    assert str(request.url) == "https://x/v1/chat/completions?q=1"
     assert request.method == "POST"
-    assert request.content == b"{}"
+    messages = b'"messages":[{"role":"user","content":"Hi"}]'
+    assert request.content == b'{%s,"model":"m"}' % messages
     assert request.headers["authorization"] == "Bearer s3cret"
-    assert request.headers["user-agent"] == USER_AGENT
+    assert request.headers["user-agent"] == f"langchain-nscale/{__version__}"
     assert request.headers["x-mine"] == "1"
     assert set(request.headers) == {
         "accept",
@@ -163,7 +102,9 @@ def test_what_is_sent(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_users_headers_cannot_replace_the_token(call: Any) -> None:
     service = Service(ok)
-    call(service, headers={"User-Agent": "mine", "Authorization": "other"})
+    call(service, default_headers={"User-Agent": "mine"})
+    with pytest.raises(ValueError, match="service_token"):
+        call(service, default_headers={"Authorization": "other"})
     assert service.requests[0].headers["user-agent"] == "mine"
     assert service.requests[0].headers["authorization"] == "Bearer s3cret"
 
@@ -180,9 +121,7 @@ def test_users_headers_cannot_replace_the_token(call: Any) -> None:
 )
 def test_passing_faults_are_repeated(call: Any, answer: Any) -> None:
     service = Service(answer, answer, ok)
-    response, retries = call(service)
-    assert response.status_code == 200
-    assert retries == 2
+    assert call(service).response_metadata["retries"] == 2
     assert len(service.requests) == 3
     assert 0 <= service.waits[0] <= 0.5
     assert 0 <= service.waits[1] <= 1.0
@@ -202,7 +141,7 @@ def test_other_faults_are_not_repeated(call: Any, answer: Any) -> None:
     service = Service(answer)
     with pytest.raises(NscaleError) as caught:
         call(service)
-    assert len(service.requests) == 1
+    assert len(service.bodies) == 1
     assert service.waits == []
     assert caught.value.status_code == answer.args[0]
 
@@ -230,12 +169,16 @@ def test_the_service_says_how_long_to_wait(call: Any, caplog: Any) -> None:
     assert f"Retry 1 of 2 in {service.waits[0]:.2f} s after" in caplog.text
 
 
-def test_callers_who_are_told_the_same_time_do_not_return_at_once() -> None:
-    error = NscaleRateLimitError("slow down", retry_after=1.0)
-    client = Httpx2Client(httpx2.Client())
-    waits = [Attempts(client, Limits(), 2).delay(error) or 0.0 for _ in range(500)]
-    assert min(waits) >= 1.0
-    assert max(waits) - min(waits) > 1.0
+def test_callers_who_are_told_the_same_time_do_not_return_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = Service(*[failed(429, retry_after="1"), ok] * 500)
+    monkeypatch.setattr("time.sleep", service.waits.append)
+    for _ in range(500):
+        chat(service).invoke("Hi")
+    assert len(service.waits) == 500
+    assert min(service.waits) >= 1.0
+    assert max(service.waits) - min(service.waits) > 1.0
 
 
 @pytest.mark.parametrize(
@@ -257,14 +200,14 @@ def test_the_service_says_whether_to_retry(
 def test_a_rejected_token_is_asked_for_once_more(call: Any) -> None:
     tokens = iter(["old-token", "new-token", "third-token"])
     service = Service(failed(401), ok)
-    call(service, token=lambda: next(tokens), max_retries=0)
+    call(service, service_token=lambda: next(tokens), max_retries=0)
     sent = [request.headers["authorization"] for request in service.requests]
     assert sent == ["Bearer old-token", "Bearer new-token"]
     assert service.waits == [0.0]
 
     service = Service(failed(401), failed(401), ok)
     with pytest.raises(NscaleError):
-        call(service, token=lambda: "same-token")
+        call(service, service_token=lambda: "same-token")
     assert len(service.requests) == 2
     service = Service(failed(401), ok)
     with pytest.raises(NscaleError):
@@ -282,8 +225,7 @@ async def test_a_token_that_blocks_does_not_hold_up_the_loop() -> None:
     async def release() -> None:
         released.set()
 
-    sending = Service(ok).transport(token=token).acall("/p", {}, lambda sent: sent)
-    await asyncio.gather(sending, release())
+    await asyncio.gather(chat(service_token=token).ainvoke("Hi"), release())
 
 
 @pytest.mark.parametrize("library_", [httpx2, httpx])
@@ -296,8 +238,8 @@ def test_network_faults_are_typed_and_name_what_to_change(
 
     mock = library_.MockTransport(slow)
     clients = {
-        "client": library_.Client(transport=mock),
-        "async_client": library_.AsyncClient(transport=mock),
+        "http_client": library_.Client(transport=mock),
+        "http_async_client": library_.AsyncClient(transport=mock),
     }
     with pytest.raises(NscaleTimeoutError, match="Raise `timeout`") as caught:
         call(Service(), max_retries=0, **clients)
@@ -318,8 +260,10 @@ def test_a_body_that_breaks_off_is_repeated(call: Any) -> None:
             msg = "cut"
             raise httpx2.ReadError(msg)
 
-    broken = lambda: httpx2.Response(200, stream=Broken())  # noqa: E731
-    assert call(Service(broken, ok))[1] == 1
+    def broken(_: Any) -> httpx2.Response:
+        return httpx2.Response(200, stream=Broken())
+
+    assert call(Service(broken, ok)).response_metadata["retries"] == 1
     # Each answer is paid for, so it is not asked for again and again.
     service = Service(broken, broken, ok)
     with pytest.raises(NscaleConnectionError):
@@ -345,7 +289,7 @@ class Endless(httpx2.SyncByteStream, httpx2.AsyncByteStream):
 
 def test_nothing_reads_a_body_without_end(call: Any) -> None:
     body = Endless()
-    service = Service(lambda: httpx2.Response(200, stream=body))
+    service = Service(lambda _: httpx2.Response(200, stream=body))
     limit = pytest.raises(NscaleMalformedResponseError, match="max_response_bytes")
     with limit as caught:
         call(service, max_response_bytes=50_000)
@@ -355,7 +299,7 @@ def test_nothing_reads_a_body_without_end(call: Any) -> None:
 
     body = Endless()
     with pytest.raises(NscaleError, match="Nscale answered 400") as rejected:
-        call(Service(lambda: httpx2.Response(400, stream=body)))
+        call(Service(lambda _: httpx2.Response(400, stream=body)))
     assert body.read <= 2_000_000
     assert len(str(rejected.value)) < 1_000
 
@@ -378,8 +322,8 @@ def test_a_client_of_httpx_reads_no_compressed_body(
 
     mock = httpx.MockTransport(respond)
     clients = {
-        "client": httpx.Client(transport=mock),
-        "async_client": httpx.AsyncClient(transport=mock),
+        "http_client": httpx.Client(transport=mock),
+        "http_async_client": httpx.AsyncClient(transport=mock),
     }
     with pytest.raises(NscaleError) as caught:
         call(Service(), max_retries=0, **clients)
@@ -392,7 +336,7 @@ def test_a_client_of_httpx_reads_no_compressed_body(
 def test_a_server_that_echoes_the_request_does_not_show_the_token(
     call: Any, status: int
 ) -> None:
-    def echo() -> httpx2.Response:
+    def echo(_: Any) -> httpx2.Response:
         headers = dict(service.requests[-1].headers)
         return httpx2.Response(
             status,
@@ -403,8 +347,7 @@ def test_a_server_that_echoes_the_request_does_not_show_the_token(
     service = Service(echo)
     token = SecretStr("s3cret-token")
     with pytest.raises(NscaleError) as caught:
-        sent = call(service, token=token, max_retries=0)
-        chat_result(sent.response)
+        call(service, service_token=token, max_retries=0)
     error = caught.value
     shown = [str(error), repr(vars(error)), str(error.response.headers)]
     assert "s3cret-token" not in "".join(shown)
@@ -414,7 +357,7 @@ def test_a_server_that_echoes_the_request_does_not_show_the_token(
 
 def test_no_error_shows_the_query(call: Any) -> None:
     with pytest.raises(NscaleError) as caught:
-        call(Service(failed(400)), query={"key": "s3cret"})
+        call(Service(failed(400)), default_query={"key": "s3cret"})
     assert "s3cret" not in str(caught.value.request.url) + repr(vars(caught.value))
 
 
@@ -434,7 +377,7 @@ def test_a_token_may_be_a_callable(call: Any, value: Any) -> None:
         return value
 
     service = Service(failed(503), ok)
-    call(service, token=token)
+    call(service, service_token=token)
     assert service.requests[0].headers["authorization"] == "Bearer t1"
     assert len(asked) == 2  # once for each attempt: a token may have expired
 
@@ -444,97 +387,44 @@ def test_an_async_token_works_in_async_calls_only() -> None:
         return "t2"
 
     service = Service(ok)
-    asyncio.run(service.transport(token=token).acall("/p", {}, lambda sent: sent))
+    model = chat(service, service_token=token)
+    asyncio.run(model.ainvoke("Hi"))
     assert service.requests[0].headers["authorization"] == "Bearer t2"
     with pytest.raises(TypeError, match="use a sync callable"):
-        service.transport(token=token).call("/p", {}, lambda sent: sent)
+        model.invoke("Hi")
 
 
 @pytest.mark.parametrize("bad", ["", "  ", None, 3, "a b", "a\nb", "é", SecretStr("")])
 def test_tokens_that_cannot_be(call: Any, bad: Any) -> None:
-    with pytest.raises(ValueError, match="NSCALE_SERVICE_TOKEN") as caught:
-        check_token(bad)
+    with pytest.raises(
+        ValueError, match=r"NSCALE_SERVICE_TOKEN|`service_token`"
+    ) as caught:
+        ChatNscale(model="m", service_token=bad)
     assert "a b" not in str(caught.value)
     with pytest.raises(ValueError, match="NSCALE_SERVICE_TOKEN"):
-        call(Service(), token=lambda: bad)
+        call(Service(), service_token=lambda: bad)
 
 
 def test_a_token_loses_the_line_end_of_its_file() -> None:
-    assert check_token(" abc\n").get_secret_value() == "abc"
+    service = Service()
+    chat(service, service_token=" abc\n").invoke("Hi")
+    assert service.requests[0].headers["authorization"] == "Bearer abc"
 
 
 def test_no_traceback_shows_the_token(call: Any) -> None:
     with pytest.raises(NscaleConnectionError) as caught:
         call(Service(httpx2.ConnectError("refused")), max_retries=0)
-    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    own = [frame for frame in shown.stack if "langchain_nscale" in frame.filename]
-    assert own
-    text = "".join(shown.format())
-    assert "s3cret" not in text.replace('SecretStr("s3cret")', "")
+    shown: Any = traceback.TracebackException.from_exception(
+        caught.value, capture_locals=True
+    )
+    frames = []
+    while shown is not None:
+        frames += [frame for frame in shown.stack if frame.filename != __file__]
+        shown = shown.__cause__ or shown.__context__
+    assert any("langchain_nscale" in frame.filename for frame in frames)
+    assert "s3cret" not in str([(frame.line, frame.locals) for frame in frames])
     assert b"s3cret" not in pickle.dumps(caught.value)
     # Whoever keeps the cause (as Dask's pickles do) gets no token by its request.
     cause: Any = caught.value.__cause__
     assert "authorization" not in cause.request.headers
     assert str(cause.request.url) == str(caught.value.request.url)
-
-
-def test_clients_of_other_libraries_are_refused() -> None:
-    with pytest.raises(TypeError, match="`http_client`"):
-        library(object())
-
-
-# --- shared clients ---------------------------------------------------------------------
-
-
-def test_the_sync_client_is_shared_and_recreated_after_closing() -> None:
-    first = shared_client()
-    assert shared_client() is first
-    close_connections()
-    assert first.is_closed
-    second = shared_client()
-    assert not second.is_closed
-
-
-def test_each_event_loop_has_its_client_and_closes_it() -> None:
-    clients = []
-
-    async def use() -> None:
-        clients.append(await shared_async_client())
-        assert await shared_async_client() is clients[-1]
-
-    asyncio.run(use())
-    asyncio.run(use())
-    assert clients[0] is not clients[1]
-    assert all(client.is_closed for client in clients)
-
-
-def test_the_async_client_can_be_closed_by_hand() -> None:
-    async def use() -> None:
-        client = await shared_async_client()
-        await aclose_connections()
-        assert client.is_closed
-        await aclose_connections()
-        assert await shared_async_client() is not client
-
-    asyncio.run(use())
-
-
-def test_a_loop_that_is_gone_leaves_nothing_behind() -> None:
-    asyncio.run(shared_async_client())
-    assert _clients._clients.by_loop == {}
-    stopped = asyncio.new_event_loop()
-    stopped.run_until_complete(shared_async_client())
-    stopped.close()  # without shutdown_asyncgens
-    assert len(_clients._clients.by_loop) == 1
-    asyncio.run(shared_async_client())
-    assert _clients._clients.by_loop == {}
-
-
-def test_a_forked_child_starts_without_clients() -> None:
-    client = shared_client()
-    before = _clients._clients
-    _clients._forget_clients()
-    try:
-        assert shared_client() is not client
-    finally:
-        _clients._clients = before

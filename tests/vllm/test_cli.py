@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from langchain_nscale._cli.commands import run
+from langchain_nscale.__main__ import main as run
 from tests.vllm.engine import KEY, Engine
 
 

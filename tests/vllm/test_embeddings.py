@@ -10,7 +10,7 @@ import pytest
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 
 from langchain_nscale import NscaleEmbeddings
-from langchain_nscale._cli.commands import run
+from langchain_nscale.__main__ import main as run
 from langchain_nscale.errors import NscaleContextOverflowError
 from tests.vllm.engine import KEY, Engine, running
 
