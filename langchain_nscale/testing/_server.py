@@ -33,7 +33,7 @@ except ImportError as missing:
 from langchain_core.messages import AIMessage
 from typing_extensions import Self
 
-from langchain_nscale._model_facts import is_known_model
+from langchain_nscale._model_facts import facts, is_known_model
 from langchain_nscale.testing import _requests_model, _rules
 from langchain_nscale.testing._script import (
     RecordedRequest,
@@ -259,8 +259,11 @@ class NscaleServer:
         if problem := _requests_model.problem_with_texts(body):
             return JSONResponse(problem.body, status_code=400)
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        if too_long := self._too_long(body["model"], texts):
-            return JSONResponse(too_long.body, status_code=400)
+        problem = self._unusable(body, embeds=True) or self._too_long(
+            body["model"], texts
+        )
+        if problem:
+            return await self._plain_response(problem)
         dimensions = body.get("dimensions") or 256
         data = []
         for index, text in enumerate(texts):
@@ -289,14 +292,21 @@ class NscaleServer:
         )
         return ServerReply.error(400, message, code="BAD_REQUEST")
 
-    def _missing_model(self, body: Mapping[str, Any]) -> ServerReply | None:
+    def _unusable(self, body: Mapping[str, Any], *, embeds: bool) -> ServerReply | None:
+        """Return the error for a model that doesn't exist, or can't do this, if any."""
         model = body["model"]
         listed = {entry.get("id") for entry in self._models}
-        if self._any_model or model in listed or is_known_model(model):
+        if self._any_model:
             return None
-        return ServerReply.error(
-            404, f"Model {model} not found", code="NOT_FOUND", error_type="NOT_FOUND"
-        )
+        if model not in listed and not is_known_model(model):
+            return ServerReply.error(
+                404, f"Model {model} not found", code="NOT_FOUND", error_type="NOT_FOUND"
+            )
+        if is_known_model(model) if embeds else facts(model).makes_vectors:
+            api = "Embeddings" if embeds else "Chat Completions"
+            message = f"The model does not support {api} API"  # vLLM's words
+            return ServerReply.error(400, message, code="BAD_REQUEST")
+        return None
 
     def _reply_to(self, body: Mapping[str, Any]) -> ServerReply:
         if self._script:
@@ -311,15 +321,15 @@ class NscaleServer:
         if rejection := await self._record(request):
             return rejection
         body = await _json_of(request)
-        reply = _requests_model.problem_with(body) or self._missing_model(body)
+        reply = _requests_model.problem_with(body) or self._unusable(body, embeds=False)
         reply = reply or self._reply_to(body)
         await asyncio.sleep(reply.delay)
-        if reply.body is not None:
-            return await self._plain_response(reply)
-        reply, stopped = _rules.cut_to_limits(reply, body)
         number = next(self._ids)
-        head = {"id": f"chatcmpl-{number}", "created": 1784187753, "model": body["model"]}
         headers = {"inference-id": f"inference-{number}", **reply.headers}
+        if reply.body is not None:
+            return await self._plain_response(replace(reply, headers=headers))
+        reply, stopped = _rules.cut_to_limits(reply, body)
+        head = {"id": f"chatcmpl-{number}", "created": 1784187753, "model": body["model"]}
         if not body.get("stream") and reply.sse is None:
             whole = self._completion(reply, body, head, stopped)
             return await self._plain_response(replace(reply, body=whole, headers=headers))

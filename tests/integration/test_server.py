@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 
+from langchain_nscale import ChatNscale, NscaleEmbeddings
 from langchain_nscale.errors import NscaleInvalidRequestError, NscaleModelNotFoundError
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
 from langchain_nscale.testing._play import read_script
@@ -406,6 +407,25 @@ def test_unknown_models_are_rejected_like_the_service_does(make: Any) -> None:
             assert make(model=known, **server.settings).invoke("Hi").text
         with pytest.raises(NscaleModelNotFoundError, match="Similar models: meta-llama"):
             make(model=MODEL.lower(), **server.settings).invoke("Hi")
+        with pytest.raises(NscaleModelNotFoundError):
+            NscaleEmbeddings(model="no/such", **server.settings).embed_query("Hi")
+
+
+def test_models_are_rejected_for_what_they_cannot_do() -> None:
+    embedding = "Qwen/Qwen3-Embedding-8B"
+    with NscaleServer(any_model=False) as server:
+        with pytest.raises(NscaleInvalidRequestError, match="not support Chat Comple"):
+            ChatNscale(model=embedding, **server.settings).invoke("Hi")
+        with pytest.raises(NscaleInvalidRequestError, match="not support Embeddings"):
+            NscaleEmbeddings(model=MODEL, **server.settings).embed_query("Hi")
+        assert NscaleEmbeddings(model=embedding, **server.settings).embed_query("Hi")
+
+
+def test_errors_have_a_request_id_too(make: Any, server: NscaleServer) -> None:
+    server.add(status=400)
+    with pytest.raises(NscaleInvalidRequestError) as caught:
+        make(**server.settings).invoke("Hi")
+    assert str(caught.value.request_id).startswith("inference-")
 
 
 PLUGIN_TEST = """

@@ -58,6 +58,7 @@ def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]
     _check_fields(line, _FIELDS, "; your own data belongs in `metadata`")
     is_one = ("prompt" in line) != ("messages" in line)
     _check(is_one, "the line needs either `prompt` or `messages`")
+    messages: list[BaseMessage]
     if "messages" in line:
         messages = _messages(line["messages"])
     else:
