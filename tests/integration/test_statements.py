@@ -6,6 +6,7 @@ A failure means that a release changed: correct the page, and the version that i
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deepagents import create_deep_agent
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
     ModelCallLimitMiddleware,
@@ -165,7 +165,10 @@ def long_history() -> list[Any]:
     return [*turns * 50, ("user", "And now?")]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="deepagents needs Python 3.11")
 def test_who_handles_a_context_overflow() -> None:
+    from deepagents import create_deep_agent  # noqa: PLC0415  # not on Python 3.10
+
     with NscaleServer(responder=refuse_long_prompts) as server:
         model = ChatNscale(
             model="m", profile={"max_input_tokens": 100_000}, **server.settings
