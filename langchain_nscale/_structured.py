@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import lru_cache
+from types import GenericAlias
 from typing import Any, Literal
 
 from langchain_core.exceptions import ModelRefusalError, OutputParserException
@@ -87,8 +88,9 @@ def _check_schema(schema: Any) -> None:
     is_class = isinstance(schema, type) and schema.__module__ != "builtins"
     if is_class or is_response_format(schema):
         return  # errors of a class name its fields
-    try:
-        is_valid = isinstance(json_schema(schema).get("title"), str)
+    try:  # Python 3.10 takes list[int] for a class
+        is_valid = not isinstance(schema, GenericAlias)
+        is_valid = is_valid and isinstance(json_schema(schema).get("title"), str)
     except Exception:  # noqa: BLE001  # whatever langchain-core raises
         is_valid = False
     if not is_valid:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.utils import convert_to_messages, count_tokens_approximately
@@ -66,9 +65,6 @@ def _file_at(path: str | Path) -> str:
     return str(file)
 
 
-_unlimited_copies: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-
-
 def _unlimited(tokenizer: Any) -> Any:
     """Return a tokenizer that neither truncates nor pads.
 
@@ -78,14 +74,17 @@ def _unlimited(tokenizer: Any) -> Any:
     is_limited = getattr(tokenizer, "truncation", None) or getattr(
         tokenizer, "padding", None
     )
-    if not is_limited or not hasattr(tokenizer, "no_truncation"):
-        return tokenizer
-    if tokenizer not in _unlimited_copies:
-        unlimited = copy.deepcopy(tokenizer)
-        unlimited.no_truncation()
-        unlimited.no_padding()
-        _unlimited_copies[tokenizer] = unlimited
-    return _unlimited_copies[tokenizer]
+    is_own = is_limited and hasattr(tokenizer, "no_truncation")
+    return _unlimited_copy(tokenizer) if is_own else tokenizer
+
+
+# Not weakly: before 0.23, tokenizers has no weak references.
+@lru_cache(maxsize=4)
+def _unlimited_copy(tokenizer: Any) -> Any:
+    unlimited = copy.deepcopy(tokenizer)
+    unlimited.no_truncation()
+    unlimited.no_padding()
+    return unlimited
 
 
 def encoder(tokenizer: Any) -> Callable[[str], list[int]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from langchain_core.version import VERSION
 from pydantic import BaseModel, create_model
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings, NscaleUsageCallbackHandler
@@ -128,6 +129,8 @@ def test_a_stream_of_a_structured_answer(name: str, method: Any) -> None:
         chain = model(lambda _: wire).with_structured_output(schema, method=method)
         return lambda: [None for _ in chain.stream("Hi")]
 
+    if method == "function_calling" and VERSION < "1.8":
+        pytest.skip("langchain-core 1.7 parses all arguments anew when it adds a chunk")
     assert growth(work, SIZE) <= LINEAR
 
 
