@@ -23,6 +23,11 @@ from tests.integration.conftest import MODEL
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
+STREAMS = pytest.mark.skipif(
+    sys.version_info < (3, 11),
+    reason="LangGraph's async nodes don't see the callbacks before Python 3.11",
+)
+
 
 @pytest.fixture(scope="module")
 def stand_in() -> Iterator[NscaleServer]:
@@ -80,10 +85,7 @@ def test_deep_json_is_rejected(address: str) -> None:
     assert response.status_code == 400
 
 
-@pytest.mark.skipif(
-    sys.version_info < (3, 11),
-    reason="LangGraph's async nodes don't see the callbacks before Python 3.11",
-)
+@STREAMS
 def test_events(address: str) -> None:
     found = events(address, "What time is it in Lima?")
     kinds = [event["kind"] for event in found]
@@ -142,6 +144,7 @@ def test_errors_are_told(address: str, stand_in: NscaleServer) -> None:
         assert response.status_code == 400
 
 
+@STREAMS
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_in_a_browser(
