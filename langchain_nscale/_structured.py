@@ -208,7 +208,7 @@ def _values(text: str) -> list[Any]:
             is_cut = not text[error.pos : error.pos + 1] or error.msg.startswith("Unterm")
             if is_cut and not (match[0] == "[" and values):
                 raise
-            # What came before is no value, and neither are the values inside of it.
+            # What came before is not a value, and neither are the values inside it.
             position = max(error.pos, match.start() + 1)
         else:
             values.append(value)

@@ -74,7 +74,8 @@ def convert_messages(
             converted.append(_assistant(message, calls, reasoning_history, tool_name))
             continue
         if isinstance(message, ToolMessage):
-            converted.append(_tool(message))
+            content = _tool_content(message.content)
+            converted.append(_tool(message.tool_call_id, content))
             continue
         where = f"messages[{position}] ({type(message).__name__})"
         converted += _other(message, where)
@@ -104,10 +105,7 @@ def _other(message: BaseMessage, where: str) -> list[dict[str, Any]]:
         for block in content:
             if isinstance(block, dict) and block.get("type") == "tool_result":
                 result = _tool_content(block.get("content") or "")
-                call_id = str(block.get("tool_use_id") or "")
-                converted.append(
-                    {"role": "tool", "tool_call_id": call_id, "content": result}
-                )
+                converted.append(_tool(str(block.get("tool_use_id") or ""), result))
         if converted and len(converted) == len(content):
             return converted
     entry = {"role": role, "content": _user_content(content, where)}
@@ -282,12 +280,8 @@ def _call(
 # --- tools ------------------------------------------------------------------------------
 
 
-def _tool(message: ToolMessage) -> dict[str, Any]:
-    return {
-        "role": "tool",
-        "tool_call_id": message.tool_call_id,
-        "content": _tool_content(message.content),
-    }
+def _tool(call_id: str, content: Any) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
 def _tool_content(content: Any) -> str | list[dict[str, Any]]:
@@ -330,11 +324,7 @@ def answer_every_call(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 answer = waiting.pop(0)
                 answered.add(id(answer))
             else:
-                answer = {
-                    "role": "tool",
-                    "tool_call_id": call["id"],
-                    "content": _NO_RESULT,
-                }
+                answer = _tool(call["id"], _NO_RESULT)
             result.append(answer)
     return result
 

@@ -187,7 +187,7 @@ class NscaleServer:
                 Route("/v1/embeddings", self._embed, methods=["POST"]),
                 Route("/v1/models", self._list_models),
             ],
-            # A page of another site must not reach it under a name of its own.
+            # A page of another site must not reach it under its own name.
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL_HOSTS)],
         )
         config = uvicorn.Config(
@@ -232,17 +232,14 @@ class NscaleServer:
         )
         origin = request.headers.get("origin")
         if origin and urlsplit(origin).hostname not in _LOCAL_HOSTS:
-            reply = ServerReply.error(403, f"Requests of {origin} are not answered.")
-            return JSONResponse(reply.body, status_code=403)
+            text = f"Requests of {origin} are not answered."
+            return _response(ServerReply.error(403, text))
         if request.headers.get("authorization") == f"Bearer {self.token}":
             return None
-        reply = ServerReply.error(
-            401,
-            "Invalid service token or unauthorized",
-            code="UNAUTHORIZED",
-            error_type="INVALID_TOKEN",
+        text = "Invalid service token or unauthorized"
+        return _response(
+            ServerReply.error(401, text, code="UNAUTHORIZED", error_type="INVALID_TOKEN")
         )
-        return JSONResponse(reply.body, status_code=401)
 
     async def _list_models(self, request: Request) -> Response:
         rejection = await self._record(request)
@@ -254,16 +251,16 @@ class NscaleServer:
         if self._script and self._script[0].body is not None:
             reply = self._script.popleft()
             await asyncio.sleep(reply.delay)
-            return await self._plain_response(reply)
+            return _response(reply)
         body = await _json_of(request)
         if problem := _requests_model.problem_with_texts(body):
-            return JSONResponse(problem.body, status_code=400)
+            return _response(problem)
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         problem = self._unusable(body, embeds=True) or self._too_long(
             body["model"], texts
         )
         if problem:
-            return await self._plain_response(problem)
+            return _response(problem)
         dimensions = body.get("dimensions") or 256
         data = []
         for index, text in enumerate(texts):
@@ -327,12 +324,12 @@ class NscaleServer:
         number = next(self._ids)
         headers = {"inference-id": f"inference-{number}", **reply.headers}
         if reply.body is not None:
-            return await self._plain_response(replace(reply, headers=headers))
+            return _response(replace(reply, headers=headers))
         reply, stopped = _rules.cut_to_limits(reply, body)
         head = {"id": f"chatcmpl-{number}", "created": 1784187753, "model": body["model"]}
         if not body.get("stream") and reply.sse is None:
             whole = self._completion(reply, body, head, stopped)
-            return await self._plain_response(replace(reply, body=whole, headers=headers))
+            return _response(replace(reply, body=whole, headers=headers))
         events: Any = reply.sse
         if reply.sse is None:
             events = self._events(reply, body, head, stopped)
@@ -341,18 +338,6 @@ class NscaleServer:
             status_code=reply.status or self._stream_status,
             media_type="text/event-stream",
             headers=headers,
-        )
-
-    async def _plain_response(self, reply: ServerReply) -> Response:
-        content = reply.body
-        headers = {"content-type": "application/json", **reply.headers}
-        if not isinstance(content, bytes):
-            content = json.dumps(content).encode()
-        status = reply.status or 200
-        if reply.cut_after is None:
-            return Response(content, status_code=status, headers=headers)
-        return StreamingResponse(
-            _send([content], reply), status_code=status, headers=headers
         )
 
     # --- completions --------------------------------------------------------------------
@@ -465,6 +450,18 @@ async def _json_of(request: Request) -> Any:
 
 def _reject_constant(constant: str) -> Any:
     raise ValueError(constant)  # NaN and Infinity are not JSON
+
+
+def _response(reply: ServerReply) -> Response:
+    """Return the response for a reply with a body."""
+    content = reply.body
+    headers = {"content-type": "application/json", **reply.headers}
+    if not isinstance(content, bytes):
+        content = json.dumps(content).encode()
+    status = reply.status or 200
+    if reply.cut_after is None:
+        return Response(content, status_code=status, headers=headers)
+    return StreamingResponse(_send([content], reply), status_code=status, headers=headers)
 
 
 class _CutError(Exception):
