@@ -57,12 +57,9 @@ def parse_arguments(raw: str) -> tuple[dict[str, Any], str | None]:
     if not raw.strip():
         return {}, None
     try:
-        # Models write raw newlines into strings; strict=False accepts them.
-        value = json.loads(raw, strict=False, parse_constant=_reject, parse_float=_finite)
+        value = _decode(raw)
         if isinstance(value, str):
-            value = json.loads(
-                value, strict=False, parse_constant=_reject, parse_float=_finite
-            )
+            value = _decode(value)
     except (ValueError, RecursionError) as error:
         return {}, f"The arguments are not valid JSON: {error}"
     if value is None:
@@ -85,6 +82,12 @@ def _finite(text: str) -> float:
         msg = f"{text} is too large"
         raise ValueError(msg)
     return value
+
+
+# Models write raw newlines into strings; strict=False accepts them.
+_decode = json.JSONDecoder(
+    strict=False, parse_constant=_reject, parse_float=_finite
+).decode
 
 
 def parse_tool_calls(

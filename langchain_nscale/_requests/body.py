@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from langchain_nscale._model_facts import is_known_model
-from langchain_nscale._requests.fitting import fit
+from langchain_nscale._requests.fitting import fit_request
 from langchain_nscale._requests.schemas import response_format
 from langchain_nscale._requests.tool_formats import format_tools
 from langchain_nscale._requests.tools import (
@@ -21,7 +21,7 @@ from langchain_nscale._requests.tools import (
     tool_names,
     with_api_names,
 )
-from langchain_nscale.templates import STRICT, STRICT_WITHOUT_TOOLS, TemplateRules
+from langchain_nscale.templates import TemplateRules
 
 ReasoningHistory = Literal["never", "tool_turns", "always"]
 
@@ -245,13 +245,7 @@ def fitted(
 ) -> list[dict[str, Any]]:
     """Return messages as the model's chat template carries them; `body` has the rest."""
     rules = settings.template_rules(body["model"])
-    if rules is None:
-        return messages
-    has_tools = bool(body.get("tools"))
-    if rules is STRICT and not has_tools:
-        rules = STRICT_WITHOUT_TOOLS
-    continues = body.get("continue_final_message") is True
-    return fit(messages, rules, has_tools=has_tools, is_continued=continues)
+    return messages if rules is None else fit_request(messages, rules, body)
 
 
 def _check_tools(settings: BodySettings, body: Mapping[str, Any]) -> None:
@@ -284,16 +278,11 @@ def merge_stop(*sources: object) -> list[str] | None:
     """Combine stop sequences without duplicates; return `None` if there are none."""
     merged: dict[str, None] = {}
     for source in sources:
-        sequences = [source] if isinstance(source, str) else source or []
-        if not isinstance(sequences, Iterable) or isinstance(sequences, Mapping):
-            raise _invalid_stop(source)
-        for sequence in sequences:
-            if not isinstance(sequence, str):
-                raise _invalid_stop(source)
-            if sequence:
-                merged[sequence] = None
+        sequences: Any = [source] if isinstance(source, str) else source or []
+        is_list = isinstance(sequences, Iterable) and not isinstance(sequences, Mapping)
+        texts = list(sequences) if is_list else [None]
+        if not all(isinstance(text, str) for text in texts):
+            msg = f"`stop` is {reprlib.repr(source)}: use a text or a list of texts."
+            raise ValueError(msg)
+        merged.update(dict.fromkeys(filter(None, texts)))
     return list(merged) or None
-
-
-def _invalid_stop(source: object) -> ValueError:
-    return ValueError(f"`stop` is {reprlib.repr(source)}: use a text or a list of texts.")

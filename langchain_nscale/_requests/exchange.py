@@ -9,8 +9,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_nscale._error_bodies import error_message, error_object
-from langchain_nscale._requests.fitting import fit
-from langchain_nscale.templates import STRICT, STRICT_WITHOUT_TOOLS, violated_rule
+from langchain_nscale._requests.fitting import fit_request
+from langchain_nscale.templates import STRICT, violated_rule
 
 if TYPE_CHECKING:
     from langchain_nscale.errors import NscaleError
@@ -116,13 +116,7 @@ class Exchange:
         if self._strict_models is None or violated_rule(message or "") is None:
             return False
         body = self.body()
-        has_tools = bool(body.get("tools"))
-        messages = fit(
-            body["messages"],
-            STRICT if has_tools else STRICT_WITHOUT_TOOLS,
-            has_tools=has_tools,
-            is_continued=body.get("continue_final_message") is True,
-        )
+        messages = fit_request(body["messages"], STRICT, body)
         self._body = {**self._body, "messages": messages}
         return messages is not body["messages"]
 

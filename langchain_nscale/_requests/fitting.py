@@ -18,7 +18,7 @@ from functools import reduce
 from operator import is_
 from typing import Any
 
-from langchain_nscale.templates import TemplateRules
+from langchain_nscale.templates import STRICT, STRICT_WITHOUT_TOOLS, TemplateRules
 
 Message = dict[str, Any]
 
@@ -60,6 +60,17 @@ def fit(
     if not (rules.assistant_last or is_continued) and _is_answer(messages[-1]):
         messages = [*messages, _user(CONTINUE)]
     return _with_short_ids(messages) if rules.call_ids == "nine" else messages
+
+
+def fit_request(
+    messages: list[Message], rules: TemplateRules, body: Mapping[str, Any]
+) -> list[Message]:
+    """Fit messages in the API's form; `body` has the other fields of their request."""
+    has_tools = bool(body.get("tools"))
+    if rules is STRICT and not has_tools:
+        rules = STRICT_WITHOUT_TOOLS
+    is_continued = body.get("continue_final_message") is True
+    return fit(messages, rules, has_tools=has_tools, is_continued=is_continued)
 
 
 def _user(content: Any) -> Message:
