@@ -8,20 +8,23 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Callable
+import time
+from asyncio import to_thread
 from typing import Any
 
-import httpx2
 import pytest
 
-from langchain_nscale import NscaleMalformedResponseError
-from langchain_nscale._http import kept
-from langchain_nscale._http.client import Request
-from langchain_nscale._http.environment import make_async_client, make_client
-from langchain_nscale._http.sockets import open_socket
+from langchain_nscale import (
+    NscaleConnectionError,
+    NscaleError,
+    NscaleMalformedResponseError,
+    aclose_connections,
+    close_connections,
+)
 from tests.integration.test_chat import WAYS, consume
 from tests.integration.test_connections import (
     ANSWER,
+    CHUNK,
     HEAD,
     model,
     raw_server,
@@ -29,6 +32,9 @@ from tests.integration.test_connections import (
 )
 
 LENGTH = b"content-length: %d\r\n\r\n"
+FINISH = (
+    b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+)
 WHOLE = HEAD + LENGTH % len(ANSWER) + ANSWER
 
 
@@ -49,157 +55,120 @@ class Server:
         self.ended.release()
 
 
-def request(base_url: str, **timeouts: float | None) -> Request:
-    phases: dict[str, float | None] = dict.fromkeys(
-        ("connect", "read", "write", "pool"), 9
-    )
-    return Request("POST", base_url, None, {}, b"{}", {**phases, **timeouts})
+CLIENTS = pytest.mark.parametrize("way", ["stream", "astream"], ids=["sync", "async"])
 
 
-class Both:
-    """A client, sync or async, with the same interface in a test."""
-
-    def __init__(self, kind: str) -> None:
-        self.is_async = kind == "async"
-        make: Callable[[str], Any] = make_async_client if self.is_async else make_client
-        self.client: Any = make("http://127.0.0.1")
-        self.pool: kept.Pool[Any] = self.client
-
-    async def send(self, sent: Request) -> Any:
-        if self.is_async:
-            return await self.client.send(sent)
-        return await asyncio.to_thread(self.client.send, sent)
-
-    async def read(self, response: Any) -> bytes:
-        if self.is_async:
-            return b"".join([piece async for piece in response.aiter_bytes()])
-        return await asyncio.to_thread(lambda: b"".join(response.iter_bytes()))
-
-    async def end(self, it: Any) -> None:
-        if self.is_async:
-            await it.aclose()
-        else:
-            it.close()
-
-    async def ask(self, base_url: str, **timeouts: float | None) -> bytes:
-        response = await self.send(request(base_url, **timeouts))
-        try:
-            return await self.read(response)
-        finally:
-            await self.end(response)
+async def close() -> None:
+    close_connections()
+    await aclose_connections()
 
 
-@pytest.fixture(params=["sync", "async"])
-async def both(request: pytest.FixtureRequest) -> Any:
-    client = Both(request.param)
-    yield client
-    await client.end(client.client)
+class Left:
+    """A stream, sync or async, that is read in steps."""
+
+    def __init__(self, chat: Any, way: str) -> None:
+        self._stream: Any = getattr(chat, way)("Hi")
+        self._is_async = way == "astream"
+
+    async def next(self) -> Any:
+        if self._is_async:
+            return await anext(self._stream)
+        return await asyncio.to_thread(next, self._stream)
+
+    async def close(self) -> None:
+        await (self._stream.aclose() if self._is_async else to_thread(self._stream.close))
 
 
-async def test_connections_are_kept_and_closed_once_they_are_idle(
-    both: Both, monkeypatch: pytest.MonkeyPatch
+async def test_connections_are_closed_once_they_are_idle(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = Server()
-    later: list[tuple[float, Callable[[], None]]] = []
-    monkeypatch.setattr(both.pool, "_call_later", lambda *call: later.append(call))
-    now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    clock = time.monotonic
     with raw_server(server) as base_url:
         for _ in range(3):
-            assert await both.ask(base_url) == ANSWER
+            assert (await model(base_url).ainvoke("Hi")).text == "yes"
         assert (server.connections, server.requests) == (1, 3)
-        [(seconds, on_time)] = later
-        assert seconds == 30
-        now = 120.0
-        await both.ask(base_url)  # it has been used since
-        now = 130.0
-        on_time()
-        assert later[-1][0] == 20
-        now = 150.0
-        later[-1][1]()
-        assert await asyncio.to_thread(server.ended.acquire, timeout=10)
-        assert len(later) == 2  # nothing is left to wait for
-        await both.ask(base_url)
+        monkeypatch.setattr("time.monotonic", lambda: clock() + 31)
+        assert await to_thread(server.ended.acquire, timeout=10)
+        assert (await model(base_url).ainvoke("Hi")).text == "yes"
         assert server.connections == 2
-        assert len(later) == 3
 
 
-async def test_a_closed_client_sends_nothing(both: Both) -> None:
+def one_event_of_many(connection: socket.socket) -> None:
+    read_request(connection)
+    connection.sendall(HEAD + b"\r\n" + CHUNK)
+    connection.recv(1)  # until its end
+
+
+@CLIENTS
+async def test_closing_ends_connections_in_use(way: str) -> None:
+    ended = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        one_event_of_many(connection)
+        ended.set()
+
+    with raw_server(answer) as base_url:
+        stream = Left(model(base_url), way)
+        assert (await stream.next()).text == "a"
+        await close()
+        assert await to_thread(ended.wait, 10)
+        with pytest.raises(NscaleError):
+            await stream.next()
+
+
+async def test_a_closed_client_sends_nothing() -> None:
+    """It was closed after the call had begun."""
     server = Server()
+
+    def token() -> str:
+        close_connections()
+        return "t"
+
+    async def atoken() -> str:
+        await aclose_connections()
+        return "t"
+
     with raw_server(server) as base_url:
-        held = await both.send(request(base_url))
-        await both.end(both.client)
+        await close()
         with pytest.raises(RuntimeError, match="closed"):
-            await both.send(request(base_url))
-        await both.end(held)
-        assert await asyncio.to_thread(server.ended.acquire, timeout=10)
-        assert server.requests == 1
+            model(base_url, service_token=token).invoke("Hi")
+        with pytest.raises(RuntimeError, match="closed"):
+            await model(base_url, service_token=atoken).ainvoke("Hi")
+        assert server.requests == 0
 
 
-async def test_a_body_can_not_be_read_once_its_connection_is_given_back(
-    both: Both,
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+async def test_a_request_that_the_server_can_not_have_seen_is_sent_again(
+    way: str,
 ) -> None:
-    with raw_server(Server()) as base_url:
-        response = await both.send(request(base_url))
-        await both.end(response)
-        await both.end(response)  # counts once
-        response._body = b""
-        with pytest.raises(httpx2.StreamClosed):
-            await both.read(response)
-
-
-@pytest.mark.parametrize("phase", ["read", "write", "pool", "connect"])
-async def test_each_phase_has_its_limit(both: Both, phase: str) -> None:
-    release = threading.Event()
-
-    def silent(_: socket.socket) -> None:
-        release.wait(20)
-
-    with raw_server(silent) as base_url:
-        scheme = "https" if phase == "connect" else "http"  # no handshake
-        sent = request(base_url.replace("http", scheme), **{phase: 0.1})
-        if phase == "write":
-            sent.content = b"x" * 50_000_000
-        elif phase == "pool":
-            kind: Any = asyncio if both.is_async else threading
-            both.client._turns = kind.Semaphore(0)
-        with pytest.raises(getattr(httpx2, f"{phase.title()}Timeout")):
-            await both.send(sent)
-        release.set()
-
-
-async def test_a_request_that_the_server_can_not_have_seen_is_marked(both: Both) -> None:
     """Writing to a kept connection fails before the last byte."""
+    connections = []
 
     def answer_then_reset(connection: socket.socket) -> None:
+        connections.append(1)
+        if len(connections) > 1:
+            connection.sendall(WHOLE)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(2**20):
+                pass
+            return
         read_request(connection)
         connection.sendall(WHOLE)
         connection.recv(10)  # of the next request
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
     with raw_server(answer_then_reset) as base_url:
-        await both.ask(base_url)
-        sent = request(base_url)
-        sent.content = b"x" * 50_000_000
-        with pytest.raises(httpx2.TransportError) as caught:
-            await both.send(sent)
-        assert getattr(caught.value, "is_unseen", False) is True
+        chat = model(base_url, max_retries=0)
+        await consume(chat, "Hi", way)
+        message = await consume(chat, "x" * 50_000_000, way)
+        assert message.text == "yes"
+        assert message.response_metadata["retries"] == 1
+        assert len(connections) == 2
 
 
-async def test_a_request_that_was_sent_as_a_whole_is_not(both: Both) -> None:
-    def answer_then_close(connection: socket.socket) -> None:
-        read_request(connection)
-        connection.sendall(WHOLE)
-        read_request(connection)
-
-    with raw_server(answer_then_close) as base_url:
-        await both.ask(base_url)
-        with pytest.raises(httpx2.RemoteProtocolError) as caught:
-            await both.send(request(base_url))
-        assert not getattr(caught.value, "is_unseen", False)
-
-
-async def test_an_early_answer_is_read_though_the_request_is_not(both: Both) -> None:
+@WAYS
+async def test_an_early_answer_is_read_though_the_request_is_not(way: str) -> None:
     def refuse(connection: socket.socket) -> None:
         connection.recv(10)
         connection.sendall(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno")
@@ -208,12 +177,9 @@ async def test_an_early_answer_is_read_though_the_request_is_not(both: Both) -> 
             pass
 
     with raw_server(refuse) as base_url:
-        sent = request(base_url)
-        sent.content = b"x" * 20_000_000
-        response = await both.send(sent)
-        assert response.status_code == 413
-        assert await both.read(response) == b"no"
-        await both.end(response)
+        with pytest.raises(NscaleError, match="no") as caught:
+            await consume(model(base_url), "x" * 20_000_000, way)
+        assert caught.value.status_code == 413
 
 
 @WAYS
@@ -226,19 +192,34 @@ async def test_an_encoded_body_is_bounded_by_what_it_becomes(way: str) -> None:
             await consume(chat, "Hi", way)
 
 
-async def test_a_fast_server_waits_for_a_slow_reader() -> None:
+@CLIENTS
+async def test_a_fast_server_waits_for_a_slow_reader(way: str) -> None:
     """What is received but not read is bounded, however much is sent."""
-    body = b"x" * 50_000_000
-    client: Any = make_async_client("http://127.0.0.1")
-    with raw_server(Server(HEAD + LENGTH % len(body) + body)) as base_url:
-        response = await client.send(request(base_url))
+    comments = (b": " + b"x" * 65_000 + b"\n\n") * 4
+    size = 200 * len(comments)
+    sent = 0
+    has_sent_some = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        nonlocal sent
+        read_request(connection)
+        connection.sendall(HEAD + b"\r\n" + CHUNK)
+        for _ in range(200):
+            connection.sendall(comments)
+            sent += len(comments)
+            has_sent_some.set()
+        connection.sendall(FINISH)
+
+    with raw_server(answer) as base_url:
+        stream = Left(model(base_url), way)
+        assert (await stream.next()).text == "a"
+        assert await to_thread(has_sent_some.wait, 10)
         for _ in range(2000):  # the event loop runs, and nobody reads
             await asyncio.sleep(0)
-        assert response._connection._unread_size < 2_000_000
-        size = sum([len(piece) async for piece in response.aiter_bytes()])
-        assert size == len(body)
-        await response.aclose()
-    await client.aclose()
+        assert sent < size / 2  # the rest of it is in the buffers of both sockets
+        assert (await stream.next()).chunk_position == "last"
+        assert sent == size
+        await stream.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another queue of connections")
@@ -258,9 +239,13 @@ async def test_an_address_that_does_not_answer_does_not_hold_up_another(
 
             loop = asyncio.get_running_loop()
             monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
-            opened = await asyncio.wait_for(open_socket("two.example", 1), 10)
-            assert opened.getpeername() == listener.getsockname()
-            opened.close()
+            chat = model("http://two.example/v1", allow_insecure_http=True)
+            call = asyncio.ensure_future(chat.ainvoke("Hi"))
+            connection, _ = await to_thread(listener.accept)
+            with connection:
+                await to_thread(read_request, connection)
+                connection.sendall(WHOLE)
+                assert (await asyncio.wait_for(call, 10)).text == "yes"
         for each in waiting:
             each.close()
 
@@ -273,8 +258,8 @@ async def test_a_host_of_which_no_address_answers(
         return [(socket.AF_INET, *kind, ("127.0.0.1", 1))] * 3
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    with pytest.raises(ConnectionRefusedError):
-        await open_socket("none.example", 1)
+    with pytest.raises(NscaleConnectionError, match=r"none\.example failed"):
+        await model("http://none.example/v1", allow_insecure_http=True).ainvoke("Hi")
 
 
 def test_uvloop() -> None:

@@ -93,6 +93,18 @@ async def test_connect(way: str, clients: dict[str, Any]) -> None:
 
 
 @WAYS
+async def test_connect_with_tls(way: str, clients: dict[str, Any]) -> None:
+    """The server accepts the connection, and does not answer the handshake."""
+    with raw_server(read_nothing) as base_url:
+        reading_may_begin.clear()
+        address = base_url.replace("http", "https")
+        error = await failure(way, address, timeout=(0.3, 60), **clients)
+        reading_may_begin.set()
+    assert type(error) is NscaleTimeoutError
+    assert "ConnectTimeout" in str(error)
+
+
+@WAYS
 @pytest.mark.parametrize("phase", PHASES)
 async def test_write_and_read(way: str, clients: dict[str, Any], phase: str) -> None:
     handle, limit, name = PHASES[phase]
@@ -117,9 +129,13 @@ async def test_the_status_of_an_error_counts_even_if_its_body_does_not_come(
     assert error.status_code == 500
 
 
+@pytest.mark.parametrize("is_shared", [True, False], ids=["shared", "own"])
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
-async def test_pool(way: str) -> None:
+async def test_pool(way: str, is_shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shared clients have as many connections as the process can open."""
+    resource: Any = pytest.importorskip("resource", reason="there is no such limit")
+    close_connections()
+    await aclose_connections()
     held = threading.Event()
     release = threading.Event()
 
@@ -134,7 +150,8 @@ async def test_pool(way: str) -> None:
     with raw_server(hold) as base_url, httpx2.Client(limits=one) as client:
         async with httpx2.AsyncClient(limits=one) as async_client:
             own = {"http_client": client, "http_async_client": async_client}
-            chat = model(base_url, timeout=timeout, **own)
+            chat = model(base_url, timeout=timeout, **({} if is_shared else own))
+            monkeypatch.setattr(resource, "getrlimit", lambda _: (2, 2))
             if way == "ainvoke":
                 first = asyncio.ensure_future(chat.ainvoke("Hi"))
             else:
@@ -144,6 +161,8 @@ async def test_pool(way: str) -> None:
                 await consume(chat, "Hi", way)
             release.set()
             assert (await first).text == "yes"
+    close_connections()
+    await aclose_connections()
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
