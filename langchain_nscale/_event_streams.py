@@ -68,17 +68,14 @@ class EventStream(ChatModelStream):
 
     @property
     def text(self) -> SyncTextProjection:
-        """Text content; see `ChatModelStream`."""
         return _HeldText(super().text, self)
 
     @property
     def reasoning(self) -> SyncTextProjection:
-        """Reasoning content; see `ChatModelStream`."""
         return _HeldText(super().reasoning, self)
 
     @property
     def tool_calls(self) -> SyncProjection:
-        """Tool calls; see `ChatModelStream`."""
         return _HeldValues(super().tool_calls, self)
 
     def close(self) -> None:
@@ -159,22 +156,18 @@ class AsyncEventStream(AsyncChatModelStream):
 
     @property
     def text(self) -> AsyncTextProjection:
-        """Text content; see `AsyncChatModelStream`."""
         return _HeldAsyncText(super().text, self)
 
     @property
     def reasoning(self) -> AsyncTextProjection:
-        """Reasoning content; see `AsyncChatModelStream`."""
         return _HeldAsyncText(super().reasoning, self)
 
     @property
     def tool_calls(self) -> AsyncProjection:
-        """Tool calls; see `AsyncChatModelStream`."""
         return _HeldAsyncValues(super().tool_calls, self)
 
     @property
     def output(self) -> AsyncProjection:
-        """The message; see `AsyncChatModelStream`."""
         return _HeldAsyncValues(super().output, self)
 
     def __aiter__(self) -> Any:

@@ -21,34 +21,22 @@ WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer t
 class ModelFacts:
     """What is known about a model beside its profile. The defaults assume nothing."""
 
-    thinks_in_text: bool = False
-    """Whether it writes its reasoning into the text, and ends it with `</think>`."""
-
-    query_instruction: str = ""
-    """The instruction that it expects with each query to embed."""
-
-    shortens_vectors: bool = False
-    """Whether its vectors can be truncated: their first dimensions say the most."""
-
+    thinks_in_text: bool = False  # it writes its reasoning there, until `</think>`
+    query_instruction: str = ""  # what it expects with each query to embed
+    shortens_vectors: bool = False  # by truncation: their first dimensions say the most
     makes_vectors: bool = False
-    """Whether it is an embedding model."""
-
     makes_images: bool = False
-    """Whether it generates images."""
 
 
 @dataclass(frozen=True)
 class Family:
     """Facts about all models whose IDs contain one of `parts`, with their source."""
 
-    parts: tuple[str, ...]
-    """In lower case."""
-
+    parts: tuple[str, ...]  # in lower case
     facts: ModelFacts
     reason: str
     source: str
-    checked: str
-    """The date on which the source said so."""
+    checked: str  # the date on which the source said so
 
     def includes(self, model: str) -> bool:
         """Return whether a model belongs to this family, in any letter case."""

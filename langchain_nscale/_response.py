@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 
 class Response(Protocol):
@@ -38,29 +38,14 @@ class Response(Protocol):
 
 
 class ReadResponse:
-    """A response whose body has been read."""
+    """A response whose body has been read; all else it has from the response."""
 
     def __init__(self, response: Response, content: bytes) -> None:
-        self.status_code = response.status_code
         self.content = content
         self._response = response
 
-    @classmethod
-    def of(cls, response: Response, content: bytes) -> Response:
-        """Return a read response typed as a `Response`; it is never read again."""
-        return cast("Response", cls(response, content))
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._response.headers
-
-    @property
-    def request(self) -> Any:
-        return self._response.request
-
-    @property
-    def is_success(self) -> bool:
-        return self.status_code // 100 == 2  # noqa: PLR2004  # 2xx
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._response, name)
 
 
 class AskAgainError(Exception):

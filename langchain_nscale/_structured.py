@@ -263,17 +263,10 @@ class _OneStep(BaseCumulativeTransformOutputParser[Any]):
 class StructuredOutputParser(_OneStep):
     """Parses partial replies leniently and complete replies strictly."""
 
-    parser: Any
-    """The parser of a reply's text or tool calls."""
-
-    tool: str | None = None
-    """The name of the tool, if the answer is a tool call."""
-
-    has_tools: bool = False
-    """Whether the model may call other tools instead of answering."""
-
-    form: Any = None
-    """The schema, by which the answer is told from other values in its text."""
+    parser: Any  # of a reply's text or tool calls
+    tool: str | None = None  # its name, if the answer is a tool call
+    has_tools: bool = False  # whether the model may call other tools instead
+    form: Any = None  # the schema, which tells the answer from other values in its text
 
     @property
     def answer_class(self) -> Any:
@@ -444,7 +437,6 @@ class RawAndParsed(_OneStep):
     """Returns `{"raw": AIMessage, "parsed": ..., "parsing_error": ...}`."""
 
     parser: StructuredOutputParser
-    """The parser of the reply."""
 
     def parse_result(
         self,

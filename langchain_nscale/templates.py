@@ -111,8 +111,7 @@ _MAX_REJECTION = 500  # characters; templates are brief, longer texts quote the 
 def violated_rule(message: str) -> str | None:
     """Return the rule of a template that an error's message is about, `None` if none.
 
-    Returns:
-        An argument of `TemplateRules`; empty if the message does not say which.
+    It is an argument of `TemplateRules`; empty if the message does not say which.
     """
     for pattern, rule in _REJECTIONS.items():
         if re.search(pattern, message[:_MAX_REJECTION], re.IGNORECASE):
@@ -122,24 +121,15 @@ def violated_rule(message: str) -> str | None:
 
 @dataclass(frozen=True)
 class TemplateFamily:
-    """Models with the same template.
-
-    Attributes:
-        name: The name of the family.
-        parts: Parts of the IDs of its models, in lowercase.
-        rules: What its template carries.
-        templates: The templates in which the rules were found, as the package
-            llama-cpp-python 0.3.36 names its copies.
-        checked: How and when they were found.
-        facts: The reason for each rule that is not the default.
-    """
+    """Models with the same template."""
 
     name: str
-    parts: tuple[str, ...]
+    parts: tuple[str, ...]  # of the IDs of its models, in lower case
     rules: TemplateRules
+    # In which the rules were found, as llama-cpp-python 0.3.36 names its copies.
     templates: tuple[str, ...]
-    checked: str
-    facts: dict[str, str] = field(default_factory=dict)
+    checked: str  # how and when they were found
+    facts: dict[str, str] = field(default_factory=dict)  # a reason for each special rule
 
 
 _ENGINE = "vLLM 0.32.0, `/tokenize` with the template, 2026-11-29"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from langchain_nscale._failures import compressed_response, status_error
 from langchain_nscale._response import ReadResponse, Sent
@@ -68,7 +68,7 @@ class WholeReader(_Body, Generic[R]):
     def flush(self, cause: NscaleError | None = None) -> Iterator[R]:
         if cause is not None:
             raise cause
-        response = ReadResponse.of(self._sent.response, self.content)
+        response: Any = ReadResponse(self._sent.response, self.content)
         yield self._read(self._sent._replace(response=response))
 
 

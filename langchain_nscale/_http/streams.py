@@ -28,9 +28,7 @@ class Reader(Protocol[T_co]):
         ...
 
     @property
-    def done(self) -> bool:
-        """Whether there is nothing more to read."""
-        ...
+    def done(self) -> bool: ...
 
     @property
     def is_ending(self) -> bool:
