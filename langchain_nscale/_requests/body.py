@@ -277,8 +277,8 @@ def _warn_of_tools(model: str) -> None:
 def merge_stop(*sources: object) -> list[str] | None:
     """Combine stop sequences without duplicates; return `None` if there are none."""
     merged: dict[str, None] = {}
-    for source in sources:
-        sequences: Any = [source] if isinstance(source, str) else source or []
+    for source in filter(None, sources):
+        sequences: Any = [source] if isinstance(source, str) else source
         is_list = isinstance(sequences, Iterable) and not isinstance(sequences, Mapping)
         texts = list(sequences) if is_list else [None]
         if not all(isinstance(text, str) for text in texts):
