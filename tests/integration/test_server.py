@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings
+from langchain_nscale.__main__ import main
 from langchain_nscale.errors import NscaleInvalidRequestError, NscaleModelNotFoundError
 from langchain_nscale.testing import NscaleServer, ServerReply, ToolCallReply
-from langchain_nscale.testing._play import read_script
 from tests.integration.conftest import MODEL
 
 
@@ -480,15 +481,35 @@ SCRIPT = """"First."
 """
 
 
+@contextmanager
+def playing(path: Path) -> Iterator[dict[str, str]]:
+    """Run `serve` with a script; yield the settings of its clients."""
+    command = [sys.executable, "-m", "langchain_nscale", "serve", "--port", "0"]
+    process = subprocess.Popen(  # noqa: S603  # our own code
+        [*command, "--script", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        url, token = (process.stdout.readline().strip() for _ in range(2))
+        yield {
+            "base_url": url.partition("=")[2],
+            "service_token": token.partition("=")[2],
+        }
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize("as_list", [False, True])
 def test_a_script_from_a_file(make: Any, tmp_path: Path, as_list: bool) -> None:
     entries = [json.loads(line) for line in SCRIPT.splitlines() if line]
     path = tmp_path / "script.json"
     path.write_text(json.dumps(entries) if as_list else SCRIPT)
-    replies, responder = read_script(path)
-    with NscaleServer(responder=responder) as server:
-        server.add(*replies)
-        model = make(**server.settings)
+    with playing(path) as settings:
+        model = make(**settings)
         answers = [model.invoke("The weather?") for _ in range(4)]
     assert [answer.text for answer in answers] == ["First.", "Second.", "", ""]
     assert answers[3].tool_calls[0]["args"] == {"city": "Oslo"}
@@ -502,9 +523,8 @@ def test_rules_of_a_script(make: Any, tmp_path: Path) -> None:
         {"if": "object", "json": {"a": [1]}},
     ]
     path.write_text("\n".join(json.dumps(entry) for entry in entries))
-    _, responder = read_script(path)
-    with NscaleServer(responder=responder) as server:
-        model = make(**server.settings)
+    with playing(path) as settings:
+        model = make(**settings)
         assert model.invoke("What is 7 times 10?").text == "70"
         assert model.invoke("A Windows? a full path").text == r"C:\new \d"
         assert json.loads(model.invoke("An object").text) == {"a": [1]}
@@ -521,11 +541,13 @@ def test_rules_of_a_script(make: Any, tmp_path: Path) -> None:
         ('{"tool_calls": [{"nam": "f"}]}', "Entry 1 of the script"),
     ],
 )
-def test_mistakes_in_a_script(tmp_path: Path, text: str, problem: str) -> None:
+def test_mistakes_in_a_script(
+    tmp_path: Path, text: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "script.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=re.escape(problem)):
-        read_script(path)
+    assert main(["serve", "--script", str(path)]) == 2
+    assert problem in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
