@@ -109,7 +109,7 @@ def error_message(error: Mapping[str, Any]) -> str | None:
 def error_kind(error: Mapping[str, Any]) -> str | None:
     """Return the service's own name for the kind of an error, if it is not a number."""
     for key in ("error_type", "type", "code"):
-        kind = as_text(error.get(key))
+        kind = text_or_none(error.get(key))
         if kind and not kind.isdigit():
             return kind
     return None
@@ -200,7 +200,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def as_text(value: object) -> str | None:
+def text_or_none(value: object) -> str | None:
     """Return a value as text; `None` stays `None`."""
     return None if value is None else str(value)
 

@@ -16,7 +16,6 @@ import httpx2
 from langchain_nscale import errors
 from langchain_nscale._error_bodies import (
     MAX_TOKENS_TOO_HIGH,
-    as_text,
     decode_body,
     error_kind,
     error_kinds,
@@ -28,6 +27,7 @@ from langchain_nscale._error_bodies import (
     is_overflow,
     is_unknown_model,
     retry_after,
+    text_or_none,
 )
 from langchain_nscale.templates import violated_rule
 
@@ -247,9 +247,9 @@ def _error(
         response=public_response(response, content),
         partial=partial,
         body=body,
-        code=as_text(error.get("code")),
-        error_type=as_text(error.get("error_type") or error.get("type")),
-        param=as_text(error.get("param")),
+        code=text_or_none(error.get("code")),
+        error_type=text_or_none(error.get("error_type") or error.get("type")),
+        param=text_or_none(error.get("param")),
         request_id=headers.get("inference-id") or headers.get("x-request-id"),
         retry_after=retry_after(headers),
     )

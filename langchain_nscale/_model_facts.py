@@ -29,7 +29,7 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class Family:
+class KnownFacts:
     """Facts about all models whose IDs contain one of `parts`, with their source."""
 
     parts: tuple[str, ...]  # in lower case
@@ -44,8 +44,8 @@ class Family:
 
 
 # Facts of later families replace those of earlier ones.
-FAMILIES = (
-    Family(
+KNOWN_FACTS = (
+    KnownFacts(
         parts=("qwen/qwen3-4b-thinking-2507",),
         facts=ModelFacts(thinks_in_text=True),
         reason="The opening tag is part of the prompt, so that the reply only has the "
@@ -53,7 +53,7 @@ FAMILIES = (
         source="https://huggingface.co/Qwen/Qwen3-4B-Thinking-2507",
         checked="2026-11-25",
     ),
-    Family(
+    KnownFacts(
         parts=("qwen3-embedding",),
         facts=ModelFacts(query_instruction=WEB_SEARCH, shortens_vectors=True),
         reason="Queries are embedded with an instruction (the authors measured 1 to 5 % "
@@ -61,7 +61,7 @@ FAMILIES = (
         source="https://huggingface.co/Qwen/Qwen3-Embedding-8B",
         checked="2026-11-25",
     ),
-    Family(
+    KnownFacts(
         parts=("embed",),
         facts=ModelFacts(makes_vectors=True),
         reason="The model list does not say what a model is for; its embedding models "
@@ -69,7 +69,7 @@ FAMILIES = (
         source="https://inference.api.nscale.com/v1/models",
         checked="2026-09-14",
     ),
-    Family(
+    KnownFacts(
         parts=("flux", "stable-diffusion", "sdxl"),
         facts=ModelFacts(makes_images=True),
         reason="Their prices are per megapixel, not per token.",
@@ -82,7 +82,7 @@ FAMILIES = (
 @lru_cache(maxsize=256)
 def facts(model: str) -> ModelFacts:
     """Return what is known about a model with this ID, in any letter case."""
-    known = (family.facts for family in FAMILIES if family.includes(model))
+    known = (family.facts for family in KNOWN_FACTS if family.includes(model))
     return ModelFacts(
         **{
             field.name: getattr(one, field.name)

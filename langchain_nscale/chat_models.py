@@ -47,7 +47,7 @@ from langchain_nscale._replies.reader import chat_result
 from langchain_nscale._replies.think_tags import ThinkTags
 from langchain_nscale._replies.writer import Writer
 from langchain_nscale._requests import tokens
-from langchain_nscale._requests.body import ReasoningHistory, converted, fitted
+from langchain_nscale._requests.body import ReasoningHistory, api_messages, fitted
 from langchain_nscale._requests.exchange import Exchange, SchemaWithTools
 from langchain_nscale._requests.schemas import response_format as to_response_format
 from langchain_nscale._requests.schemas import schema_of_response_format, with_title
@@ -743,7 +743,7 @@ class ChatNscale(ChatSettings):
         formatted = format_tools(tools or ())
         settings = self._body_settings()
         body = {"model": self.model_name, "tools": formatted}
-        plain = converted(settings, messages, self.model_name) if messages else []
+        plain = api_messages(settings, messages, self.model_name) if messages else []
         return tokens.count_messages(
             fitted(settings, plain, body) if plain else [],
             formatted,
@@ -756,7 +756,7 @@ class ChatNscale(ChatSettings):
         """Return the messages of a request, rewritten if they don't fit the template."""
         settings = self._body_settings()
         with suppress(ValueError):  # no messages, or something that can't be sent
-            plain = converted(settings, messages, self.model_name)
+            plain = api_messages(settings, messages, self.model_name)
             sent = fitted(settings, plain, {"model": self.model_name, "tools": tools})
             if sent is not plain:
                 return convert_to_messages(sent)

@@ -16,7 +16,7 @@ from langchain_nscale._http.limits import OVERDUE, CallTime, Clock, Limits
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from langchain_nscale._http.client import Client, Request
+    from langchain_nscale._http.client import Client, Request, Timeouts
     from langchain_nscale.errors import NscaleError
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Attempts:
         if error is not None:
             vars(error)["retries"] = self.retries
 
-    def begin(self) -> dict[str, float | None]:
+    def begin(self) -> Timeouts:
         """Begin an attempt; return its time limits."""
         self.stage = Stage.SENT
         return self.time.timeouts()

@@ -14,14 +14,13 @@ import httpx2
 from langchain_nscale._http.kept import Pool, Received
 from langchain_nscale._http.sockets import has_input, socket_options
 from langchain_nscale._http.watchdog import call_later
-from langchain_nscale._http.wire import FAULTS, Message, Origin, Parser, encoded
+from langchain_nscale._http.wire import FAULTS, Origin, Parser, RequestBytes, encoded
 
 if TYPE_CHECKING:
-    from langchain_nscale._http.client import Request
+    from langchain_nscale._http.client import Request, Timeouts
     from langchain_nscale._response import Response
 
 _READ_SIZE = 65536
-_Timeouts = dict[str, float | None]
 
 
 class _Connection:
@@ -50,7 +49,7 @@ class _Connection:
         except OSError as fault:
             raise httpx2.ConnectError(str(fault)) from fault
 
-    def send(self, message: Message, timeouts: _Timeouts) -> httpx2.WriteError | None:
+    def send(self, message: RequestBytes, timeouts: Timeouts) -> httpx2.WriteError | None:
         """Send a request; return the fault if that failed.
 
         The server may have answered all the same, before it closed the connection.
@@ -70,7 +69,7 @@ class _Connection:
             return failure
         return None
 
-    def receive(self, timeouts: _Timeouts) -> bytes:
+    def receive(self, timeouts: Timeouts) -> bytes:
         """Wait for the next bytes; return the part of the body among them."""
         self.parser.check()
         try:
@@ -153,7 +152,7 @@ class DirectClient(Pool[_Connection]):
 
     @staticmethod
     def _exchange(
-        connection: _Connection, message: Message, timeouts: _Timeouts
+        connection: _Connection, message: RequestBytes, timeouts: Timeouts
     ) -> bytes:
         """Send a request; read the head of its response, and perhaps some of its body."""
         fault = connection.send(message, timeouts)

@@ -13,6 +13,7 @@ import httpx2
 from langchain_nscale._response import Response
 
 T_co = TypeVar("T_co", covariant=True)
+Timeouts = dict[str, float | None]
 
 
 @dataclass(eq=False, repr=False)  # the headers contain the token
@@ -24,7 +25,7 @@ class Request:
     content: bytes | None
     # Seconds to "connect", "read", "write" and wait for a "pool". A client looks them up
     # before each operation: "read" changes once a stream has begun.
-    timeouts: dict[str, float | None]
+    timeouts: Timeouts
 
 
 class Client(Protocol[T_co]):

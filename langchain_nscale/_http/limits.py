@@ -18,6 +18,7 @@ from langchain_nscale._http.watchdog import end_reads_after
 from langchain_nscale.errors import NscaleTimeoutError
 
 if TYPE_CHECKING:
+    from langchain_nscale._http.client import Timeouts
     from langchain_nscale._http.streams import Reader
     from langchain_nscale._response import Response
     from langchain_nscale.errors import NscaleError
@@ -113,7 +114,7 @@ class CallTime:
         """Return whether the call has to end within some seconds."""
         return self.deadline is not None and self.clock() + seconds >= self.deadline
 
-    def timeouts(self) -> dict[str, float | None]:
+    def timeouts(self) -> Timeouts:
         """Return the time limits of the phases of an attempt that begins now."""
         connect, read, write, pool, *_ = self.limits
         if self.deadline is not None:
@@ -124,7 +125,7 @@ class CallTime:
             )
         return {"connect": connect, "read": read, "write": write, "pool": pool}
 
-    def limit_silence(self, timeouts: dict[str, float | None]) -> float | None:
+    def limit_silence(self, timeouts: Timeouts) -> float | None:
         """Limit the time for each read of a stream that has begun; return the limit."""
         read, stall = timeouts["read"], self.limits.stall
         if stall is not None:

@@ -13,10 +13,10 @@ import httpx2
 
 from langchain_nscale._http.kept import Pool, Received
 from langchain_nscale._http.sockets import has_input, open_socket, result_of
-from langchain_nscale._http.wire import Message, Origin, Parser, encoded
+from langchain_nscale._http.wire import Origin, Parser, RequestBytes, encoded
 
 if TYPE_CHECKING:
-    from langchain_nscale._http.client import Request
+    from langchain_nscale._http.client import Request, Timeouts
     from langchain_nscale._response import Response
 
 # A server that sends faster than the caller reads has to wait at this many bytes.
@@ -24,7 +24,6 @@ _MAX_UNREAD = 256 * 1024
 # At most this many connections are opened at once, and others wait: while a process is
 # busy opening thousands, the time limit for connecting would run out.
 _CONNECTING = 64
-_Timeouts = dict[str, float | None]
 
 
 class _Tls:
@@ -92,7 +91,7 @@ class _Connection(asyncio.Protocol):
         self._has_ended = False
         self._fault: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._timeouts: _Timeouts = {}
+        self._timeouts: Timeouts = {}
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -211,7 +210,7 @@ class _Connection(asyncio.Protocol):
     def is_usable(self) -> bool:
         return not self._has_ended and not self._unread and not has_input(self.socket)
 
-    def send(self, message: Message, timeouts: _Timeouts) -> None:
+    def send(self, message: RequestBytes, timeouts: Timeouts) -> None:
         self.parser.begin()
         self._timeouts = timeouts
         if self._tls is None:

@@ -40,7 +40,7 @@ def _parts(url: httpx2.URL) -> tuple[Origin, bytes, str]:
     return origin, url.raw_path, url.netloc.decode("ascii")
 
 
-class Message(bytes):
+class RequestBytes(bytes):
     """The bytes of a request, of which a traceback that shows variables shows nothing."""
 
     __slots__ = ()
@@ -49,7 +49,7 @@ class Message(bytes):
         return f"<request of {len(self)} bytes>"
 
 
-def encoded(request: Request) -> tuple[Origin, Message]:
+def encoded(request: Request) -> tuple[Origin, RequestBytes]:
     """Return where to send a request, and its bytes."""
     if request.query:
         url = httpx2.URL(request.url, params=dict(request.query))
@@ -68,7 +68,7 @@ def encoded(request: Request) -> tuple[Origin, Message]:
     head = b"%b %b HTTP/1.1\r\n%b\r\n\r\n"
     method = request.method.encode("ascii")
     made = head % (method, path, text.encode("ascii")) + (request.content or b"")
-    return origin, Message(made)
+    return origin, RequestBytes(made)
 
 
 class Parser:

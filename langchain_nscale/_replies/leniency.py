@@ -54,18 +54,18 @@ _TEXT_KEYS = ("text", "value", "content", "thinking", "reasoning", "summary")
 _MAX_DEPTH = 4  # objects inside of objects
 
 
-def text_of(value: object, field_name: str, depth: int = 0) -> str:
+def text_in(value: object, field_name: str, depth: int = 0) -> str:
     """Return the text of a field; an object or list in its place is read as its texts."""
     if isinstance(value, str):
         return value
     if value is None:
         return ""
     if depth < _MAX_DEPTH and isinstance(value, list):
-        return "".join(text_of(item, field_name, depth + 1) for item in value)
+        return "".join(text_in(item, field_name, depth + 1) for item in value)
     if depth < _MAX_DEPTH and isinstance(value, Mapping):
         for key in _TEXT_KEYS:
             if key in value:
-                return text_of(value[key], field_name, depth + 1)
+                return text_in(value[key], field_name, depth + 1)
         if "type" in value:  # a part without text, such as an encrypted one
             return ""
     what = f"`{field_name}` is not a string"
@@ -107,7 +107,7 @@ def content_parts(content: object) -> Iterator[tuple[PartKind, str, object]]:
             yield "other", "", part
             continue
         text = part[kind] if kind in part else part["text"]
-        yield known, text_of(text, "content"), part
+        yield known, text_in(text, "content"), part
 
 
 class Pieces:
@@ -143,7 +143,7 @@ def _joined(values: list[Any]) -> Any:
 
 # --- objects ----------------------------------------------------------------------------
 
-_DONE = b"[DONE]"
+DONE = b"[DONE]"
 _CHOICES = b'"choices"'
 
 
@@ -167,7 +167,7 @@ def decode_loosely(data: bytes) -> object:
 
 def without_done(body: bytes) -> bytes:
     """Return a body without the end of a stream after it."""
-    rest = body.rstrip().removesuffix(_DONE)
+    rest = body.rstrip().removesuffix(DONE)
     return rest.rstrip().removesuffix(b"data:") if len(rest) < len(body) else body
 
 
@@ -239,7 +239,7 @@ def is_placeholder(held: Sequence[str]) -> bool:
     return len(held) == 1 and held[0].strip() in ("{}", '""', "null")
 
 
-class Call:
+class OpenCall:
     """A call whose fragments are being received."""
 
     def __init__(self, fragment: Fragment) -> None:
@@ -327,13 +327,13 @@ class CallFinder:
     def __init__(self, offered: Collection[str]) -> None:
         """Start a reply to a request with these tools, by the names the API knows."""
         self._offered = offered
-        self._last: Call | None = None
-        self._by_id: dict[str, Call] = {}
-        self._by_key: dict[Hashable, Call] = {}
-        self._by_both: dict[tuple[Hashable, str], Call] = {}
+        self._last: OpenCall | None = None
+        self._by_id: dict[str, OpenCall] = {}
+        self._by_key: dict[Hashable, OpenCall] = {}
+        self._by_both: dict[tuple[Hashable, str], OpenCall] = {}
         self._announced: dict[Hashable, Fragment] = {}
 
-    def assign(self, fragment: Fragment) -> tuple[Call | None, bool]:
+    def assign(self, fragment: Fragment) -> tuple[OpenCall | None, bool]:
         """Return the call of a fragment, if any yet, and whether it is a new one."""
         call = self._owner(fragment)
         if call is not None:
@@ -344,18 +344,18 @@ class CallFinder:
             return None, False
         return self.begin(fragment), True
 
-    def begin(self, fragment: Fragment) -> Call:
+    def begin(self, fragment: Fragment) -> OpenCall:
         """Begin a call with a fragment."""
         told = self._announced.pop(fragment.key, None)
         if told is not None:
             fragment = fragment._replace(
                 name=fragment.name or told.name, wire_id=fragment.wire_id or told.wire_id
             )
-        self._last = call = Call(fragment)
+        self._last = call = OpenCall(fragment)
         self._remember(fragment, call)
         return call
 
-    def _remember(self, fragment: Fragment, call: Call) -> None:
+    def _remember(self, fragment: Fragment, call: OpenCall) -> None:
         key, wire_id, _, _ = fragment
         if key is not None:
             self._by_key[key] = call
@@ -363,7 +363,7 @@ class CallFinder:
             self._by_id[wire_id] = call
             self._by_both[key, wire_id] = call
 
-    def _owner(self, fragment: Fragment) -> Call | None:
+    def _owner(self, fragment: Fragment) -> OpenCall | None:
         key, wire_id, name, args = fragment
         if wire_id is None:
             call = self._last if key is None else self._by_key.get(key)
@@ -381,7 +381,7 @@ class CallFinder:
             return call if call.is_repeated_by(args) else None
         return call
 
-    def _begins(self, call: Call, fragment: Fragment) -> bool:
+    def _begins(self, call: OpenCall, fragment: Fragment) -> bool:
         """Return whether a fragment with a name begins a call, rather than continues."""
         key, wire_id, name, args = fragment
         if call.name is None or name is None:
@@ -412,7 +412,7 @@ class CallFinder:
         return is_whole or is_new or fragment.key is None
 
 
-def _begins_object(call: Call, args: str) -> bool:
+def _begins_object(call: OpenCall, args: str) -> bool:
     """Return whether a fragment with the name of an incomplete call is another one's.
 
     Parallel calls can begin before the first has arguments; otherwise, only an object

@@ -22,6 +22,7 @@ from langchain_nscale._failures import (
 )
 from langchain_nscale._json import decode
 from langchain_nscale._replies.leniency import (
+    DONE,
     MalformedError,
     decode_loosely,
     without_done,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _DEFAULT = ReplyOptions()
 _BLANK = b" \t\r\n\xef\xbb\xbf"
-_DONE = b"[DONE]"
 _LONGEST_LINE = 2**16  # bytes of an event; a longer line is a whole reply
 
 
@@ -284,7 +284,7 @@ class StreamReader(Generic[T]):
         for event in events:
             if self.done:
                 return
-            if event.strip() == _DONE:
+            if event.strip() == DONE:
                 if not self._reply.has_begun:
                     problem = "the stream has no chunk"
                     raise malformed_response(problem, self._response, b"data: [DONE]")

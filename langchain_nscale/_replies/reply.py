@@ -20,7 +20,7 @@ from langchain_nscale._replies.leniency import (
     MalformedError,
     Pieces,
     content_parts,
-    text_of,
+    text_in,
 )
 from langchain_nscale._replies.think_tags import ThinkSplitter, ThinkTags
 from langchain_nscale._replies.tool_calls import (
@@ -32,7 +32,12 @@ from langchain_nscale._replies.tool_calls import (
     has_parameters,
 )
 from langchain_nscale._replies.usage import add_counts, usage_metadata
-from langchain_nscale._replies.whole import Delta, Kind, build_message, join_tool_calls
+from langchain_nscale._replies.whole import (
+    Delta,
+    DeltaKind,
+    build_message,
+    join_tool_calls,
+)
 from langchain_nscale._version import PROVIDER
 
 if TYPE_CHECKING:
@@ -175,11 +180,11 @@ class Reply:
         if reasoning := message.get("reasoning_content") or message.get("reasoning"):
             if self._thinking is not None:
                 self._thinking.expect_tags()  # the service separates reasoning itself
-            self._add_reasoning(deltas, text_of(reasoning, "reasoning"))
+            self._add_reasoning(deltas, text_in(reasoning, "reasoning"))
         if content := message.get("content"):
             self._add_content(deltas, content)
         if refusal := message.get("refusal"):
-            self._add_refusal(deltas, text_of(refusal, "refusal"))
+            self._add_refusal(deltas, text_in(refusal, "refusal"))
         if calls := message.get("tool_calls"):
             chunks = self._calls.feed(calls, self._top.get("id"), whole=whole)
             deltas += [self._call(chunk) for chunk in chunks]
@@ -238,7 +243,7 @@ class Reply:
         deltas += map(self._call, self._calls.flush(self._top.get("id")))
         for place, text in self._halves.flush():
             if isinstance(place, str):
-                deltas.append(Delta(cast("Kind", place), text))
+                deltas.append(Delta(cast("DeltaKind", place), text))
             else:
                 call = call_chunk(None, text, None, place)
                 deltas.append(Delta("tool_call", tool_call=call))

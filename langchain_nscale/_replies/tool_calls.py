@@ -12,10 +12,10 @@ from langchain_core.utils.json import parse_partial_json
 
 from langchain_nscale._json import has_surrogates
 from langchain_nscale._replies.leniency import (
-    Call,
     CallFinder,
     Fragment,
     MalformedError,
+    OpenCall,
     fragment_of,
     is_placeholder,
     offered_name,
@@ -164,9 +164,11 @@ class ToolCallReader:
         self._tool_names = tool_names or {}
         self._ids = set(used_ids)
         self._finder = CallFinder(self._tool_names)
-        self._shown: dict[Call, int] = {}  # the index of each call
-        self._waiting: Call | None = None  # the last call, until its name is known
-        self._held: dict[Call, list[str]] = {}  # arguments kept until they are complete
+        self._shown: dict[OpenCall, int] = {}  # the index of each call
+        self._waiting: OpenCall | None = None  # the last call, until its name is known
+        self._held: dict[
+            OpenCall, list[str]
+        ] = {}  # arguments kept until they are complete
         self._is_whole = False  # whether the calls came whole
 
     def feed(
@@ -194,7 +196,7 @@ class ToolCallReader:
             yield from self._add(call, fragment, reply_id, is_new=is_new)
 
     def _add(
-        self, call: Call, fragment: Fragment, reply_id: object, *, is_new: bool
+        self, call: OpenCall, fragment: Fragment, reply_id: object, *, is_new: bool
     ) -> Iterator[ToolCallChunk]:
         addition = None if is_new else self._add_name(call, fragment.name)
         shown = self._add_arguments(call, fragment.args)
@@ -206,7 +208,7 @@ class ToolCallReader:
             index = self._shown[call]
             yield call_chunk(addition, shown, None, index)
 
-    def _add_name(self, call: Call, name: str | None) -> str | None:
+    def _add_name(self, call: OpenCall, name: str | None) -> str | None:
         """Extend a call's name; return the addition."""
         if not name or name == call.name:
             return None
@@ -218,7 +220,7 @@ class ToolCallReader:
         call.name = known + addition
         return addition
 
-    def _name_of(self, call: Call) -> str | None:
+    def _name_of(self, call: OpenCall) -> str | None:
         """Return the name of a call's tool as the user knows it."""
         if call.name is None:
             return None
@@ -250,7 +252,7 @@ class ToolCallReader:
             number,
         )
 
-    def _id_for(self, call: Call, reply_id: object, number: int) -> str:
+    def _id_for(self, call: OpenCall, reply_id: object, number: int) -> str:
         """Return the server's ID of a call, or one like it.
 
         It ends in nine letters and digits, because vLLM cuts the IDs for Mistral models
@@ -267,7 +269,7 @@ class ToolCallReader:
         self._ids.add(call_id)
         return call_id
 
-    def _add_arguments(self, call: Call, args: str) -> str:
+    def _add_arguments(self, call: OpenCall, args: str) -> str:
         """Store a fragment of arguments; return the part to pass on now."""
         if not args or call.is_repeated_by(args):
             return ""
@@ -310,7 +312,7 @@ class ToolCallReader:
                 problems[index] = NOT_OFFERED
         return problems
 
-    def _is_scattered(self, call: Call) -> bool:
+    def _is_scattered(self, call: OpenCall) -> bool:
         """Return whether arguments of a call may be those of another call."""
         return any(
             other.name is None or (call.wire_id and other.wire_id == call.wire_id)
@@ -318,7 +320,7 @@ class ToolCallReader:
             if other is not call and not self._is_whole
         )
 
-    def _is_offered(self, call: Call) -> bool:
+    def _is_offered(self, call: OpenCall) -> bool:
         return offered_name(call.name or "", self._tool_names) in self._tool_names
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, ToolCallChunk
     from langchain_core.messages.ai import UsageMetadata
 
-Kind = Literal["text", "reasoning", "refusal", "tool_call", "logprobs"]
+DeltaKind = Literal["text", "reasoning", "refusal", "tool_call", "logprobs"]
 
 # Where a message keeps each kind of text.
 EXTRA_KEYS = {"reasoning": "reasoning_content", "refusal": "refusal"}
@@ -21,7 +21,7 @@ EXTRA_KEYS = {"reasoning": "reasoning_content", "refusal": "refusal"}
 class Delta(NamedTuple):
     """One addition to a reply."""
 
-    kind: Kind  # "logprobs" if there is nothing else
+    kind: DeltaKind  # "logprobs" if there is nothing else
     text: str = ""  # of a text, reasoning or refusal
     tool_call: ToolCallChunk | None = None  # a fragment
     logprobs: dict[str, Any] | None = None

@@ -115,7 +115,7 @@ def request_body(
         fields["response_format"] = response_format(schema)
     body = {**_with_tools(fields), **extra}
     if "messages" not in body:
-        sent = fitted(settings, converted(settings, messages, model), body)
+        sent = fitted(settings, api_messages(settings, messages, model), body)
         body = {"messages": sent, **body}
         _check_tools(settings, body)
     _check_messages(body["messages"])
@@ -220,7 +220,7 @@ def _stream_options(
     return options
 
 
-def converted(
+def api_messages(
     settings: BodySettings, messages: Sequence[Any], model: str
 ) -> list[dict[str, Any]]:
     """Convert messages to the API's form, if they are not dicts that have it."""

@@ -181,7 +181,7 @@ def check_names(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, An
 
 
 def _accepts_none(field: FieldInfo) -> bool:
-    """Return whether `None` is a value of its own, not the default."""
+    """Return whether `None` is a distinct value rather than the default."""
     kind = field.annotation
     return field.is_required() or kind is Any or type(None) in get_args(kind)
 

@@ -1,4 +1,4 @@
-"""What usage is counted in: the figures, and who counts at the moment."""
+"""Counters of usage, and the ones that count the calls of the current context."""
 
 from __future__ import annotations
 

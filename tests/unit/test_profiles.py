@@ -8,7 +8,7 @@ import pytest
 from langchain_core.language_models import ModelProfile
 
 from langchain_nscale import ChatNscale, TemplateRules
-from langchain_nscale._model_facts import FAMILIES
+from langchain_nscale._model_facts import KNOWN_FACTS
 from langchain_nscale.data._profiles import _PROFILES
 from langchain_nscale.models import parse_model
 from tests.unit.service import Service, chat, completion, embeddings, vectors
@@ -70,7 +70,7 @@ def test_facts_of_all_families_add_up() -> None:
     assert parse_model({"id": "nobody/knows-it"}).kind is None
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.parts[0])
+@pytest.mark.parametrize("family", KNOWN_FACTS, ids=lambda family: family.parts[0])
 def test_each_fact_has_a_reason_a_source_and_a_date(family: Any) -> None:
     assert family.facts != type(family.facts)()
     assert all(part == part.lower() and part for part in family.parts)
