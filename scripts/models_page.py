@@ -104,7 +104,7 @@ def _cells(model: str, profile: dict[str, Any]) -> list[str]:
     facts = [profile.get(key) for key in _COLUMNS.values()]
     return [
         f"`{model}`",
-        " / ".join(f"{price:.2f}" for price in PRICES[model]),
+        "\u00a0/\u00a0".join(f"{price:.2f}" for price in PRICES[model]),  # one line
         "" if context is None else f"{context:,}",
         *("" if fact is None else "✓" if fact else "-" for fact in facts),
     ]

@@ -291,7 +291,7 @@ class NscaleServer:
 
     def _unusable(self, body: Mapping[str, Any], *, embeds: bool) -> ServerReply | None:
         """Return the error for a model that doesn't exist, or can't do this, if any."""
-        model = body["model"]
+        model: str = body["model"]
         listed = {entry.get("id") for entry in self._models}
         if self._any_model:
             return None
