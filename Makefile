@@ -44,7 +44,7 @@ demo: .venv-demo/.installed
 	@touch $@
 
 # BASE=<commit> compares with that commit instead, INSTRUCTIONS=1 counts instructions, too.
-bench: .venv-bench/.installed
+bench: .venv-bench/.installed .venv-bench-llm/.installed
 ifdef BASE
 	.venv-bench/bin/python -m tests.benchmarks.pairs $(BASE) $(if $(INSTRUCTIONS),--instructions)
 else
@@ -62,6 +62,12 @@ compare: .venv-bench/.installed
 	.venv-bench/bin/python -m pip install --quiet 'pip>=25.1'
 	.venv-bench/bin/pip install --quiet --constraint constraints-bench.txt \
 		--editable '.[cli]' --group bench
+	touch $@
+
+# Another command line, in an environment of its own, to compare starts with.
+.venv-bench-llm/.installed:
+	$(PYTHON) -m venv .venv-bench-llm
+	.venv-bench-llm/bin/pip install --quiet llm==0.36
 	touch $@
 
 soak: $(STAMP)
@@ -149,4 +155,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-chaos .venv-packages-* .venv-ray .venv-vllm* .venv-templates .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-bench-llm .venv-chaos .venv-packages-* .venv-ray .venv-vllm* .venv-templates .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -346,5 +346,6 @@ def call_ids(messages: Sequence[Any]) -> set[str]:
         )
         ids.add(fields.get("tool_call_id"))
         for name in ("tool_calls", "invalid_tool_calls"):
-            ids.update(call["id"] for call in fields.get(name) or ())
+            for call in fields.get(name) or ():
+                ids.add(call["id"])
     return {call_id for call_id in ids if call_id}

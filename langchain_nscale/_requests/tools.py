@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from langchain_nscale._requests.schemas import INVALID_IN_NAME, MAX_NAME
@@ -26,6 +27,7 @@ def names_in(tools: object) -> list[str]:
     return [name for name in names if isinstance(name, str)]
 
 
+@lru_cache(maxsize=1024)  # asked for each tool several times in each call
 def api_name(name: str) -> str:
     """Return the name under which the API knows a tool.
 

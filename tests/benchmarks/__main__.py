@@ -1,7 +1,9 @@
 """`make bench`: CPU time of LangChain's chat clients against one loopback server.
 
 Each client runs in a process of its own, several rounds alternating, medians. Ratios are
-what counts: machines differ and are shared.
+what counts: machines differ and are shared. Then follow the rows of `pairs.py` and a table
+of everything that has a goal. Without arguments that takes a quarter of an hour on two
+idle cores; `--all` measures every client and every part, which takes hours.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import compileall
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -20,10 +23,10 @@ from typing import Any
 
 import langchain_nscale
 from tests.benchmarks.client import CLIENTS, PLAIN
+from tests.benchmarks.goals import BASE, EARLIER, Figures, Pairs, goals
+from tests.benchmarks.pairs import compare
 from tests.benchmarks.worker import PARTS, PATIENCE
 from tests.loopback import CERTIFICATE, running
-
-Figures = dict[str, dict[str, float]]  # work -> client -> median
 
 # Work -> at most so many times ChatOpenAI.
 BOUNDS = {
@@ -44,6 +47,22 @@ BOUNDS = {
     "aembed 10,000 texts": 0.5,
     "peak memory, 1,000 streams (MiB)": 0.8,
 }
+# What runs without `--all`: the clients and the parts that a goal names.
+USUAL = ("floor", "core", "plain", "InferenceClient", "sdk", "ChatNscale", "ChatOpenAI")
+SHORT = (
+    "setup",
+    "calls",
+    "streams",
+    "cold",
+    "tls",
+    "threads",
+    "agents",
+    "structured",
+    "binding",
+    "collector",
+    "arrays",
+)
+_ROWS = f"^({'|'.join(map(re.escape, EARLIER))})$"
 LINEAR = (
     ("stream, text", "stream, text, twice as long", 1.0),
     ("ainvoke, 200 at once", "ainvoke, 400 at once", 1.0),
@@ -97,6 +116,8 @@ def figures_of(name: str, part: str) -> dict[str, float | str]:
 def shown(label: str, value: float) -> str:
     if "iB" in label or "(count)" in label:
         return f"{value:.0f}"
+    if "(share)" in label:
+        return f"{value:.2f}"
     return f"{value * 1e6:.1f}" if value < 0.01 else f"{value * 1e3:.1f} ms"
 
 
@@ -144,22 +165,31 @@ def growth(figures: Figures) -> list[str]:
 def main() -> None:
     """Measure, print a table, write it as JSON."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--clients", nargs="*", default=list(CLIENTS))
-    parser.add_argument("--parts", nargs="*", default=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--clients", nargs="*")
+    parser.add_argument("--parts", nargs="*")
+    parser.add_argument("--all", action="store_true", help="every client and part")
+    parser.add_argument("--pairs", type=int, default=7, help="with the earlier commit")
+    parser.add_argument("--rows", default=_ROWS, help="of the pairs; see pairs.py")
     parser.add_argument("--json", type=Path, default=Path("bench-result.json"))
     options = parser.parse_args()
+    clients = options.clients or list(CLIENTS if options.all else USUAL)
+    parts = options.parts or list(PARTS if options.all else SHORT)
     # As pip does for the other packages.
     compileall.compile_dir(Path(langchain_nscale.__file__).parent, quiet=1)
-    figures, failed = measure(options.rounds, options.clients, options.parts)
+    figures, failed = measure(options.rounds, clients, parts)
     print(
         f"µs of CPU per call or chunk; {platform.python_version()}, {platform.machine()}"
     )
-    print(table(figures, options.clients))
+    print(table(figures, clients))
     print("\n".join(growth(figures)))
     for what, why in failed.items():
         print(f"{what}: {why}")
-    result: dict[str, Any] = {"figures": figures, "failed": failed}
+    pairs: Pairs = {}
+    if options.pairs:
+        pairs, _ = compare(BASE, options.pairs, batches=1, rows=options.rows)
+    print(goals(figures, pairs), flush=True)
+    result: dict[str, Any] = {"figures": figures, "failed": failed, "pairs": pairs}
     options.json.write_text(json.dumps(result, indent=1))
 
 

@@ -6,15 +6,20 @@ import asyncio
 import gc
 import os
 import resource
+import shutil
 import ssl
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.benchmarks.client import (
@@ -23,17 +28,23 @@ from tests.benchmarks.client import (
     Bench,
     adrain,
     drain,
+    fifty_tools,
+    hidden,
     import_line,
     per_unit,
 )
 
 TEXTS = 100_000
 ROUNDS = 100  # of an agent
+ROUNDS_WITH_TOOLS = 30  # of an agent with 20 tools
 FIELDS = 40  # of a structured answer, 50 characters each
+LARGE = {"8 KB": 160, "32 KB": 640}
+LLM = str(Path(__file__).parents[2] / ".venv-bench-llm" / "bin")
 # Clients whose processes are measured from their start.
 STARTED = {"ChatNscale", "ChatOpenAI", "ChatOpenRouter", "ChatGroq", "ChatFireworks"}
 SCRIPT = """
 import os
+{hidden}
 {line}
 model = {name}(model="text-50", api_key="t", base_url="{url}")
 {body}
@@ -41,6 +52,7 @@ os._exit(0)
 """
 CORE = """
 import os
+{hidden}
 {line}
 import httpx2
 body = {{"model": "text-50", "messages": [], "stream": {stream}}}
@@ -134,6 +146,7 @@ class Conditions(Bench):
         if self.name in PLAIN:
             return
         from langchain.agents import create_agent
+        from langchain_core.tools import StructuredTool
         from langgraph.errors import GraphRecursionError
 
         times: list[float] = []
@@ -143,11 +156,20 @@ class Conditions(Bench):
             times.append(time.process_time())
             return f"nothing in {place}"
 
-        agent = create_agent(self.make("agent"), [look])
-        question: Any = {"messages": self.hi}
-        with suppress(GraphRecursionError):
-            agent.invoke(question, {"recursion_limit": 2 * ROUNDS + 1})
-        rounds = [later - earlier for earlier, later in pairwise(times)]
+        def run(tools: list[Any], count: int) -> list[float]:
+            agent = create_agent(self.make("agent"), tools)
+            question: Any = {"messages": self.hi}
+            with suppress(GraphRecursionError):
+                agent.invoke(question, {"recursion_limit": 2 * count + 1})
+            taken = [later - earlier for earlier, later in pairwise(times)]
+            times.clear()
+            return taken
+
+        others = [StructuredTool.from_function(look, name=f"f{n}") for n in range(19)]
+        with_tools = [run([look, *others], ROUNDS_WITH_TOOLS) for _ in range(3)][1:]
+        each = [seconds for rounds in with_tools for seconds in rounds]
+        yield "agent with 20 tools, a round", sum(each) / len(each)
+        rounds = run([look], ROUNDS)
         yield f"agent of {ROUNDS} rounds, a round", sum(rounds) / len(rounds)
         tenth = ROUNDS // 10
         grown = sum(rounds[-tenth:]) - sum(rounds[tenth : 2 * tenth])
@@ -160,7 +182,16 @@ class Conditions(Bench):
         """An object of 2 KB, streamed."""
         if self.name in PLAIN or self.name == "core":
             return
-        names = [f"field{number}" for number in range(FIELDS)]
+        yield "object of 2 KB, streamed", self._object(FIELDS, 5)
+        if self.name == "ChatNscale":
+            for size, count in LARGE.items():
+                yield f"object of {size}, streamed", self._object(count, 3)
+            gc.disable()
+            for size, count in LARGE.items():
+                yield f"object of {size}, without collection", self._object(count, 3)
+
+    def _object(self, fields: int, times: int) -> float:
+        names = [f"field{number}" for number in range(fields)]
         schema = {
             "title": "Report",
             "description": "A report.",
@@ -168,13 +199,67 @@ class Conditions(Bench):
             "properties": {name: {"type": "string"} for name in names},
             "required": names,
         }
-        model = self.make(f"json-{FIELDS}")
+        model = self.make(f"json-{fields}")
         chain = model.with_structured_output(schema, method="json_mode")
-        if drain(chain.stream(self.hi)) < FIELDS:
+        if drain(chain.stream(self.hi)) < fields:
             msg = "its parts are not streamed"
             raise ValueError(msg)
-        work = per_unit(5, lambda: [drain(chain.stream(self.hi)) for _ in range(5)])
-        yield "object of 2 KB, streamed", work
+        return per_unit(
+            times, lambda: [drain(chain.stream(self.hi)) for _ in range(times)]
+        )
+
+    def binding(self) -> Iterator[tuple[str, float]]:
+        """What an agent does in each round, and structured output in each call."""
+        if self.name in PLAIN or self.name == "core":
+            return
+        from langchain_core.tools import StructuredTool
+        from pydantic import BaseModel
+
+        class Pair(BaseModel):
+            """Two texts."""
+
+            field0: str
+            field1: str
+
+        def function(number: int) -> Any:
+            def look(place: str, days: int = 1, unit: str = "celsius") -> str:
+                """Look up the weather."""
+                return f"{place} {days} {unit}"
+
+            look.__name__ = f"look_{number}"
+            return look
+
+        functions = [function(number) for number in range(20)]
+        kinds: dict[str, list[Any]] = {
+            "20 tools": list(map(StructuredTool.from_function, functions)),
+            "20 functions": functions,
+            "20 dicts": fifty_tools()[:20],
+            "a class": [Pair],
+        }
+        model = self.make("object")
+        for label, tools in kinds.items():
+            model.bind_tools(tools)
+            work = partial(_repeat, 20, partial(model.bind_tools, tools))
+            yield f"bind_tools of {label}", per_unit(20, work)
+        structured = partial(model.with_structured_output, Pair)
+        structured()
+        work = partial(_repeat, 50, structured)
+        yield "with_structured_output()", per_unit(50, work)
+        chain = structured(include_raw=True)
+        assert chain.invoke(self.hi)["parsed"].field1 == "y"
+        work = partial(_repeat, 100, partial(chain.invoke, self.hi))
+        yield "include_raw, a call", per_unit(100, work)
+
+    def collector(self) -> Iterator[tuple[str, float]]:
+        """The share of a token that garbage collection is, in a program with LangGraph."""
+        if self.name != "ChatNscale":
+            return
+        for package in ("langgraph.graph", "langchain_openai"):
+            import_module(package)
+        with_it = [self.stream("text-2000") for _ in range(3)]
+        gc.disable()
+        without = [self.stream("text-2000") for _ in range(3)]
+        yield "collection in a token (share)", 1 - min(without) / min(with_it)
 
     def arrays(self) -> Iterator[tuple[str, float]]:
         """Vectors of very many texts, as an array."""
@@ -211,6 +296,7 @@ class Conditions(Bench):
     def cold(self) -> Iterator[tuple[str, float]]:
         """CPU time of whole processes, from their start."""
         known = {"line": import_line(self.name), "name": self.name, "url": self.url}
+        known["hidden"] = hidden(self.name)
         if self.name == "core":  # what no chat model can do without
             for label, (_, body) in STARTS.items():
                 stream = label != "cold start, answer"
@@ -225,14 +311,37 @@ class Conditions(Bench):
             chat = ["chat", "Hi", "-m", "text-50", "-t", "t", "--base-url", self.url]
             command = [sys.executable, "-c", COMMAND, *chat]
             yield "cold start, command line", _process(command)
+        if self.name == "ChatNscale" and (llm := shutil.which("llm", path=LLM)):
+            yield "cold start, llm -n", self._llm(llm)
+
+    def _llm(self, llm: str) -> float:
+        """What a user of another command line waits for, in an environment of its own."""
+        with TemporaryDirectory() as folder:
+            entry = f"- {{model_id: m, model_name: text-50, api_base: {self.url}}}\n"
+            (Path(folder) / "extra-openai-models.yaml").write_text(entry)
+            env = {"LLM_USER_PATH": folder, "OPENAI_API_KEY": "t"}
+            return _process([llm, "-n", "-m", "m", "Hi"], env=env)
 
 
-def _process(command: list[str], rounds: int = 5) -> float:
+def _repeat(count: int, work: Callable[[], object]) -> None:
+    for _ in range(count):
+        work()
+
+
+def _process(
+    command: list[str], rounds: int = 3, env: Mapping[str, str] | None = None
+) -> float:
     """Return the median CPU time of a process, after one that warms the disk's cache."""
     seen = []
     for _ in range(rounds + 1):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ)
+        subprocess.run(
+            command,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         seen.append(used)

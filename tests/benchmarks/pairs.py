@@ -30,7 +30,7 @@ from tests.loopback import CERTIFICATE, running
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("side.py").read_text(encoding="utf-8")
 # callgrind runs one thread at a time, counts no memory, and is too slow for the others.
-NOT_COUNTED = re.compile(r"threads|first|paced|KiB|at once")
+NOT_COUNTED = re.compile(r"threads|first|start|paced|KiB|at once")
 
 
 class Version:
@@ -164,7 +164,7 @@ def measure(
                 for batch in range(1 + batches if "1,000" not in row else 1):
                     for side in ((0, 1), (1, 0))[(batch + number) % 2]:
                         seconds = sides[side].seconds(row)
-                        if batch or "import" in row or "1,000" in row:
+                        if batch or "import" in row or "start" in row or "1,000" in row:
                             times[side].append(seconds)
                 seen[row].append((median(times[0]), median(times[1])))
         print(f"pair {number + 1} of {pairs}", file=sys.stderr, flush=True)
@@ -226,6 +226,25 @@ def count(
     return counts
 
 
+def compare(
+    commit: str, pairs: int, batches: int, rows: str = "", *, instructions: bool = False
+) -> tuple[dict[str, list[tuple[float, float]]], dict[str, float]]:
+    """Return the CPU seconds of a commit and of the working tree, and instructions."""
+    wanted = re.compile(rows)
+    with checked_out(commit) as base:
+        trees = [base, ROOT]
+        for tree in trees:  # as pip does
+            compileall.compile_dir(tree / "langchain_nscale", quiet=1)
+        with ExitStack() as stack:
+            urls = [
+                stack.enter_context(running("tests.benchmarks.server", tls=tls))
+                for tls in (False, True)
+            ]
+            seen = measure(trees, urls, pairs, batches, wanted)
+            counts = count(trees, urls, wanted) if instructions else {}
+    return seen, counts
+
+
 def main() -> None:
     """Measure, print a table, write it as JSON."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -241,19 +260,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.instructions and not shutil.which("callgrind_control"):
         parser.error("--instructions needs valgrind.")
-    wanted = re.compile(options.rows)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # removes the base's folder
-    with checked_out(options.base) as base:
-        trees = [base, ROOT]
-        for tree in trees:  # as pip does
-            compileall.compile_dir(tree / "langchain_nscale", quiet=1)
-        with ExitStack() as stack:
-            urls = [
-                stack.enter_context(running("tests.benchmarks.server", tls=tls))
-                for tls in (False, True)
-            ]
-            seen = measure(trees, urls, options.pairs, options.batches, wanted)
-            counts = count(trees, urls, wanted) if options.instructions else {}
+    seen, counts = compare(
+        options.base,
+        options.pairs,
+        options.batches,
+        options.rows,
+        instructions=options.instructions,
+    )
     print(table(seen, counts))
     result: dict[str, Any] = {"base": options.base, "pairs": seen, "counts": counts}
     options.json.write_text(json.dumps(result, indent=1))

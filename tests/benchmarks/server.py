@@ -3,8 +3,8 @@
 Which answer is in the request's `model`: `text-2000` is a stream of 2,000 chunks of text
 (also `reasoning-N`, `tools-N`, `json-N`), with `-seg` each event in a write of its own,
 with `-pace` one every few milliseconds, and with `-hold-N` without its end until N streams
-are open. A request that isn't streamed gets a short whole reply, or a tool call if the
-model is `agent`, and one for embeddings gets vectors. With `--tls` it speaks TLS.
+are open. A request that isn't streamed gets a short whole reply, a tool call if the model is
+`agent` and an object if it is `object`, and one for embeddings gets vectors. With `--tls` it speaks TLS.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ def whole(message: dict[str, Any], reason: str) -> bytes:
 WHOLE = whole({"content": "Hello there, how are you?", "tool_calls": []}, "stop")
 LOOK = {"name": "look", "arguments": '{"place": "x"}'}
 TOOL_CALL = {"id": "call_1", "type": "function", "function": LOOK}
+OBJECT = whole({"content": '{"field0": "x", "field1": "y"}'}, "stop")
 CALL = whole({"content": None, "tool_calls": [TOOL_CALL]}, "tool_calls")
 
 
@@ -116,6 +117,11 @@ def embeddings_bytes(count: int, vector: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\n" + head.encode() + body
 
 
+def reply_to(body: bytes) -> bytes:
+    model = MODEL.search(body)
+    return {b"agent": CALL, b"object": OBJECT}.get(model[1] if model else b"", WHOLE)
+
+
 connections = itertools.count()
 
 
@@ -135,7 +141,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 await writer.drain()
                 continue
             if not STREAM.search(body):
-                writer.write(CALL if b'"agent"' in body[:60_000] else WHOLE)
+                writer.write(reply_to(body))
                 continue
             model = MODEL.search(body)
             kind, count, *seg = (model[1] if model else b"text-9").decode().split("-")

@@ -11,6 +11,7 @@ import asyncio
 import gc
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 TOKENS = 2000
@@ -106,6 +108,7 @@ class Side:
         self.rows: dict[str, Callable[[], float]] = {
             "import": lambda: fresh(IMPORT),
             "first stream after the import": lambda: fresh(FIRST, url),
+            "start of batch": self.batch_start,
             "construction": lambda: self.sync(500, self.make),
             "invoke": lambda: self.sync(100, lambda: self.invoke(self.models["text-9"])),
             "invoke, no network": lambda: self.sync(
@@ -142,6 +145,20 @@ class Side:
                 for label, address in (("", url), ("TLS, ", tls_url))
             },
         }
+
+    def batch_start(self) -> float:
+        """Return the CPU seconds of a process that sends one line of a batch."""
+        with TemporaryDirectory() as folder:
+            lines = Path(folder) / "in.jsonl"
+            lines.write_text('{"prompt": "Hi"}\n')
+            command = [sys.executable, "-m", "langchain_nscale", "batch", str(lines)]
+            command += [f"{folder}/out.jsonl", "-m", "text-9", "-t", "t"]
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run(
+                [*command, "--base-url", self.url], check=True, capture_output=True
+            )
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     def make(self, kind: str = "text-9", **settings: Any) -> Any:
         defaults = {"service_token": "t", "base_url": self.url, "max_retries": 0}

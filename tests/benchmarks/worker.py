@@ -22,6 +22,8 @@ PARTS = (
     "threads",
     "agents",
     "structured",
+    "binding",
+    "collector",
     "held",
     "arrays",
 )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from langchain_nscale._cli.commands import run
 from langchain_nscale.testing import NscaleServer
 from tests.growth import growth
+from tests.integration.conftest import MODEL
 
 
 @pytest.mark.parametrize("way", ["calls", "streams"])
@@ -35,3 +39,15 @@ def test_concurrency(make: Callable[..., Any], server: NscaleServer, way: str) -
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+def test_lines_of_a_batch(server: NscaleServer, tmp_path: Path) -> None:
+    settings = ["--base-url", server.base_url, "-t", server.token, "--progress", "none"]
+
+    def work(size: int) -> Callable[[], Any]:
+        source, target = tmp_path / "in.jsonl", tmp_path / f"out-{uuid4()}.jsonl"
+        source.write_text('{"prompt": "Hi"}\n' * size)
+        command = ["batch", str(source), str(target), "-m", MODEL, *settings]
+        return lambda: run(command)
+
+    assert growth(work, 50) < 1.3

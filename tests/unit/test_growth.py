@@ -6,10 +6,13 @@ import base64
 import json
 import struct
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any
 
 import httpx2
 import pytest
+from langchain.agents import create_agent
+from langchain_core.tools import StructuredTool
 from langchain_core.version import VERSION
 from pydantic import BaseModel, create_model
 
@@ -162,6 +165,31 @@ def bound(count: int) -> Callable[[], Any]:
     return lambda: model(lambda _: HI).bind_tools(tools(count)).invoke("Hi")
 
 
+def bound_functions(count: int) -> Callable[[], Any]:
+    def look(place: str, days: int = 1) -> str:
+        """Look up the weather."""
+        return f"{place} {days}"
+
+    named = [StructuredTool.from_function(look, name=f"f{n}") for n in range(count)]
+    functions = [FunctionType(look.__code__, globals(), f"g{n}") for n in range(count)]
+    for function in functions:
+        function.__annotations__, function.__doc__ = look.__annotations__, look.__doc__
+    binding = model(lambda _: HI)
+    return lambda: binding.bind_tools([*named, *functions])
+
+
+def agent(count: int) -> Callable[[], Any]:
+    """Return a round of an agent that has many tools and a long history."""
+
+    def look() -> str:
+        """Look around."""
+        return "nothing"
+
+    found = [StructuredTool.from_function(look, name=f"f{n}") for n in range(count)]
+    compiled: Any = create_agent(model(lambda _: HI), found)
+    return lambda: compiled.invoke({"messages": history(count)})
+
+
 def calling(count: int) -> Callable[[], Any]:
     message = {"content": None, "tool_calls": [call(number) for number in range(count)]}
     return lambda: model(lambda _: reply(message)).invoke("Hi")
@@ -188,6 +216,8 @@ WORK: dict[str, Callable[[int], Callable[[], Any]]] = {
         )
     ),
     "tools": bound,
+    "tools that are only bound": bound_functions,
+    "tools and history of an agent": agent,
     "calls of a reply": calling,
     "calls that are counted": counted,
 }
