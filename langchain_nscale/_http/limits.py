@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import ctypes
 import sys
 import threading
 from collections.abc import Awaitable, Callable
@@ -289,6 +288,8 @@ def _end_thread(thread: threading.Thread) -> None:
     A server that sends a byte of its header now and then would keep it for ever.
     """
     if sys.implementation.name == "cpython" and thread.ident is not None:
+        import ctypes  # noqa: PLC0415  # rarely needed, and slow
+
         raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
         raise_in(ctypes.c_ulong(thread.ident), ctypes.py_object(_AbandonedError))
 

@@ -457,6 +457,8 @@ class Bench:
             (400, "ainvoke, 400 at once"),
         ):
             yield label, self.at_once(count)
+            if self.name == "sdk":
+                return  # it hangs when more calls are made at once
         many = [self.hi] * 1000
         yield "abatch of 1,000", self.batch(many)
         for count in (200, 400):

@@ -20,7 +20,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from math import comb
+from math import comb, isnan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -110,7 +110,8 @@ def instructions_of_import(tree: Path) -> int:
     """Return the instructions of an interpreter that imports the chat model."""
     with tempfile.NamedTemporaryFile() as out:
         tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out.name}"]
-        line = "from langchain_nscale import ChatNscale"
+        line = "import sys; sys.modules.update(aiohttp=None, httpx_aiohttp=None)\n"
+        line += "from langchain_nscale import ChatNscale"
         subprocess.run(
             [*tool, sys.executable, "-c", line],
             cwd=tree,
@@ -166,7 +167,9 @@ def measure(
                         seconds = sides[side].seconds(row)
                         if batch or "import" in row or "start" in row or "1,000" in row:
                             times[side].append(seconds)
-                seen[row].append((median(times[0]), median(times[1])))
+                ends = (median(times[0]), median(times[1]))
+                if not any(map(isnan, ends)):
+                    seen[row].append(ends)
         print(f"pair {number + 1} of {pairs}", file=sys.stderr, flush=True)
     return seen
 

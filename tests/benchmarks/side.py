@@ -38,6 +38,8 @@ REPLY = {
     ],
     "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18},
 }
+# langsmith imports aiohttp if it is there, as it is here for other clients.
+CLEAN = "import sys; sys.modules.update(aiohttp=None, httpx_aiohttp=None)\n"
 IMPORT = """
 import time; start = time.process_time()
 from langchain_nscale import ChatNscale
@@ -57,7 +59,7 @@ print(time.process_time() - start)
 
 def fresh(program: str, *arguments: str) -> float:
     """Return the CPU seconds that a program measures in an interpreter of its own."""
-    command = [sys.executable, "-c", program, *arguments]
+    command = [sys.executable, "-c", CLEAN + program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
@@ -154,10 +156,13 @@ class Side:
             command = [sys.executable, "-m", "langchain_nscale", "batch", str(lines)]
             command += [f"{folder}/out.jsonl", "-m", "text-9", "-t", "t"]
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(
-                [*command, "--base-url", self.url], check=True, capture_output=True
+            done = subprocess.run(
+                [*command, "--base-url", self.url], check=False, capture_output=True
             )
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode:  # cad9ec6 needs portalocker
+            sys.stderr.write(done.stderr.decode().splitlines()[-1] + "\n")
+            return float("nan")
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     def make(self, kind: str = "text-9", **settings: Any) -> Any:
