@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from langchain_nscale import ChatNscale, NscaleConnectionError
+from langchain_nscale import ChatNscale, NscaleConnectionError, aclose_connections
 from langchain_nscale.testing import NscaleServer
 from tests.integration.test_chat import WAYS, consume
 
@@ -70,6 +70,26 @@ async def test_a_call_that_is_cancelled_in_the_handshake_closes_its_socket() -> 
                     pass  # up to its end
             finally:
                 gc.enable()
+
+
+async def test_a_cancel_at_any_moment_of_connecting_prints_nothing() -> None:
+    printed: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: printed.append(context))
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        base_url = f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
+        model = ChatNscale(model="m", api_key="t", base_url=base_url, max_retries=0)
+        for ticks in range(40):
+            task = asyncio.ensure_future(model.ainvoke("Hi"))
+            if not ticks:  # what only the first call waits for is ready then
+                (await asyncio.to_thread(listener.accept))[0].close()
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+    await aclose_connections()
+    gc.collect()
+    assert not printed
 
 
 @WAYS
