@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help test lint demo bench compare soak fuzz chaos docs test-min test-packages test-real test-vllm test-templates record-vllm test-ray findings package format clean
+.PHONY: help test lint demo bench compare soak fuzz chaos mutate docs test-min test-packages test-real test-vllm test-templates record-vllm test-ray findings package format clean
 
 help:
 	@echo 'make test     run every test against the stand-in server'
@@ -12,7 +12,7 @@ help:
 	@echo 'make demo     ask, stream and run an agent'
 	@echo 'make bench    compare CPU time with other integrations (slow), or with BASE=<commit>'
 	@echo 'make docs     build the documentation site in site/'
-	@echo 'also: compare soak fuzz chaos test-min test-packages test-real test-vllm test-templates record-vllm test-ray findings package format clean'
+	@echo 'also: compare soak fuzz chaos mutate test-min test-packages test-real test-vllm test-templates record-vllm test-ray findings package format clean'
 
 test: $(STAMP)
 	$(BIN)/coverage erase
@@ -76,6 +76,11 @@ soak: $(STAMP)
 fuzz: $(STAMP)
 	$(BIN)/pip install --quiet --constraint constraints.txt --group fuzz
 	$(BIN)/python -m tests.fuzz
+
+# Does a test fail for each of 120 small changes of the code? An hour; if interrupted, the
+# next run continues. OPTIONS='--number 20 --only wire.py' chooses others.
+mutate: $(STAMP)
+	$(BIN)/python -m tests.mutate $(OPTIONS)
 
 # 1,000 calls to each of two third-party servers that fail at random; needs npm.
 chaos: $(STAMP)
@@ -155,4 +160,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-bench-llm .venv-chaos .venv-packages-* .venv-ray .venv-vllm* .venv-templates .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf .venv .venv-min .venv-demo .venv-docs .venv-bench .venv-bench-llm .venv-chaos .venv-packages-* .venv-ray .venv-vllm* .venv-templates .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutate dist

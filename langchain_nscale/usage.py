@@ -56,10 +56,19 @@ class NscaleUsageCallbackHandler(UsageCounts, BaseCallbackHandler):
         for ledger in self._ledgers:
             ledger.begin(run_id, call)
 
-    def on_llm_new_token(self, token: Any, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002  # interface
-        """Record the first token of a stream."""
+    def on_llm_new_token(
+        self,
+        token: Any,  # noqa: ARG002  # interface
+        *,
+        run_id: UUID,
+        chunk: Any = None,
+        **_: Any,
+    ) -> None:
+        """Record the first token of a stream, whose chunk tells the retries before it."""
         for ledger in self._ledgers:
-            ledger.first_token(run_id)
+            call = ledger.first_token(run_id)
+            if call is not None and isinstance(chunk, ChatGeneration):
+                call.retries = chunk.message.response_metadata.get("retries", 0)
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **_: Any) -> None:
         """Record the first token of an event stream."""
@@ -69,7 +78,14 @@ class NscaleUsageCallbackHandler(UsageCounts, BaseCallbackHandler):
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Record a reply."""
-        first = _first_message(response)
+        replies = (
+            generation.message
+            for batch in response.generations
+            for generation in batch
+            if isinstance(generation, ChatGeneration)
+        )
+        # With `n`, all replies belong to one request, whose usage is on the first.
+        first = next(replies, None)
         metadata = first.response_metadata if first is not None else {}
         for ledger in self._ledgers:
             ledger.end(
@@ -79,34 +95,12 @@ class NscaleUsageCallbackHandler(UsageCounts, BaseCallbackHandler):
                 retries=metadata.get("retries", 0),
             )
 
-    def on_llm_error(
-        self,
-        error: BaseException,
-        *,
-        run_id: UUID,
-        response: LLMResult | None = None,
-        **_: Any,
-    ) -> None:
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Record a failed or cancelled call, with the usage of what was received."""
         partial = getattr(error, "partial", None)
         usage = partial.usage_metadata if isinstance(partial, AIMessage) else None
-        first = _first_message(response) if response is not None else None
-        metadata = first.response_metadata if first is not None else {}
         for ledger in self._ledgers:
-            ledger.end(run_id, usage, retries=metadata.get("retries", 0), error=error)
-
-
-def _first_message(response: LLMResult) -> BaseMessage | None:
-    """Return the first reply; with `n`, the usage of all is on it."""
-    return next(
-        (
-            generation.message
-            for batch in response.generations
-            for generation in batch
-            if isinstance(generation, ChatGeneration)
-        ),
-        None,
-    )
+            ledger.end(run_id, usage, error=error)
 
 
 register_configure_hook(active, inheritable=True)

@@ -36,11 +36,11 @@ def ssl_context() -> ssl.SSLContext:
     try:
         return _read_certificates(*(os.environ.get(name) for name in _CERTIFICATES))
     except OSError as error:  # includes ssl.SSLError
-        for name in _CERTIFICATES:
-            if path := os.environ.get(name):
-                msg = f"{name} is {path!r}, which can't be used: {error}."
-                raise ValueError(msg) from None
-        raise
+        path = os.environ.get("SSL_CERT_FILE")  # a wrong SSL_CERT_DIR is ignored
+        if not path:
+            raise
+        msg = f"SSL_CERT_FILE is {path!r}, which can't be used: {error}."
+        raise ValueError(msg) from None
 
 
 @lru_cache(maxsize=4)
@@ -116,7 +116,7 @@ def _through_httpx2(new_client: Any, new_transport: Any, base_url: str) -> Any:
         if has_proxy(base_url):
             return new_client(**arguments, cookies=cookies)
         transport = new_transport(**arguments, socket_options=socket_options())
-        return new_client(cookies=cookies, transport=transport, trust_env=False)
+        return new_client(cookies=cookies, transport=transport)
     except (ValueError, ImportError) as error:
         proxy = usable_proxy(base_url, error)
         return new_client(**arguments, cookies=cookies, trust_env=False, proxy=proxy)

@@ -201,7 +201,7 @@ class ToolCallReader:
         addition = None if is_new else self._add_name(call, fragment.name)
         shown = self._add_arguments(call, fragment.args)
         if call is self._waiting:
-            if not call.is_blank or self._is_final(call.name):
+            if not call.is_blank or self._is_final(call.name or ""):
                 yield from self._show(reply_id)
         elif addition or shown:
             # Sent only once: langchain-core concatenates repeated names and IDs.
@@ -227,13 +227,11 @@ class ToolCallReader:
         name = offered_name(call.name, self._tool_names)
         return self._tool_names.get(name, name)
 
-    def _is_final(self, name: str | None) -> bool:
+    def _is_final(self, name: str) -> bool:
         """Return whether nothing that follows a name would change it.
 
         A name in pieces must be complete before it is changed back to the user's.
         """
-        if name is None:
-            return False
         names = self._tool_names
         longer = (other for other in names if other != name and other.startswith(name))
         return not names or (name in names and next(longer, None) is None)

@@ -136,6 +136,7 @@ class Call:
     operation: str = "chat"  # or "embeddings", as OpenTelemetry names them
     began: float = field(default_factory=perf_counter)
     first_token: float | None = None  # when it arrived
+    retries: int = 0  # before the first token
     seconds: float | None = None  # once the call has ended
     served: str | None = None  # ID of the model according to the reply
     clock: Callable[[], float] = perf_counter
@@ -207,11 +208,13 @@ class Ledger:
         """Record the start of a call. Idempotent."""
         self._under_way.setdefault(key, call)
 
-    def first_token(self, key: Hashable) -> None:
-        """Record the first token of a call. Later tokens are ignored."""
+    def first_token(self, key: Hashable) -> Call | None:
+        """Record the first token of a call, and return that. Later ones are ignored."""
         call = self._under_way.get(key)
-        if call is not None and call.first_token is None:
-            call.first_token = call.clock()
+        if call is None or call.first_token is not None:
+            return None
+        call.first_token = call.clock()
+        return call
 
     def end(
         self,
@@ -229,7 +232,7 @@ class Ledger:
         if call.seconds is None:
             call.seconds = call.clock() - call.began
             call.served = served
-        retries = getattr(error, "retries", retries)
+        retries = getattr(error, "retries", retries) or call.retries
         outcome = call.outcome(usage, retries=retries, error=error)
         self._add(call.model, outcome, call.requested)
         if self._on_end is not None:

@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from langchain_nscale import ChatNscale, aclose_connections, close_connections
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.conftest import MODEL
+from tests.integration.test_chat import WAYS, consume
 from tests.soak.soak import open_files
 
 
@@ -39,6 +41,25 @@ def _nothing_is_complained_of(caplog: pytest.LogCaptureFixture) -> Iterator[None
         gc.collect()
     assert [str(w.message) for w in caught if w.category is ResourceWarning] == []
     assert [r.getMessage() for r in caplog.records if r.name == "asyncio"] == []
+
+
+def left() -> Counter[str]:
+    """Count the requests and responses in memory: they have tokens and prompts."""
+    gc.collect()
+    own = "langchain_nscale._http"
+    kinds = [type(each) for each in gc.get_objects()]
+    names = [kind.__name__ for kind in kinds if str(kind.__module__).startswith(own)]
+    return Counter(name for name in names if name.endswith(("Request", "Response")))
+
+
+@WAYS
+async def test_a_time_limit_keeps_nothing_of_a_call_that_has_ended(
+    server: NscaleServer, way: str
+) -> None:
+    before = left()
+    model = ChatNscale(model=MODEL, total_timeout=600, **server.settings)
+    await consume(model, "Hi", way)
+    assert left() == before
 
 
 async def leave(model: ChatNscale, number: int) -> None:

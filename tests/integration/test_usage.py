@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.callbacks import AsyncCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig
@@ -244,6 +244,24 @@ async def test_a_canceled_call_counts_its_retries(server: NscaleServer) -> None:
         )
         while len(server.requests) < 2:  # noqa: ASYNC110  # the server has its own loop
             await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+    assert (usage.total.cancelled, usage.total.requests) == (1, 2)
+
+
+async def test_retries_count_from_the_first_token_on(server: NscaleServer) -> None:
+    class Waits(AsyncCallbackHandler):
+        reached = asyncio.Event()
+
+        async def on_llm_new_token(self, *_: Any, **__: Any) -> None:
+            self.reached.set()
+            await asyncio.Event().wait()
+
+    server.add(AGAIN)
+    model = ChatNscale(model=MODEL, callbacks=[Waits()], **server.settings)
+    with get_nscale_usage_callback() as usage:
+        call = asyncio.create_task(consume(model, "a", "astream"))
+        await Waits.reached.wait()
         call.cancel()
         await asyncio.wait([call])
     assert (usage.total.cancelled, usage.total.requests) == (1, 2)

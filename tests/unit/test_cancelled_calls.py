@@ -286,6 +286,46 @@ async def test_a_call_that_waits_for_the_rate_limiter() -> None:
     assert not usage.ledger._under_way
 
 
+class Endless(httpx2.AsyncByteStream):
+    """A stream that begins and never ends."""
+
+    def __init__(self) -> None:
+        self.is_closed = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield event({"role": "assistant", "content": "x"})
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        self.is_closed.set()
+
+
+async def test_no_task_is_left_of_a_closed_stream() -> None:
+    def tasks() -> int:
+        gc.collect()
+        return sum(isinstance(each, asyncio.Task) for each in gc.get_objects())
+
+    before = tasks()
+    body = Endless()
+    stream: Any = model_of(httpx2.Response(200, stream=body)).astream("a")
+    await stream.__anext__()
+    await stream.aclose()
+    await body.is_closed.wait()
+    while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110  # the last ones that close it
+        await asyncio.sleep(0)
+    assert tasks() == before
+
+
+def model_of(response: httpx2.Response) -> ChatNscale:
+    transport = httpx2.MockTransport(lambda _: response)
+    return ChatNscale(
+        model="m",
+        base_url="https://x.test/v1",
+        service_token="t",
+        http_async_client=httpx2.AsyncClient(transport=transport),
+    )
+
+
 class Collected(httpx2.Response):
     """A response whose generators the collector finalizes while they are being closed.
 
@@ -312,15 +352,7 @@ async def test_a_collected_stream_prints_nothing(
     printed: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
     response = Collected(200, content=b"")
-    model = ChatNscale(
-        model="m",
-        base_url="https://x.test/v1",
-        service_token="t",
-        http_async_client=httpx2.AsyncClient(
-            transport=httpx2.MockTransport(lambda _: response)
-        ),
-    )
-    stream: Any = model.astream("a")
+    stream: Any = model_of(response).astream("a")
     await stream.__anext__()
     await stream.aclose()
     while not response.finalized:  # noqa: ASYNC110  # the event loop closes the rest

@@ -121,6 +121,12 @@ def test_the_guides_error_object_is_read_in_full() -> None:
     assert "Add credit" in str(error)
 
 
+def test_the_type_of_an_error_is_read_in_both_spellings() -> None:
+    for key in ("type", "error_type"):
+        error = error_for(400, b'{"error": {"message": "x", "%s": "Bad"}}' % key.encode())
+        assert error.error_type == "Bad"
+
+
 @pytest.mark.parametrize("status", [401, 404, 429, 500, 503])
 @pytest.mark.parametrize(
     ("content", "said"),

@@ -74,6 +74,13 @@ def test_a_slow_caller_uses_up_the_time_of_the_call() -> None:
         read(wire, Limits(total=50.0), thinks=60.0)
 
 
+def test_a_call_may_use_all_of_its_time() -> None:
+    wire = Wire((4.5, EVENT), (0.4, FINISH))
+    assert read(wire, Limits(total=5.0)) == ["a", ""]
+    with pytest.raises(NscaleTimeoutError, match="`total_timeout`"):
+        read(Wire((4.5, EVENT), (0.6, EVENT), (0.1, FINISH)), Limits(total=5.0))
+
+
 @pytest.mark.parametrize("total", [None, 5.0])
 def test_keep_alives_after_the_finish_reason_do_not_delay_the_end(
     total: float | None,

@@ -290,6 +290,15 @@ def test_an_error_in_a_stream_has_no_success_as_its_status() -> None:
         assert caught.value.status_code == status
 
 
+@pytest.mark.parametrize(
+    "body", [{"error": {"message": "no"}}, {"detail": "no"}, {"message": "no"}]
+)
+def test_an_error_object_in_place_of_a_stream_is_reported(body: Any) -> None:
+    with pytest.raises(NscaleError, match="then reported an error: no") as caught:
+        streamed(json.dumps(body).encode())
+    assert caught.value.body == body
+
+
 # --- halves of an emoji -----------------------------------------------------------------
 
 

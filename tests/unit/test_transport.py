@@ -368,6 +368,23 @@ def test_too_many_open_files_are_not_taken_for_a_network_fault(call: Any) -> Non
         call(Service(fault), max_retries=0)
 
 
+def test_a_refused_connection_is_not_taken_for_too_many_open_files(call: Any) -> None:
+    fault = httpx2.ConnectError("All connection attempts failed")
+    fault.__cause__ = OSError(errno.ECONNREFUSED, "Connection refused")
+    with pytest.raises(NscaleConnectionError, match=r"connection to x.* failed") as caught:
+        call(Service(fault), max_retries=0)
+    assert "ulimit" not in str(caught.value)
+
+
+@pytest.mark.parametrize("problem", ["CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"])
+def test_what_no_repetition_can_mend_is_sent_once(call: Any, problem: str) -> None:
+    service = Service(httpx2.ConnectError(f"[SSL: {problem}] no"))
+    with pytest.raises(NscaleConnectionError) as caught:
+        call(service, max_retries=2)
+    assert len(service.requests) == 1
+    assert not caught.value.is_retryable
+
+
 @pytest.mark.parametrize("value", ["t1", SecretStr("t1")])
 def test_a_token_may_be_a_callable(call: Any, value: Any) -> None:
     asked = []
