@@ -371,7 +371,9 @@ def test_too_many_open_files_are_not_taken_for_a_network_fault(call: Any) -> Non
 def test_a_refused_connection_is_not_taken_for_too_many_open_files(call: Any) -> None:
     fault = httpx2.ConnectError("All connection attempts failed")
     fault.__cause__ = OSError(errno.ECONNREFUSED, "Connection refused")
-    with pytest.raises(NscaleConnectionError, match=r"connection to x.* failed") as caught:
+    with pytest.raises(
+        NscaleConnectionError, match=r"connection to x.* failed"
+    ) as caught:
         call(Service(fault), max_retries=0)
     assert "ulimit" not in str(caught.value)
 
