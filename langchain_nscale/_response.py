@@ -38,7 +38,7 @@ class Response(Protocol):
 
 
 class ReadResponse:
-    """A response whose body has been read; all else it has from the response."""
+    """A response whose body has been read; everything else is the response's."""
 
     def __init__(self, response: Response, content: bytes) -> None:
         self.content = content

@@ -147,8 +147,7 @@ class DirectClient(Pool[_Connection]):
         except BaseException:
             self.release(connection)
             raise
-        received = _Response(self.release, connection, request, body)
-        return cast("Response", received)
+        return cast("Response", _Response(self.release, connection, request, body))
 
     @staticmethod
     def _exchange(

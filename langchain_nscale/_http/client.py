@@ -26,6 +26,7 @@ class Request:
     # Seconds to "connect", "read", "write" and wait for a "pool". A client looks them up
     # before each operation: "read" changes once a stream has begun.
     timeouts: Timeouts
+    is_stream: bool = False  # whether the reply is requested as a stream
 
 
 class Client(Protocol[T_co]):

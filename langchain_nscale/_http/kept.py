@@ -45,7 +45,7 @@ C = TypeVar("C", bound=Connection)
 
 
 class Pool(Generic[C]):
-    """The connections of a client, its subclass. Threads may use it at once."""
+    """The connections of a client, which is a subclass. Thread-safe."""
 
     faults = FAULTS
     _turns: Any  # a semaphore, which lets as many requests through as there may be
@@ -112,7 +112,7 @@ class Pool(Generic[C]):
         connection.close()
 
     def close_idle(self, seconds: float) -> float | None:
-        """Close connections idle for some seconds; return since when another is idle."""
+        """Close long-idle connections; return when the oldest of the others was used."""
         before = time.monotonic() - seconds
         with self._lock:
             idle = [c for kept in self._idle.values() for c in kept]

@@ -326,8 +326,7 @@ class AsyncDirectClient(Pool[_Connection]):
         except BaseException:
             self.release(connection)
             raise
-        received = _Response(self.release, connection, request, body)
-        return cast("Response", received)
+        return cast("Response", _Response(self.release, connection, request, body))
 
     async def _wait(self, limit: float | None) -> None:
         """Wait for a turn."""

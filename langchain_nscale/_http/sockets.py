@@ -39,7 +39,7 @@ def socket_options() -> list[tuple[int, int, int]]:
 
 
 def max_connections() -> int:
-    """Return the maximum of open connections: three quarters of the limit on files."""
+    """Return how many connections may be open: 3/4 of the limit on open files."""
     if resource is None:
         return sys.maxsize
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -85,40 +85,23 @@ class Transport:
         whose body has been read; if it raises a retryable error, the request is sent once
         more. A ValueError says that the body has no JSON form.
         """
-        [result] = self._items(path, body, partial(WholeReader, read))
+        [result] = self.stream(path, body, partial(WholeReader, read))
         return result
 
     async def acall(self, path: str, body: Body | Bodies, read: Callable[[Sent], R]) -> R:
         """Async version of `call`; `token` can also be an async callable."""
-        items = self._aitems(path, body, partial(WholeReader, read))
+        items = self.astream(path, body, partial(WholeReader, read))
         [result] = [item async for item in items]
         return result
 
     def stream(
         self, path: str, body: Body | Bodies, new_reader: Callable[[Sent], Reader[T]]
     ) -> Generator[T, None, None]:
-        """POST a body, as `call` does; yield what a reader makes of the streamed reply.
+        """Send a request, as `call` does; yield what a reader makes of the reply.
 
-        A stream that fails before its first item is requested again. Without `"stream"`
-        in the body, the reply is requested whole.
+        The reply is a stream if the body has `"stream"`, else one item. A stream that
+        fails before its first item is requested again.
         """
-        return self._items(path, body, new_reader, stream=True)
-
-    def astream(
-        self, path: str, body: Body | Bodies, new_reader: Callable[[Sent], Reader[T]]
-    ) -> AsyncGenerator[T, None]:
-        """Async version of `stream`; `token` can also be an async callable."""
-        return self._aitems(path, body, new_reader, stream=True)
-
-    def _items(
-        self,
-        path: str,
-        body: Body | Bodies,
-        new_reader: Callable[[Sent], Reader[T]],
-        *,
-        stream: bool = False,
-    ) -> Generator[T, None, None]:
-        """Send a request, again if need be; yield the items of its reply, perhaps one."""
         client: Client[Response] = (
             UsersClient(self.client) if self.client else shared_client(self.base_url)
         )
@@ -126,13 +109,10 @@ class Transport:
             while True:
                 token = resolve_token(self.token)
                 current = body() if callable(body) else body
-                is_stream = stream and "stream" in (current or ())
-                request = self._request(attempts, path, current, token, stream=is_stream)
+                request = self._request(attempts, path, current, token)
                 try:
                     response = self._send(attempts, client, request)
-                    reading = self._reading(
-                        attempts, request, response, new_reader, is_stream
-                    )
+                    reading = self._reading(attempts, request, response, new_reader)
                     self._report_revision(attempts, response)
                     for item in read_stream(response, *reading, client.faults):
                         attempts.stage = Stage.DELIVERED
@@ -149,15 +129,10 @@ class Transport:
                     return
                 time.sleep(delay)
 
-    async def _aitems(
-        self,
-        path: str,
-        body: Body | Bodies,
-        new_reader: Callable[[Sent], Reader[T]],
-        *,
-        stream: bool = False,
+    async def astream(
+        self, path: str, body: Body | Bodies, new_reader: Callable[[Sent], Reader[T]]
     ) -> AsyncGenerator[T, None]:
-        """Async version of `_items`."""
+        """Async version of `stream`; `token` can also be an async callable."""
         client: Client[Awaitable[Response]] = (
             UsersClient(self.async_client)
             if self.async_client
@@ -167,13 +142,10 @@ class Transport:
             while True:
                 token = await aresolve_token(self.token)
                 current = body() if callable(body) else body
-                is_stream = stream and "stream" in (current or ())
-                request = self._request(attempts, path, current, token, stream=is_stream)
+                request = self._request(attempts, path, current, token)
                 try:
                     response = await self._asend(attempts, client, request)
-                    reading = self._reading(
-                        attempts, request, response, new_reader, is_stream
-                    )
+                    reading = self._reading(attempts, request, response, new_reader)
                     self._report_revision(attempts, response)
                     inner = aread_stream(response, *reading, client.faults)
                     async with Inner(inner) as items:
@@ -244,16 +216,15 @@ class Transport:
         request: Request,
         response: Response,
         new_reader: Callable[[Sent], Reader[T]],
-        stream: bool,
     ) -> tuple[Reader[T], ReadLimits]:
         """Return a reader for a response, and the limits for reading it."""
         time = attempts.time
         if not response.is_success:
             failed = cast("Reader[T]", ErrorReader(response))  # yields nothing
             return failed, ReadLimits(time, response, failed)
-        attempts.stage = Stage.STREAMING if stream else Stage.ANSWERED
+        attempts.stage = Stage.STREAMING if request.is_stream else Stage.ANSWERED
         reader = new_reader(Sent(response, attempts.retries))
-        silence = time.limit_silence(request.timeouts) if stream else None
+        silence = time.limit_silence(request.timeouts) if request.is_stream else None
         limits = ReadLimits(
             time,
             response,
@@ -265,9 +236,10 @@ class Transport:
         return reader, limits
 
     def _request(
-        self, attempts: Attempts, path: str, body: Body, token: SecretStr, *, stream: bool
+        self, attempts: Attempts, path: str, body: Body, token: SecretStr
     ) -> Request:
         content = None if body is None else encode(body)
+        is_stream = "stream" in (body or ())
         return Request(
             method="GET" if content is None else "POST",
             url=self.base_url + path,
@@ -276,7 +248,7 @@ class Transport:
                 attempts.client.headers,
                 {
                     "User-Agent": USER_AGENT,
-                    "Accept": "text/event-stream" if stream else "application/json",
+                    "Accept": "text/event-stream" if is_stream else "application/json",
                     **({} if content is None else {"Content-Type": "application/json"}),
                 },
                 self.headers,
@@ -284,4 +256,5 @@ class Transport:
             ),
             content=content,
             timeouts=attempts.begin(),
+            is_stream=is_stream,
         )

@@ -189,8 +189,7 @@ def _start(response: Response, options: ReplyOptions) -> Reply:
         "retries": options.retries,
         "headers": public_headers(response) if options.with_headers else None,
     }
-    extra = {key: value for key, value in facts.items() if value}
-    return Reply(extra, options)
+    return Reply({key: value for key, value in facts.items() if value}, options)
 
 
 class StreamReader(Generic[T]):

@@ -111,7 +111,7 @@ class Exchange:
         return body
 
     def revise(self, error: NscaleError) -> bool:
-        """Bring a conversation that was rejected into the strict form, if that helps."""
+        """Put a rejected conversation in the strict form; return whether it changed."""
         message = error_message(error_object(error.body) or {})
         if self._strict_models is None or violated_rule(message or "") is None:
             return False

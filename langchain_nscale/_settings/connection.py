@@ -315,8 +315,7 @@ def check_client(client: object, kind: str, setting: str) -> None:
     """Reject clients of the wrong kind, or with their own authentication."""
     if client is None:
         return
-    origin = library(client)
-    if not isinstance(client, getattr(origin, kind)):
+    if not isinstance(client, getattr(library(client), kind)):
         article = "an" if kind.startswith("A") else "a"
         msg = f"`{setting}` takes {article} {kind}, not {type(client).__name__}."
         raise TypeError(msg)
