@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from langchain_nscale._cli.commands import run
+from langchain_nscale.__main__ import main as run
 from langchain_nscale.testing import NscaleServer
 from tests.growth import growth
 from tests.integration.conftest import MODEL

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.load import dumpd, dumps, load
@@ -16,6 +17,7 @@ from langchain_core.tools import StructuredTool, tool
 from pydantic import SecretStr, ValidationError
 
 from langchain_nscale import ChatNscale, __version__
+from tests.unit.service import Service
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 
@@ -122,7 +124,13 @@ def test_defaults() -> None:
 def test_nothing_of_openais_environment_changes_anything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = make()
+    def request() -> Any:
+        service = Service()
+        make(**service.settings).invoke("hi")
+        (sent,) = service.requests
+        return sent.url, sent.headers, sent.content, sent.extensions
+
+    before, sent = make(), request()
     names = "API_KEY API_BASE BASE_URL ORG_ID ORGANIZATION PROJECT_ID PROXY"
     for name in names.split():
         monkeypatch.setenv(f"OPENAI_{name}", "https://evil.example")
@@ -130,13 +138,26 @@ def test_nothing_of_openais_environment_changes_anything(
         monkeypatch.setenv(name, "lsv2_evil")
     monkeypatch.setenv("LANGCHAIN_OPENAI_STREAM_CHUNK_TIMEOUT_S", "1")
     assert make() == before
-    assert vars(make()._transport()) == vars(before._transport())
+    assert request() == sent
+
+
+def started(asked: ChatNscale, /, **call: Any) -> dict[str, Any]:
+    """What a callback handler is told of a call that begins."""
+    found: dict[str, Any] = {}
+
+    class Handler(BaseCallbackHandler):
+        def on_chat_model_start(self, *_: Any, **fields: Any) -> None:
+            found.update(fields)
+
+    own = {**Service().settings, "service_token": asked.service_token}
+    asked.model_copy(update=own).invoke("hi", {"callbacks": [Handler()]}, **call)
+    return found
 
 
 def test_it_is_a_chat_model_that_names_itself() -> None:
     model = make()
     assert isinstance(model, BaseChatModel)
-    assert model._llm_type == "nscale"
+    assert started(model)["invocation_params"]["_type"] == "nscale"
     assert model.metadata is not None
     assert model.metadata["lc_versions"]["langchain-nscale"] == __version__
 
@@ -152,7 +173,11 @@ def test_it_is_a_chat_model_that_names_itself() -> None:
     ],
 )
 def test_timeouts(timeout: Any, seconds: Any) -> None:
-    assert make(timeout=timeout)._transport().limits[:4] == seconds
+    service = Service()
+    make(timeout=timeout, **service.settings).invoke("hi")
+    limits = service.requests[0].extensions["timeout"]
+    phases = ("connect", "read", "write", "pool")
+    assert tuple(limits[phase] for phase in phases) == seconds
 
 
 def test_every_parameter_reaches_the_body() -> None:
@@ -214,8 +239,7 @@ def test_extra_bodies_are_merged_at_the_top_level() -> None:
 
 def test_stream_options() -> None:
     def options(model: ChatNscale, usage: bool | None = None, **kwargs: Any) -> Any:
-        call = {"stream_usage": usage, **kwargs}
-        body = model._body([HumanMessage("hi")], None, call, stream=True)
+        body = model.request_body("hi", stream=True, stream_usage=usage, **kwargs)
         assert body["stream"] is True
         assert "stream_usage" not in body
         return body.get("stream_options")
@@ -230,8 +254,13 @@ def test_stream_options() -> None:
 
 
 def test_tracing_parameters() -> None:
-    params = make(temperature=0.1, max_tokens=9, stop=["x"])._get_ls_params(stop=["y"])
-    assert params == {
+    def params(asked: ChatNscale, /, **call: Any) -> dict[str, Any]:
+        metadata = started(asked, **call)["metadata"]
+        return {name: metadata[name] for name in metadata if name.startswith("ls_")}
+
+    found = params(make(temperature=0.1, max_tokens=9, stop=["x"]), stop=["y"])
+    found.pop("ls_integration", None)  # langchain-core's
+    assert found == {
         "ls_provider": "nscale",
         "ls_model_name": MODEL,
         "ls_model_type": "chat",
@@ -239,7 +268,7 @@ def test_tracing_parameters() -> None:
         "ls_max_tokens": 9,
         "ls_stop": ["x", "y"],
     }
-    override = make()._get_ls_params(model="m2", temperature=0, max_completion_tokens=3)
+    override = params(make(), model="m2", temperature=0, max_completion_tokens=3)
     assert override["ls_model_name"] == "m2"
     assert override["ls_temperature"] == 0
     assert override["ls_max_tokens"] == 3
@@ -258,9 +287,7 @@ def test_the_token_is_in_no_form_of_the_model() -> None:
         str(model.model_dump()),
         model.model_dump_json(exclude={"callbacks", "rate_limiter", "cache"}),
         str(pickle.dumps(model)),
-        model._get_llm_string(),
-        str(model._get_invocation_params()),
-        str(model._get_ls_params()),
+        str(started(model)),
     ]
     assert not [form for form in forms if "s3cret" in form]
     assert "NSCALE_SERVICE_TOKEN" in dumped
@@ -305,30 +332,32 @@ def test_copies_keep_token_and_clients() -> None:
 
 
 def test_the_cache_key_has_all_that_changes_the_answer() -> None:
-    keys = {
-        make(**settings)._get_llm_string()
-        for settings in (
-            {},
-            {"model": "other"},
-            {"temperature": 0.5},
-            {"base_url": "https://other/v1"},
-            {"extra_body": {"top_k": 1}},
-            {"model_kwargs": {"user": "u"}},
-            {"stop": ["x"]},
-            {"seed": 3},
-        )
-    }
-    assert len(keys) == 8
-    assert make(service_token="another")._get_llm_string() in keys
+    service = Service()
+    cached = {**service.settings, "cache": InMemoryCache()}
+    for settings in (
+        {},
+        {"model": "other"},
+        {"temperature": 0.5},
+        {"base_url": "https://other/v1"},
+        {"extra_body": {"top_k": 1}},
+        {"model_kwargs": {"user": "u"}},
+        {"stop": ["x"]},
+        {"seed": 3},
+    ):
+        make(**cached, **settings).invoke("hi")
+    assert len(service.requests) == 8
+    make(**{**cached, "service_token": "another"}).invoke("hi")
+    assert len(service.requests) == 8
 
 
 def test_changed_and_copied_models_have_their_own_key() -> None:
-    model = make()
-    before = model._get_llm_string()
+    service = Service()
+    model = make(**service.settings, cache=InMemoryCache())
+    model.invoke("hi")
     model.temperature = 0.5
-    changed = model._get_llm_string()
-    copied = model.model_copy(update={"temperature": 0.9})._get_llm_string()
-    assert len({before, changed, copied}) == 3
+    model.invoke("hi")
+    model.model_copy(update={"temperature": 0.9}).invoke("hi")
+    assert len(service.requests) == 3
 
 
 # --- tools and tokens -----------------------------------------------------------------
@@ -389,13 +418,13 @@ def test_the_requests_model_decides_whether_images_are_sent(place: str) -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     question = HumanMessage([picture])
     other = {"model": "meta-llama/Llama-4-Scout-17B-16E-Instruct"}
-    call = other if place == "call" else {}
+    call: dict[str, Any] = other if place == "call" else {}
     settings = {} if place == "call" else {place: other}
-    body = make(**settings)._body([question], None, call)
+    body = make(**settings).request_body([question], **call)
     assert body["model"] == other["model"]
     assert body["messages"][0]["content"] == [picture]
     with pytest.raises(ValueError, match="only reads text"):
-        make()._body([question], None, {})
+        make().request_body([question])
 
 
 def test_tools_whose_schema_is_a_dict_as_those_of_mcp_servers() -> None:

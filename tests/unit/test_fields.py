@@ -5,8 +5,10 @@ A field without an entry fails, so no setting can be accepted and ignored.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import httpx2
@@ -17,7 +19,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 
-from langchain_nscale import ChatNscale, TemplateRules, catalog
+from langchain_nscale import ChatNscale, NscaleError, TemplateRules, catalog
 from langchain_nscale.embeddings import NscaleEmbeddings
 from tests.unit.service import Service, chat, completion, stream
 
@@ -78,13 +80,37 @@ def of_streams(name: str, value: Any, key: str) -> Callable[[], None]:
     return check
 
 
-def check_transport(name: str, value: Any, attribute: str) -> Callable[[], None]:
+def request_differs(name: str, value: Any, part: str) -> Callable[[], None]:
     def check() -> None:
-        plain = ChatNscale(model="m", service_token="t")._transport()
-        model = ChatNscale(**{"model": "m", "service_token": "t", name: value})
-        assert getattr(model._transport(), attribute) != getattr(plain, attribute)
+        changed, plain = ask({name: value})[2], ask({})[2]
+        assert getattr(changed, part) != getattr(plain, part)
 
     return check
+
+
+def check_own_clients() -> None:
+    sync, looped = Service(), Service()
+    own: Any = {"http_client": sync.client, "http_async_client": looped.async_client}
+    model = ChatNscale(model="m", service_token="t", **own)
+    model.invoke("hi")
+    assert (len(sync.requests), len(looped.requests)) == (1, 0)
+    asyncio.run(model.ainvoke("hi"))
+    assert (len(sync.requests), len(looped.requests)) == (1, 1)
+
+
+def check_retries() -> None:
+    for retries in (0, 3):
+        service = Service(httpx2.Response(503, headers={"retry-after-ms": "0"}))
+        with pytest.raises(NscaleError):
+            chat(service, max_retries=retries).invoke("hi")
+        assert len(service.requests) == 1 + retries
+
+
+def check_response_limit() -> None:
+    for size in (9, None):
+        problem = pytest.raises(NscaleError, match="max_response_bytes")
+        with problem if size else nullcontext():
+            chat(max_response_bytes=size).invoke("hi")
 
 
 def check_insecure() -> None:
@@ -179,17 +205,15 @@ EFFECTS: dict[str, Callable[[], None]] = {
         "template_rules", TemplateRules(system="first"), SYSTEM, "messages"
     ),
     "stream_usage": of_streams("stream_usage", False, "stream_options"),
-    "base_url": check_transport("base_url", "https://x/v1", "base_url"),
-    "request_timeout": check_transport("timeout", 3, "limits"),
-    "max_retries": check_transport("max_retries", 7, "max_retries"),
-    "total_timeout": check_transport("total_timeout", 9.0, "limits"),
-    "max_response_bytes": check_transport("max_response_bytes", 9, "max_response_bytes"),
-    "default_headers": check_transport("default_headers", {"X": "1"}, "headers"),
-    "default_query": check_transport("default_query", {"q": 1}, "query"),
-    "http_client": check_transport("http_client", Recorder().client, "client"),
-    "http_async_client": check_transport(
-        "http_async_client", Recorder().async_client, "async_client"
-    ),
+    "base_url": request_differs("base_url", "https://x/v1", "url"),
+    "request_timeout": request_differs("timeout", 3, "extensions"),
+    "max_retries": check_retries,
+    "total_timeout": request_differs("total_timeout", 9.0, "extensions"),
+    "max_response_bytes": check_response_limit,
+    "default_headers": request_differs("default_headers", {"X": "1"}, "headers"),
+    "default_query": request_differs("default_query", {"q": 1}, "url"),
+    "http_client": check_own_clients,
+    "http_async_client": check_own_clients,
     "allow_insecure_http": check_insecure,
     "model_name": check_model_name,
     "streaming": check_streaming,
@@ -221,6 +245,7 @@ def test_every_field_is_listed() -> None:
     assert set(ChatNscale.model_fields) == set(EFFECTS) | INHERITED
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("name", EFFECTS)
 def test_a_field_changes_something(name: str) -> None:
     EFFECTS[name]()

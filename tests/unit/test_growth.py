@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from langchain.agents import create_agent
+from langchain_core.messages import convert_to_messages
 from langchain_core.tools import StructuredTool
 from langchain_core.version import VERSION
 from pydantic import BaseModel, create_model
@@ -210,9 +211,7 @@ WORK: dict[str, Callable[[int], Callable[[], Any]]] = {
     "a history": lambda count: lambda: model(lambda _: HI).invoke(history(count)),
     "a history that is counted": lambda count: (
         lambda: model(lambda _: HI).get_num_tokens_from_messages(
-            ChatNscale(model="m", service_token="t")
-            ._convert_input(history(count))
-            .to_messages()
+            convert_to_messages(history(count))
         )
     ),
     "tools": bound,

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.caches import InMemoryCache
 from langchain_core.load import dumpd, dumps
+from langchain_core.prompt_values import StringPromptValue
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.schemas import Run
 
@@ -69,7 +70,7 @@ WAYS: dict[str, Callable[[ChatNscale, Any, dict[str, Any]], Any]] = {
     "stream": lambda model, config, call: list(model.stream("hi", config, **call)),
     "batch": lambda model, config, call: model.batch(["hi"], config, **call),
     "generate": lambda model, config, call: model.generate_prompt(
-        [model._convert_input("hi")], **config, **call
+        [StringPromptValue(text="hi")], **config, **call
     ),
     "bound": lambda model, config, call: model.bind(**call).invoke("hi", config),
     "bound tools": lambda model, config, call: model.bind_tools([], **call).invoke(
