@@ -83,11 +83,9 @@ def error_object(body: object) -> Mapping[str, Any] | None:
 
 
 def error_message(error: Mapping[str, Any]) -> str | None:
-    """Return what an error object says is wrong, in about 500 characters.
-
-    Validation errors repeat the rejected request, which is the user's conversation, and
-    name files of the server. Only their locations and messages are returned.
-    """
+    """Return what an error object says is wrong, in about 500 characters."""
+    # Validation errors repeat the rejected request, which is the user's conversation, and
+    # name files of the server. Only their locations and messages are returned.
     message = error.get("message")
     if message is None:
         return None
@@ -121,10 +119,8 @@ def reports_error(body: Mapping[str, Any]) -> bool:
 
 
 def is_missing_path(body: object) -> bool:
-    """Return whether the body of a 404 says that the path does not exist.
-
-    FastAPI has its own form; a body that is not JSON is a web server's page.
-    """
+    """Return whether the body of a 404 says that the path does not exist."""
+    # FastAPI has its own form; a body that is not JSON is a web server's page.
     return isinstance(body, str) or (
         isinstance(body, Mapping) and body.get("detail") == "Not Found"
     )
@@ -136,10 +132,8 @@ def error_kinds(error: Mapping[str, Any]) -> set[str]:
 
 
 def is_overflow(error: Mapping[str, Any], message: str) -> bool:
-    """Return whether an error reports a prompt that exceeds the model's context window.
-
-    A `max_tokens` that exceeds it is another error: a shorter prompt would not help.
-    """
+    """Return whether an error reports a prompt that is too long for the model."""
+    # A `max_tokens` that exceeds it is another error: a shorter prompt would not help.
     if error.get("param") == "max_tokens" or re.search(MAX_TOKENS_TOO_HIGH, message):
         return False
     found = _OVERFLOW.search(message)
@@ -166,10 +160,8 @@ _RETRY_AFTER = (
 
 
 def is_unknown_model(message: str) -> bool:
-    """Return whether a rejected request names a model that LiteLLM's proxy lacks.
-
-    Its status is 400 (1.108); a service has 404.
-    """
+    """Return whether a rejected request names a model that LiteLLM's proxy lacks."""
+    # Its status is 400 (1.108); a service has 404.
     return "Invalid model name passed in model=" in message
 
 

@@ -36,11 +36,9 @@ _ended: set[str] = set()  # IDs of the messages whose streams are being ended
 
 
 def until_ended(message_id: str, events: Iterable[E]) -> Iterator[E]:
-    """Yield events until the stream of their message is ended.
-
-    The last event comes after the connection has been released: langchain-core asks for
-    no other.
-    """
+    """Yield events until the stream of their message is ended."""
+    # The last event comes after the connection has been released: langchain-core asks for
+    # no other.
     last = None
     for event in events:
         if event["event"] == "message-finish":

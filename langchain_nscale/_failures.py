@@ -445,11 +445,9 @@ def unusable_client(fault: RuntimeError) -> Exception:
 
 
 def _forget_token(error: BaseException | None) -> None:
-    """Drop whatever holds the token in an HTTP library's error and its causes.
-
-    Frame locals and request headers both hold the token, and tools that pickle causes
-    (Dask, for one) would copy them.
-    """
+    """Drop whatever holds the token in an HTTP library's error and its causes."""
+    # Frame locals and request headers both hold the token, and tools that pickle causes
+    # (Dask, for one) would copy them.
     fault: Any
     for fault in _causes(error):
         fault.__traceback__ = None

@@ -117,11 +117,9 @@ def decode(data: bytes) -> Any:
 
 
 def fenced_blocks(text: str) -> Iterator[str]:
-    """Yield the contents of the Markdown code blocks in a text, in linear time.
-
-    A pattern that looks for the end of each fence takes quadratic time for a text with
-    many of them.
-    """
+    """Yield the contents of the Markdown code blocks in a text, in linear time."""
+    # A pattern that looks for the end of each fence takes quadratic time for a text with
+    # many of them.
     lines = text.split("\n")
     marks = [line.strip(" \t\r") for line in lines]
     ends = {

@@ -50,10 +50,8 @@ class _Connection:
             raise httpx2.ConnectError(str(fault)) from fault
 
     def send(self, message: RequestBytes, timeouts: Timeouts) -> httpx2.WriteError | None:
-        """Send a request; return the fault if that failed.
-
-        The server may have answered all the same, before it closed the connection.
-        """
+        """Send a request; return the fault if that failed."""
+        # The server may have answered all the same, before it closed the connection.
         self.parser.begin()
         try:
             self._limit(timeouts["write"])

@@ -17,13 +17,11 @@ _MAX_ERROR_BYTES = 1_000_000  # far more than any message needs
 
 
 def unlimited_body(response: Response) -> NscaleError | None:
-    """Return the error for a body that can't be read up to a limit, if it can't.
-
-    httpx decompresses each piece as a whole, so that 405 bytes of Brotli become a
-    gigabyte; httpx2 and the package's own clients do that in steps. So clients of httpx
-    ask for bodies that are not compressed, and what is compressed all the same is not
-    read.
-    """
+    """Return the error for a body that can't be read up to a limit, if it can't."""
+    # httpx decompresses each piece as a whole, so that 405 bytes of Brotli become a
+    # gigabyte; httpx2 and the package's own clients do that in steps. So clients of httpx
+    # ask for bodies that are not compressed, and what is compressed all the same is not
+    # read.
     if type(response).__module__.partition(".")[0] != "httpx":
         return None
     if response.headers.get("content-encoding", "identity") == "identity":

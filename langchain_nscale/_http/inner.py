@@ -53,11 +53,9 @@ class Inner(Generic[T]):
         await self.aclose()
 
     def until_task_ends(self) -> Inner[T]:
-        """Close the generator no later than the current task ends.
-
-        langchain-core leaves a generator suspended if the task is cancelled while a
-        callback handler is waiting, and then keeps it in a traceback.
-        """
+        """Close the generator no later than the current task ends."""
+        # langchain-core leaves a generator suspended if the task is cancelled while a
+        # callback handler is waiting, and then keeps it in a traceback.
         self._task = asyncio.current_task()
         if self._task is not None:
             self._task.add_done_callback(self._close_soon)
@@ -67,11 +65,9 @@ class Inner(Generic[T]):
         keep_until_done(task.get_loop().create_task(self.aclose()))
 
     async def aclose(self) -> None:
-        """Close the generator.
-
-        Not with its `aclose`: if the garbage collector runs in another thread, it would
-        finalize a generator that is just being closed, and print that it can't.
-        """
+        """Close the generator."""
+        # Not with its `aclose`: if the garbage collector runs in another thread, it would
+        # finalize a generator that is just being closed, and print that it can't.
         with suppress(GeneratorExit, StopAsyncIteration):
             await self._items.athrow(GeneratorExit())
 
@@ -101,11 +97,9 @@ def _no_hooks() -> Iterator[None]:
 
 
 def _leave_alone(_: object) -> None:
-    """Leave a generator that is garbage to the outermost one, which is garbage as well.
-
-    Without a finalizer, Python itself would close it, which can't wait for anything:
-    "async generator ignored GeneratorExit".
-    """
+    """Leave a generator that is garbage to the outermost one, which is garbage too."""
+    # Without a finalizer, Python itself would close it, which can't wait for anything:
+    # "async generator ignored GeneratorExit".
 
 
 class _Unregistered(Generic[T]):

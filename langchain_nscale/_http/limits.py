@@ -198,11 +198,9 @@ class ReadLimits:
             self._cancel.append(end_reads_after(self._response, grace))
 
     def _await_end(self) -> bool:
-        """Return whether to read on after the reply, to the end of the body.
-
-        Only then can the connection be used again. Otherwise each streamed call would
-        cost a connection and, with TLS, three round trips before the first token.
-        """
+        """Return whether to read on after the reply, to the end of the body."""
+        # Only then can the connection be used again. Otherwise each streamed call would
+        # cost a connection and, with TLS, three round trips before the first token.
         # The package's own clients know whether the end has come.
         if getattr(self._response, "is_done", False):
             return False
@@ -249,12 +247,10 @@ async def acall_within(seconds: float | None, exchange: Awaitable[T]) -> T:
 
 
 def call_within(seconds: float | None, function: Callable[[], T]) -> T:
-    """Call a function that blocks, for at most some seconds.
-
-    If its time is limited, the function runs in a separate thread, because sockets only
-    limit the time of each read. The thread is abandoned when time is up, and ends at the
-    next byte that arrives or when the time for it is up.
-    """
+    """Call a function that blocks, for at most some seconds."""
+    # If its time is limited, the function runs in a separate thread, because sockets only
+    # limit the time of each read. The thread is abandoned when time is up, and ends at
+    # the next byte that arrives or when the time for it is up.
     if seconds is None:
         return function()
     future: Future[T] = Future()
@@ -283,10 +279,8 @@ class _AbandonedError(SystemExit):
 
 
 def _end_thread(thread: threading.Thread) -> None:
-    """Raise an exception in a thread, once it runs Python code again.
-
-    A server that sends a byte of its header now and then would keep it for ever.
-    """
+    """Raise an exception in a thread, once it runs Python code again."""
+    # A server that sends a byte of its header now and then would keep it for ever.
     if sys.implementation.name == "cpython" and thread.ident is not None:
         import ctypes  # noqa: PLC0415  # rarely needed, and slow
 

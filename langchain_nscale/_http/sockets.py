@@ -47,11 +47,9 @@ def max_connections() -> int:
 
 
 def has_input(sock: socket.socket) -> bool:
-    """Return whether a socket has something to read, if only its end.
-
-    An idle connection with input can't be reused: the server has closed it, or has sent
-    something unrequested, such as a late 408.
-    """
+    """Return whether a socket has something to read, if only its end."""
+    # An idle connection with input can't be reused: the server has closed it, or has sent
+    # something unrequested, such as a late 408.
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(sock, select.POLLIN)
@@ -60,10 +58,8 @@ def has_input(sock: socket.socket) -> bool:
 
 
 async def open_socket(host: str, port: int) -> socket.socket:
-    """Connect to a host, by whichever of its addresses answers first.
-
-    uvloop has no `happy_eyeballs_delay`, which does the same in asyncio.
-    """
+    """Connect to a host, by whichever of its addresses answers first."""
+    # uvloop has no `happy_eyeballs_delay`, which does the same in asyncio.
     loop = asyncio.get_running_loop()
     addresses = await _addresses(loop, host, port)
     tasks: list[asyncio.Task[socket.socket]] = []

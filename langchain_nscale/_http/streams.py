@@ -101,11 +101,9 @@ async def aread_stream(
 
 
 async def _close(response: Response, pieces: Inner[bytes]) -> None:
-    """Close a response, even if the task is canceled meanwhile.
-
-    A client of httpx may wait while it closes a connection. If that is interrupted, the
-    request stays in its pool, with the token and the prompt.
-    """
+    """Close a response, even if the task is canceled meanwhile."""
+    # A client of httpx may wait while it closes a connection. If that is interrupted, the
+    # request stays in its pool, with the token and the prompt.
     try:
         # Responses of the package's own clients have no such attribute, and never wait.
         if getattr(response, "is_closed", True):

@@ -92,10 +92,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def call_later(seconds: float, function: Callable[[], None]) -> None:
-    """Call a function after some seconds, in the watchdog's thread.
-
-    No thread can be started during interpreter shutdown, and none is needed.
-    """
+    """Call a function after some seconds, in the watchdog's thread."""
+    # No thread can be started during interpreter shutdown, and none is needed.
     if not sys.is_finalizing():
         _watchdog.schedule(seconds, function)
 

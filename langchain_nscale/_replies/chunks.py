@@ -45,11 +45,9 @@ class ChunkWriter:
     """Writes a reply as `ChatGenerationChunk`s."""
 
     def __init__(self, *, v1: bool = False) -> None:
-        """Start a reply; with `v1`, the content is a list of blocks.
-
-        langchain-core could create those of `output_version="v1"` too, but its numbering
-        merges a tool call into the text before it.
-        """
+        """Start a reply; with `v1`, the content is a list of blocks."""
+        # langchain-core could create those of `output_version="v1"` too, but its
+        # numbering merges a tool call into the text before it.
         self._blocks = BlockNumbers() if v1 else None
         self._has_begun = False
 
@@ -96,16 +94,14 @@ class ChunkWriter:
         return [{**block, "index": self._blocks.number(key)}]
 
     def finish(self, reply: Reply) -> list[ChatGenerationChunk]:
-        """Return the last chunk, with everything that is known only at the end.
-
-        Each field is sent once: langchain-core concatenates repeated strings
-        ("stopstop") and adds up repeated counts.
-
-        langchain-core parses merged arguments leniently: `{"path": "/` becomes a call
-        with `path="/"`. So the last chunk adds a text to the arguments of every call
-        that is invalid or truncated with which no parser accepts them, however the
-        chunks are added up. `original_arguments` removes it.
-        """
+        """Return the last chunk, with everything that is known only at the end."""
+        # Each field is sent once: langchain-core concatenates repeated strings
+        # ("stopstop") and adds up repeated counts.
+        #
+        # langchain-core parses merged arguments leniently: `{"path": "/` becomes a call
+        # with `path="/"`. So the last chunk adds a text to the arguments of every call
+        # that is invalid or truncated with which no parser accepts them, however the
+        # chunks are added up. `original_arguments` removes it.
         metadata = reply.metadata()
         if self._has_begun:
             metadata.pop("retries", None)
@@ -198,11 +194,9 @@ def make_chunk(
     content: list[dict[str, Any]] | None = None,
     like: AIMessageChunk = _MESSAGE,
 ) -> ChatGenerationChunk:
-    """Build a chunk before the last of a stream. Values are not validated.
-
-    A fragment of a tool call's arguments appears only in `tool_call_chunks`: parsed on
-    its own, it would be noise in `tool_calls` and `invalid_tool_calls`.
-    """
+    """Build a chunk before the last of a stream. Values are not validated."""
+    # A fragment of a tool call's arguments appears only in `tool_call_chunks`: parsed on
+    # its own, it would be noise in `tool_calls` and `invalid_tool_calls`.
     fields = _MESSAGE.__dict__.copy()
     fields["content"] = text if content is None else content
     fields["additional_kwargs"] = additional_kwargs or {}

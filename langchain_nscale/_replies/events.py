@@ -94,12 +94,10 @@ class EventWriter:
         yield end
 
     def _refusal(self, text: str) -> Iterator[Event]:
-        """Yield the block of a refusal, which the protocol does not know.
-
-        langchain-core's assembler (1.8) drops a block of type `refusal`, with which its
-        parsers and ModelRefusalMiddleware recognize refusals, but keeps `non_standard`
-        blocks as they are. So the block becomes a refusal after it has been taken.
-        """
+        """Yield the block of a refusal, which the protocol does not know."""
+        # langchain-core's assembler (1.8) drops a block of type `refusal`, with which its
+        # parsers and ModelRefusalMiddleware recognize refusals, but keeps `non_standard`
+        # blocks as they are. So the block becomes a refusal after it has been taken.
         number = self._blocks.number("refusal")
         block = {"type": "refusal", "refusal": text}
         start = {"type": "non_standard", "value": {**block, "refusal": ""}}

@@ -84,12 +84,10 @@ _PART_KINDS: Mapping[object, PartKind] = {
 
 
 def content_parts(content: object) -> Iterator[tuple[PartKind, str, object]]:
-    """Yield the kind and text of each part of `content`, and the part itself.
-
-    Mistral's API writes the content of its reasoning models as a list of parts
-    (`thinking`, `text`); gateways for other APIs add parts of their own, such as images,
-    which have no text.
-    """
+    """Yield the kind and text of each part of `content`, and the part itself."""
+    # Mistral's API writes the content of its reasoning models as a list of parts
+    # (`thinking`, `text`); gateways for other APIs add parts of their own, such as
+    # images, which have no text.
     if isinstance(content, str):
         yield "text", content, content
         return
@@ -148,11 +146,9 @@ _CHOICES = b'"choices"'
 
 
 def decode_loosely(data: bytes) -> object:
-    """Decode one JSON object that something surrounds, or that is encoded twice.
-
-    Gateways repeat the field name (`data: data: {…}`), or end a whole reply with the
-    `[DONE]` of a stream. A chat completion in such an event is not to be skipped.
-    """
+    """Decode one JSON object that something surrounds, or that is encoded twice."""
+    # Gateways repeat the field name (`data: data: {…}`), or end a whole reply with the
+    # `[DONE]` of a stream. A chat completion in such an event is not to be skipped.
     try:
         value = decode(data)
     except ValueError:
@@ -197,10 +193,8 @@ class Fragment(NamedTuple):
 
 
 def fragment_of(raw: object, *, whole: bool) -> Fragment:
-    """Read one entry of `tool_calls`; a complete call must have a function.
-
-    In streams, some of vLLM's parsers send the function later than the ID.
-    """
+    """Read one entry of `tool_calls`; a complete call must have a function."""
+    # In streams, some of vLLM's parsers send the function later than the ID.
     function = raw.get("function") if isinstance(raw, Mapping) else None
     if whole and not isinstance(function, Mapping):
         what = "a tool call has no `function` object"
@@ -232,10 +226,8 @@ def _identifier(value: object) -> str | None:
 
 
 def is_placeholder(held: Sequence[str]) -> bool:
-    """Return whether arguments only stand for those that follow.
-
-    Some gateways begin a call with `{}`, `""` or `null`, and send the arguments then.
-    """
+    """Return whether arguments only stand for those that follow."""
+    # Some gateways begin a call with `{}`, `""` or `null`, and send the arguments then.
     return len(held) == 1 and held[0].strip() in ("{}", '""', "null")
 
 
@@ -413,9 +405,7 @@ class CallFinder:
 
 
 def _begins_object(call: OpenCall, args: str) -> bool:
-    """Return whether a fragment with the name of an incomplete call is another one's.
-
-    Parallel calls can begin before the first has arguments; otherwise, only an object
-    that begins within another tells.
-    """
+    """Return whether a fragment with the name of an incomplete call is another one's."""
+    # Parallel calls can begin before the first has arguments; otherwise, only an object
+    # that begins within another tells.
     return not args.strip() if call.is_blank else args.lstrip().startswith("{")

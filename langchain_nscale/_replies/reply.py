@@ -274,14 +274,13 @@ class Reply:
         )
 
     def is_lost(self, flushed: Sequence[Delta]) -> bool:
-        """Return whether tokens were generated of which the caller would see nothing.
-
-        The parsers of vLLM 0.32.0 for phi4_mini_json and llama3_json lose whole answers
-        in streams (vllm#48294), or make them calls of tools that don't exist. A reply
-        that announces calls and has none is lost too (vllm#53255). An answer is rightly
-        empty if a stop string ended it, if it consists of hidden reasoning, or if the
-        only token is the one that ends it. `flushed` is what was held back until the end.
-        """
+        """Return whether tokens were generated of which the caller would see nothing."""
+        # The parsers of vLLM 0.32.0 for phi4_mini_json and llama3_json lose whole answers
+        # in streams (vllm#48294), or make them calls of tools that don't exist. A reply
+        # that announces calls and has none is lost too (vllm#53255). An answer is rightly
+        # empty if a stop string ended it, if it consists of hidden reasoning, or if the
+        # only token is the one that ends it. `flushed` is what was held back until the
+        # end.
         if (
             not (self._options.tools or self._options.expects_json)
             or self._options.hides_reasoning
@@ -340,12 +339,11 @@ class Reply:
         return problems
 
     def _problem_of_last(self, call: ToolCallChunk) -> str | None:
-        """Return why the last tool call may be incomplete, if it may.
-
-        vLLM completes calls that a limit or a stop string has cut off, and reports finish
-        reason `tool_calls` (0.32.0; tests/unit/wire has both). Then only the number of
-        generated tokens or the stop reason tells; an integer is the ID of a stop token.
-        """
+        """Return why the last tool call may be incomplete, if it may."""
+        # vLLM completes calls that a limit or a stop string has cut off, and reports
+        # finish reason `tool_calls` (0.32.0; tests/unit/wire has both). Then only the
+        # number of generated tokens or the stop reason tells; an integer is the ID of a
+        # stop token.
         has_arguments = bool((call["args"] or "").strip())
         if self.finish_reason == "length":
             return TRUNCATED
@@ -378,11 +376,9 @@ class Reply:
         return {**(kept if isinstance(kept, dict) else {}), **fields}
 
     def _stop_string(self) -> str | None:
-        """Return the stop string that ended the reply, if one did.
-
-        vLLM calls it `stop_reason`, SGLang `matched_stop`; LiteLLM keeps vLLM's in
-        `provider_specific_fields`.
-        """
+        """Return the stop string that ended the reply, if one did."""
+        # vLLM calls it `stop_reason`, SGLang `matched_stop`; LiteLLM keeps vLLM's in
+        # `provider_specific_fields`.
         fields = self._own_fields()
         reasons = (fields.get("stop_reason"), fields.get("matched_stop"))
         return next((text for text in reasons if isinstance(text, str)), None)

@@ -45,10 +45,8 @@ class SSEDecoder:
         return self._events(lines)
 
     def flush(self) -> list[bytes]:
-        """Return the data of an event that the end of the stream completes.
-
-        The specification discards it, but some servers end without an empty line.
-        """
+        """Return the data of an event that the end of the stream completes."""
+        # The specification discards it, but some servers end without an empty line.
         rest = b"".join(self._line).removeprefix(b"" if self._started else _BOM)
         self._line = []
         return self._events([*rest.splitlines(keepends=True), b"\n"])

@@ -20,11 +20,9 @@ class ThinkSplitter:
     """
 
     def __init__(self, tags: ThinkTags, *, expects_json: bool = False) -> None:
-        """Start a text; with tags `"closing"`, the prompt contains the opening one.
-
-        A text that begins as JSON is the answer if JSON is expected: without a reasoning
-        parser, vLLM's grammar holds from the first token (vllm#47027).
-        """
+        """Start a text; with tags `"closing"`, the prompt contains the opening one."""
+        # A text that begins as JSON is the answer if JSON is expected: without a
+        # reasoning parser, vLLM's grammar holds from the first token (vllm#47027).
         self._opened = tags == "closing"
         self._expects_json = expects_json
         self._state: Literal["start", "reasoning", "answer"] = "start"

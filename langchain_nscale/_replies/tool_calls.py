@@ -156,11 +156,9 @@ class ToolCallReader:
     def __init__(
         self, tool_names: Mapping[str, str] | None = None, used_ids: Collection[str] = ()
     ) -> None:
-        """Start a reply.
-
-        A server that uses one of `used_ids`, those of the conversation's earlier calls,
-        gets a new one, because results are matched to calls by ID.
-        """
+        """Start a reply."""
+        # A server that uses one of `used_ids`, those of the conversation's earlier calls,
+        # gets a new one, because results are matched to calls by ID.
         self._tool_names = tool_names or {}
         self._ids = set(used_ids)
         self._finder = CallFinder(self._tool_names)
@@ -228,10 +226,8 @@ class ToolCallReader:
         return self._tool_names.get(name, name)
 
     def _is_final(self, name: str) -> bool:
-        """Return whether nothing that follows a name would change it.
-
-        A name in pieces must be complete before it is changed back to the user's.
-        """
+        """Return whether nothing that follows a name would change it."""
+        # A name in pieces must be complete before it is changed back to the user's.
         names = self._tool_names
         longer = (other for other in names if other != name and other.startswith(name))
         return not names or (name in names and next(longer, None) is None)
@@ -251,12 +247,10 @@ class ToolCallReader:
         )
 
     def _id_for(self, call: OpenCall, reply_id: object, number: int) -> str:
-        """Return the server's ID of a call, or one like it.
-
-        It ends in nine letters and digits, because vLLM cuts the IDs for Mistral models
-        to their last nine characters, and mistral-common accepts nothing else (vllm#9019,
-        vllm#47734). The same reply always gets the same IDs.
-        """
+        """Return the server's ID of a call, or one like it."""
+        # It ends in nine letters and digits, because vLLM cuts the IDs for Mistral models
+        # to their last nine characters, and mistral-common accepts nothing else
+        # (vllm#9019, vllm#47734). The same reply always gets the same IDs.
         call_id = call.wire_id
         attempt = 0
         while not call_id or call_id in self._ids:
@@ -333,10 +327,8 @@ def has_parameters(tools: object, name: str | None) -> bool:
 
 
 def call_ids(messages: Sequence[Any]) -> set[str]:
-    """Return the IDs of all tool calls in a conversation, of messages or plain dicts.
-
-    Not those of the request, where some are replaced for Mistral's models.
-    """
+    """Return the IDs of all tool calls in a conversation, of messages or plain dicts."""
+    # Not those of the request, where some are replaced for Mistral's models.
     ids: set[str | None] = set()
     for message in messages:
         fields: Mapping[str, Any] = (

@@ -76,11 +76,9 @@ def _unpacked(kept: _Conversion) -> dict[str, Any]:
 def _keep_dict(
     key: _Key, source: dict[str, Any], result: dict[str, Any]
 ) -> dict[str, Any]:
-    """Keep the conversion of a dict.
-
-    Equality does not tell `True` from 1, so a value that changes from one to the other
-    within the same dict goes unnoticed.
-    """
+    """Keep the conversion of a dict."""
+    # Equality does not tell `True` from 1, so a value that changes from one to the other
+    # within the same dict goes unnoticed.
     with suppress(ValueError, TypeError, RecursionError):  # unknown to marshal or copy
         packed = None if result == source else marshal.dumps(result)
         snapshot = copy.deepcopy(source)

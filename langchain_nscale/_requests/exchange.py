@@ -154,11 +154,9 @@ def expects_json(body: Mapping[str, Any]) -> bool:
 
 
 def _strict(tool: Any) -> Any:
-    """Return a tool that is strict unless it says otherwise.
-
-    vLLM 0.32.0 constrains calls to the tools' schemas then, and allows calls beside a
-    schema; 0.21.0 ignores it.
-    """
+    """Return a tool that is strict unless it says otherwise."""
+    # vLLM 0.32.0 constrains calls to the tools' schemas then, and allows calls beside a
+    # schema; 0.21.0 ignores it.
     function = tool.get("function") if isinstance(tool, Mapping) else None
     if not isinstance(function, Mapping):
         return tool

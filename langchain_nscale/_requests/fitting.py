@@ -303,11 +303,9 @@ def _begin_with_user(
 
 
 def _alternate(messages: list[Message]) -> list[Message]:
-    """Merge neighbors of the same role, and keep apart what can't be merged.
-
-    Calls and results don't count. Text before a call is followed by a user message, since
-    the answer to come would be the second of the assistant's in a row.
-    """
+    """Merge neighbors of the same role, and keep apart what can't be merged."""
+    # Calls and results don't count. Text before a call is followed by a user message,
+    # since the answer to come would be the second of the assistant's in a row.
     result: list[Message] = []
     last = ""
     for message in messages:

@@ -233,12 +233,10 @@ def _assistant_content(content: str | list[str | dict[Any, Any]]) -> tuple[str, 
 def _calls_in_blocks(
     message: AIMessage, answered: Callable[[], set[str]]
 ) -> list[dict[str, Any]]:
-    """Return the calls that are only in the content, and have been answered.
-
-    langchain-core sets no `tool_calls` for dicts in Anthropic's wire form, as its SDK and
-    datasets have them (https://github.com/BerriAI/litellm/issues/25765). A block without
-    an answer is left alone: middleware removes a call from `tool_calls` only.
-    """
+    """Return the calls that are only in the content, and have been answered."""
+    # langchain-core sets no `tool_calls` for dicts in Anthropic's wire form, as its SDK
+    # and datasets have them (https://github.com/BerriAI/litellm/issues/25765). A block
+    # without an answer is left alone: middleware removes a call from `tool_calls` only.
     if message.invalid_tool_calls or not isinstance(message.content, list):
         return []
     blocks = [b for b in message.content if isinstance(b, dict)]

@@ -66,11 +66,9 @@ def _file_at(path: str | Path) -> str:
 
 
 def _unlimited(tokenizer: Any) -> Any:
-    """Return a tokenizer that neither truncates nor pads.
-
-    Trainers save both settings in `tokenizer.json`. With them, every long text has 512
-    tokens and every short one 128. Users' own objects are copied, once.
-    """
+    """Return a tokenizer that neither truncates nor pads."""
+    # Trainers save both settings in `tokenizer.json`. With them, every long text has 512
+    # tokens and every short one 128. Users' own objects are copied, once.
     is_limited = getattr(tokenizer, "truncation", None) or getattr(
         tokenizer, "padding", None
     )

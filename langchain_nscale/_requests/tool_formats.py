@@ -83,11 +83,9 @@ def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:
 
 
 def _has_gap(schema: object) -> bool:
-    """Return whether a part of a schema says nothing about its values.
-
-    langchain-core leaves such a part in place of a recursive reference. Without this
-    look, the schema of each tool would have to be built a second time.
-    """
+    """Return whether a part of a schema says nothing about its values."""
+    # langchain-core leaves such a part in place of a recursive reference. Without this
+    # look, the schema of each tool would have to be built a second time.
     if not isinstance(schema, Mapping):
         return False
     if not schema.keys() & _SHAPES:

@@ -29,11 +29,9 @@ def names_in(tools: object) -> list[str]:
 
 @lru_cache(maxsize=1024)  # asked for each tool several times in each call
 def api_name(name: str) -> str:
-    """Return the name under which the API knows a tool.
-
-    MCP servers publish names with dots, slashes and spaces, or of 80 characters. Such a
-    name is changed to valid characters and ends in a hash of the original.
-    """
+    """Return the name under which the API knows a tool."""
+    # MCP servers publish names with dots, slashes and spaces, or of 80 characters. Such a
+    # name is changed to valid characters and ends in a hash of the original.
     if not re.search(INVALID_IN_NAME, name) and len(name) <= MAX_NAME:
         return name
     digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]

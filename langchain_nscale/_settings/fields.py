@@ -321,11 +321,9 @@ def _is_formatted(tool: object) -> bool:
 
 
 def _without_derived_profile(values: dict[str, Any]) -> dict[str, Any]:
-    """Drop the profile of another model, so that the model gets its own.
-
-    langchain-core passes all settings of the first model when `configurable_fields`
-    changes its ID, including a profile that was derived from the ID.
-    """
+    """Drop the profile of another model, so that the model gets its own."""
+    # langchain-core passes all settings of the first model when `configurable_fields`
+    # changes its ID, including a profile that was derived from the ID.
     profile: Any = values.get("profile")
     if not isinstance(profile, dict) or not is_known_profile(profile):
         return values

@@ -209,13 +209,11 @@ def usage_of(
 
 
 def embedding_of(text: str, dimensions: int) -> list[float]:
-    """Return a unit vector that depends only on the words of a text, exact in float32.
-
-    Each word adds 1 or -1 to a dimension derived from a hash of the word, so texts that
-    share words have similar vectors, which is enough for a plausible search. Short words
-    count only if there are no others, because they carry little meaning. If a query has
-    an instruction, only the query itself counts.
-    """
+    """Return a unit vector that depends only on the words of a text, exact in float32."""
+    # Each word adds 1 or -1 to a dimension derived from a hash of the word, so texts that
+    # share words have similar vectors, which is enough for a plausible search. Short
+    # words count only if there are no others, because they carry little meaning. If a
+    # query has an instruction, only the query itself counts.
     raw = [0.0] * dimensions
     words = re.findall(r"\w+", text.rpartition("\nQuery:")[2].lower())
     for word in [word for word in words if len(word) > _MIN_WORD] or words or [text]:
