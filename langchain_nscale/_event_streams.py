@@ -177,7 +177,7 @@ class AsyncEventStream(AsyncChatModelStream):
 
     def _reading(self, wait: Callable[[], Generator[Any, None, Any]]) -> Any:
         """Wait as a reader; a generator for `__await__`."""
-        self._enter()
+        self._readers += 1
         try:
             return (yield from wait())
         except asyncio.CancelledError:
@@ -190,9 +190,6 @@ class AsyncEventStream(AsyncChatModelStream):
             raise RuntimeError(msg) from None
         finally:
             self._leave()
-
-    def _enter(self) -> None:
-        self._readers += 1
 
     def _leave(self) -> None:
         self._readers -= 1
@@ -225,7 +222,7 @@ class _Reader:
     def __init__(self, source: Any, owner: AsyncEventStream) -> None:
         self._source = source
         self._owner = owner
-        owner._enter()  # noqa: SLF001  # same module
+        owner._readers += 1  # noqa: SLF001  # same module
 
     def __aiter__(self) -> Self:
         return self

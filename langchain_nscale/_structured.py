@@ -294,8 +294,7 @@ class StructuredOutputParser(_OneStep):
             result = [Generation(text=text)]
         value = self.parser.parse_result(result)
         answer_class = self.answer_class
-        is_other = not is_dataclass(answer_class)
-        if is_other:
+        if answer_class is None or is_basemodel_subclass(answer_class):
             return value
         try:
             return _adapter(answer_class).validate_python(value)

@@ -160,6 +160,11 @@ _MISTRAL_FACTS = {
     "other_roles": "rejected",
     "call_ids": "rejected: 'Tool call IDs should be alphanumeric strings with length 9!'",
 }
+_CHATML_FACTS = {
+    "system": "shown in every place",
+    "other_roles": "left out",
+    "reasoning": "shown since the newest user message",
+}
 
 # The first family with a part of the ID counts, so special ones come first.
 FAMILIES = (
@@ -294,11 +299,7 @@ FAMILIES = (
         TemplateRules(system="anywhere", other_roles=False, reasoning="current_turn"),
         ("Qwen-Qwen3-0.6B", "Qwen3-Coder"),
         _ENGINE,
-        {
-            "system": "shown in every place",
-            "other_roles": "left out",
-            "reasoning": "shown since the newest user message",
-        },
+        _CHATML_FACTS,
     ),
     TemplateFamily(
         "Qwen2.5",
@@ -306,11 +307,7 @@ FAMILIES = (
         TemplateRules(system="anywhere", other_roles=False, reasoning="dropped"),
         ("Qwen-Qwen2.5-7B-Instruct",),
         _ENGINE,
-        {
-            "system": "shown in every place",
-            "other_roles": "left out",
-            "reasoning": "never read",
-        },
+        {**_CHATML_FACTS, "reasoning": "never read"},
     ),
     TemplateFamily(
         "Nemotron 3 Nano",
@@ -329,11 +326,7 @@ FAMILIES = (
         TemplateRules(system="anywhere", other_roles=False, reasoning="current_turn"),
         ("GLM-4.6", "GLM-4.7-Flash"),
         _ENGINE,
-        {
-            "system": "shown in every place",
-            "other_roles": "left out",
-            "reasoning": "shown since the newest user message",
-        },
+        _CHATML_FACTS,
     ),
     TemplateFamily(
         "Kimi K2",

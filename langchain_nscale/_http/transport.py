@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_nscale._http.attempts import Attempts, Stage
 from langchain_nscale._http.bodies import ErrorReader, WholeReader, unlimited_body
@@ -50,18 +50,6 @@ Body = Mapping[str, Any] | None
 Bodies = Callable[[], Mapping[str, Any]]  # returns the body of the current attempt
 
 
-class Advisor(Protocol):
-    """Adds to the final error of a call what else can be found out about its cause."""
-
-    def advise(self, transport: Transport, body: Body, error: NscaleError) -> None:
-        """Add to the error of a sync call with this transport and body."""
-        ...
-
-    async def aadvise(self, transport: Transport, body: Body, error: NscaleError) -> None:
-        """Add to the error of an async call."""
-        ...
-
-
 @dataclass(eq=False, repr=False)  # not frozen: created for each call
 class Transport:
     """Sends request bodies to one address with one token."""
@@ -75,7 +63,7 @@ class Transport:
     query: Mapping[str, object] | None = None
     client: Any = None  # the user's own client of httpx or httpx2
     async_client: Any = None
-    advisor: Advisor | None = None
+    advisor: Any = None  # completes final errors, as `_model_list.SimilarModels` does
     exchange: Exchange | None = None  # changes a rejected request, once in each call
 
     def call(self, path: str, body: Body | Bodies, read: Callable[[Sent], R]) -> R:

@@ -82,7 +82,7 @@ def join_logprobs(parts: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
     joined: dict[str, Any] = {}
     for part in parts:
         for key, value in (part or {}).items():
-            old = joined.get(key)
+            old: Any = joined.get(key)
             is_sum = type(old) is type(value) and isinstance(value, (str, list))
             joined[key] = old + value if is_sum else value
     return joined
