@@ -427,6 +427,18 @@ FIRST: dict[str, tuple[Any, str]] = {
         lambda: make().with_structured_output(5),
         "use a Pydantic class",
     ),
+    "an unknown argument of a call": (
+        lambda: make().invoke("Hi", temprature=1),
+        "`temprature` is not a field.*`temperature`",
+    ),
+    "messages that are none": (
+        lambda: make().invoke("Hi", extra_body={"messages": 5}),
+        "`messages` is 5",
+    ),
+    "a stop sequence that is none": (
+        lambda: make().invoke("Hi", stop=[5]),
+        r"`stop` is \[5\]",
+    ),
     "a price without a pair": (
         lambda: HANDLER({"m": 5}),
         "US dollars per million",

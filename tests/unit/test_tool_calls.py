@@ -349,6 +349,7 @@ OPTIONAL = {
         ('{"n": 1}', {}, USAGE, True),
         ('{"n": 1}', {"max_tokens": 9}, None, True),
         ("", {"max_tokens": 1000}, None, False),
+        ("", {"max_tokens": 1000, "tools": None}, None, False),
         ("", {"max_tokens": 1000, "tools": [OPTIONAL]}, None, False),
         ("", {"max_tokens": 1000, "tools": [PLAIN]}, None, True),
         ("", {"max_tokens": 1000}, USAGE, True),
