@@ -509,10 +509,8 @@ class ChatNscale(ChatSettings):
                     yield cast("MessagesData", event)
 
     def _streaming_disabled(self, **kwargs: Any) -> bool:
-        """Return whether langchain-core must not turn `invoke` into a stream.
-
-        A stream has one answer, so several are requested whole.
-        """
+        """Return whether langchain-core must not turn `invoke` into a stream."""
+        # A stream has one answer, so several are requested whole.
         n = kwargs.get("n", self.n) or 1
         return n > 1 or super()._streaming_disabled(**kwargs)
 

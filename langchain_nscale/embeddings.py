@@ -399,17 +399,12 @@ class NscaleEmbeddings(NscaleSettings, Embeddings):
         return {**fields, **(self.extra_body or {})}
 
     def _do_without(self, form: _Form, error: NscaleInvalidRequestError) -> None:
-        """Remember what the service rejected, if the vectors can do without.
-
-        vLLM rejects `dimensions` for Qwen3-Embedding ("does not support matryoshka
-        representation"), because the model's config.json lacks `is_matryoshka`, and
-        older versions for every model (QwenLM/Qwen3-Embedding#188, vllm-project/vllm
-        #23435). Each rejection removes one field, so a request is sent three times at
-        most.
-
-        Raises:
-            NscaleInvalidRequestError: They can't: the error itself.
-        """
+        """Remember what the service rejected, if the vectors can do without."""
+        # vLLM rejects `dimensions` for Qwen3-Embedding ("does not support matryoshka
+        # representation"), because the model's config.json lacks `is_matryoshka`, and
+        # older versions for every model (QwenLM/Qwen3-Embedding#188, vllm-project/vllm
+        # #23435). Each rejection removes one field, so a request is sent three times at
+        # most.
         reason = f"{error.param} {error.message}".lower()
         is_length = "dimension" in reason or "matryoshka" in reason
         is_encoding = "encoding_format" in reason and not self.encoding_format
@@ -513,11 +508,7 @@ class _Job:
             self._waiting.clear()
 
     def result(self) -> list[Any]:
-        """Return the vectors of each batch.
-
-        Raises:
-            NscaleError: The first failure, with the vectors of all other texts.
-        """
+        """Return each batch's vectors, or raise a failure with those that succeeded."""
         if not self._failures:
             return [self._vectors[batch] for batch in self._batches]
         failures = sorted(self._failures, key=lambda failure: failure[0].start)

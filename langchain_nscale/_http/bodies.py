@@ -82,7 +82,7 @@ class ErrorReader(_Body):
         self.done = self.progress > _MAX_ERROR_BYTES
         return super().feed(data)
 
-    def flush(self, _: NscaleError | None = None) -> Iterator[R]:
+    def flush(self, _: NscaleError | None = None) -> Iterator[Any]:
         """Raise the error, even if its body was cut."""
         raise status_error(self._response, self.content)
         yield  # makes this an iterator, as in every reader
