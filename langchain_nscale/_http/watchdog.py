@@ -1,8 +1,9 @@
 """Ends reads of a response whose reply has ended, or whose time is up.
 
-Some servers keep the connection open after the reply has ended. Once the model has
-finished, at most usage is still to come, so a read that takes longer is ended by shutting
-down the socket: a blocking read has no other way to be interrupted.
+vllm-mlx 0.2.5, for one, keeps the connection open after a reply has ended (its issue
+101). Once the model has finished, at most usage is still to come, so a read that takes
+longer is ended by shutting down the socket: a blocking read has no other way to be
+interrupted.
 """
 
 from __future__ import annotations

@@ -147,8 +147,9 @@ _CHOICES = b'"choices"'
 
 def decode_loosely(data: bytes) -> object:
     """Decode one JSON object that something surrounds, or that is encoded twice."""
-    # Gateways repeat the field name (`data: data: {…}`), or end a whole reply with the
-    # `[DONE]` of a stream. A chat completion in such an event is not to be skipped.
+    # Gateways repeat the field name (`data: data: {…}`; openclaw/openclaw#97474), or end
+    # a whole reply with the `[DONE]` of a stream. A chat completion in such an event must
+    # not be skipped.
     try:
         value = decode(data)
     except ValueError:
@@ -216,7 +217,7 @@ def fragment_of(raw: object, *, whole: bool) -> Fragment:
 
 
 def _identifier(value: object) -> str | None:
-    # Gateways write "null" or "" for a missing ID or name.
+    # Gateways write "null" or "" for a missing ID or name (langchainjs#11373).
     if value in (None, "", "null"):
         return None
     if not isinstance(value, str):
@@ -227,7 +228,8 @@ def _identifier(value: object) -> str | None:
 
 def is_placeholder(held: Sequence[str]) -> bool:
     """Return whether arguments only stand for those that follow."""
-    # Some gateways begin a call with `{}`, `""` or `null`, and send the arguments then.
+    # Gateways for Gemini and Claude begin a call with `{}`, `""` or `null`, and send the
+    # arguments then (microsoft/autogen#7549, envoyproxy/ai-gateway#1465).
     return len(held) == 1 and held[0].strip() in ("{}", '""', "null")
 
 

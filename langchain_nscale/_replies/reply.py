@@ -127,7 +127,8 @@ class Reply:
         """Take the next object; return what it adds, which is nothing without choices."""
         usage = completion.get("usage")
         if isinstance(usage, dict) and usage:
-            # Servers that report usage on every chunk report running totals.
+            # vLLM with `continuous_usage_stats`, and SiliconFlow, report it on every
+            # chunk, as running totals (langchain#30429).
             self.usage = usage
         choices = completion.get("choices")
         if not isinstance(choices, list):
