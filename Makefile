@@ -92,6 +92,7 @@ chaos: $(STAMP)
 docs: .venv-docs/.installed
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
 	.venv-docs/bin/proselint check --config .proselint.json *.md docs/*.md docs/upstream/*.mdx
+	@echo 'To look at it: python3 -m http.server --directory site'
 
 # The site's plugins need an older markdown-it-py than the command line.
 .venv-docs/.installed: pyproject.toml constraints-docs.txt

@@ -424,6 +424,7 @@ class TestConversations:
         done = self.converse("/exit", arguments=("--message", "user:Hi"))
         assert done.stdout == "You said: Hi\n"
 
+    @needs_sigint
     def test_ctrl_c_stops_the_answer_and_keeps_the_conversation(
         self, server: NscaleServer, tmp_path: Path
     ) -> None:
