@@ -42,9 +42,11 @@ def check_token(token: object) -> SecretStr:
 
 def hidden(value: object) -> object:
     """Return a text as a secret, without white space around; else the value's class."""
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    return SecretStr(value.strip()) if isinstance(value, str) else type(value)
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not isinstance(text, str):
+        return type(text)
+    is_hidden = text is not value and text == text.strip()
+    return value if is_hidden else SecretStr(text.strip())
 
 
 def hide_tokens(settings: dict[str, Any]) -> None:

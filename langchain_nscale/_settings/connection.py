@@ -147,9 +147,11 @@ class NscaleSettings(BaseModel):
             token = check_token(token)
         if token is None:
             raise ValueError(missing_token())
-        self.service_token = token
+        if token is not self.service_token:  # to set a field takes a tenth of all this
+            self.service_token = token
         url, query = resolve_base_url(self.base_url, insecure=self.allow_insecure_http)
-        self.base_url = url
+        if url != self.base_url:
+            self.base_url = url
         if query:
             self.default_query = {**query, **(self.default_query or {})}
         Limits.of(self.request_timeout)

@@ -170,7 +170,7 @@ def check_names(cls: type[BaseModel], values: Mapping[str, Any]) -> dict[str, An
     pydantic would ignore unknown names, and prefer one of two values.
     """
     values = to_fields(cls, values)
-    if not any(value is None for value in values.values()):
+    if type(None) not in map(type, values.values()):
         return values
     fields = cls.model_fields
     return {
