@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from langchain_nscale.data._profiles import _PROFILES
 
@@ -28,8 +28,7 @@ class ModelFacts:
     makes_images: bool = False
 
 
-@dataclass(frozen=True)
-class KnownFacts:
+class KnownFacts(NamedTuple):
     """Facts about all models whose IDs contain one of `parts`, with their source."""
 
     parts: tuple[str, ...]  # in lower case

@@ -7,9 +7,11 @@ is rejected, or left out of the prompt without a word.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,7 @@ def violated_rule(message: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class TemplateFamily:
+class TemplateFamily(NamedTuple):
     """Models with the same template."""
 
     name: str
@@ -129,7 +130,7 @@ class TemplateFamily:
     # In which the rules were found, as llama-cpp-python 0.3.36 names its copies.
     templates: tuple[str, ...]
     checked: str  # how and when they were found
-    facts: dict[str, str] = field(default_factory=dict)  # a reason for each special rule
+    facts: Mapping[str, str] = MappingProxyType({})  # a reason for each special rule
 
 
 _ENGINE = "vLLM 0.32.0, `/tokenize` with the template, 2026-11-29"
