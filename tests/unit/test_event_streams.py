@@ -196,7 +196,7 @@ def test_leaving_ends_it(
     assert (heard.began, heard.ended, heard.failed) == (1, 0, 1)
     assert (usage.total.cancelled, usage.total.unreported) == (1, 1)
     assert usage.cost is None
-    assert not usage.ledger._under_way
+    assert usage.total.calls == heard.began
 
 
 def test_dropping_the_last_reference_ends_it(model: ChatNscale, body: Body) -> None:
@@ -315,7 +315,7 @@ async def test_leaving_an_async_stream_ends_it(
     assert body.closed
     assert (heard.began, heard.ended, heard.failed) == (1, 0, 1)
     assert usage.total.cancelled == usage.total.unreported == 1
-    assert not usage.ledger._under_way
+    assert usage.total.calls == heard.began
 
 
 async def test_one_reader_leaves_and_another_reads_on(model: ChatNscale) -> None:
