@@ -20,28 +20,11 @@ _COPIED = ("id", "custom_id", "metadata")  # from a line to its result
 _OPENAI_FIELDS = {"custom_id", "method", "url", "body"}
 _OPENAI_URL = "/v1/chat/completions"
 _FIELDS = {"prompt", "messages", "system", "id", "metadata"} | _OVERRIDES
-# What the record of a reply has under other names, or not at all.
-_ELSEWHERE = {
-    "created",
-    "finish_reason",
-    "id",
-    "logprobs",
-    "model_name",
-    "model_provider",
-    "object",
-    "request_id",
-    "retries",
-    "token_usage",
-}
+# What the record of a reply has under other names, and not at all.
+_RENAMED = {"finish_reason", "logprobs", "model_name", "request_id", "token_usage"}
+_LEFT_OUT = {"created", "id", "model_provider", "object", "retries"}
 # In lines copied from a file of failed lines.
-_RESULT_FIELDS = {
-    "line",
-    "input_hash",
-    "settings_hash",
-    "error",
-    "usage",
-    "earlier_attempts",
-}
+_MARKS = {"line", "input_hash", "settings_hash", "error", "usage", "earlier_attempts"}
 
 
 def read_line(line: Any, system: str | None) -> tuple[list[Any], dict[str, Any]]:
@@ -95,7 +78,7 @@ def _check(holds: bool, problem: str) -> None:
 
 
 def _check_fields(line: dict[str, Any], known: set[str], hint: str = "") -> None:
-    if unknown := line.keys() - known - _RESULT_FIELDS:
+    if unknown := line.keys() - known - _MARKS:
         msg = f"unknown field {min(unknown)!r}{hint}"
         raise ValueError(msg)
 
@@ -149,7 +132,7 @@ def result_record(
 
 def _choice(reply: AIMessage) -> dict[str, Any]:
     metadata = reply.response_metadata
-    rest = {key: value for key, value in metadata.items() if key not in _ELSEWHERE}
+    rest = {key: metadata[key] for key in metadata if key not in _RENAMED | _LEFT_OUT}
     values = {
         "content": reply.text,
         "reasoning": reply.additional_kwargs.get("reasoning_content"),

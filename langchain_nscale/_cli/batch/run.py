@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -108,21 +108,16 @@ def _check_source(options: BatchOptions) -> None:
             raise click.UsageError(msg)
 
 
+@dataclass
 class Batch:
     """Sends the lines of a file to a model and stores the results."""
 
-    def __init__(
-        self,
-        model: ChatNscale,
-        store: Store,
-        options: BatchOptions,
-        schema: dict[str, Any] | None,
-    ) -> None:
-        """Prepare a run; `work` executes it."""
-        self._model = model
-        self._store = store
-        self._options = options
-        self._schema = schema
+    _model: ChatNscale
+    _store: Store
+    _options: BatchOptions
+    _schema: dict[str, Any] | None
+
+    def __post_init__(self) -> None:
         self._priced: set[str] = set()  # models
         self._usage = NscaleUsageCallbackHandler(metrics=False)
         self._stopped: str | None = None  # the reason
@@ -130,7 +125,7 @@ class Batch:
         self._in_flight = 0
         self._earlier = 0  # lines that were finished before this run
         self._room = asyncio.Condition()
-        self._outage = Outage(options.max_wait)
+        self._outage = Outage(self._options.max_wait)
 
     async def work(self) -> None:
         """Send all unfinished lines."""
