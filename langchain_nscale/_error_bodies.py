@@ -184,11 +184,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
                 seconds = date.timestamp() - time()
             except (ValueError, TypeError, OverflowError):
                 continue
-        # NaN fails both comparisons and is dropped together with infinity.
-        if 0 <= seconds < float("inf"):
-            return seconds
-        if seconds < 0:
-            return 0.0
+        if seconds < float("inf"):  # which NaN isn't, either
+            return max(seconds, 0.0)
     return None
 
 

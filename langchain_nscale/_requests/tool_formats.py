@@ -72,7 +72,7 @@ def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:
     if not isinstance(function, dict):
         return formatted
     # langchain-core truncates recursive schemas.
-    if isinstance(tool, Mapping) or _has_gap(function.get("parameters")):
+    if _has_gap(function.get("parameters")):
         schema = _recursive_schema(tool)
         if schema is not None:
             parameters = {
@@ -115,8 +115,6 @@ def _recursive_schema(tool: Any) -> dict[str, Any] | None:
         elif inspect.isfunction(tool):
             source = StructuredTool.from_function(tool).tool_call_schema
             schema = schema_of(source)
-        elif isinstance(tool, Mapping) and "properties" in tool:
-            schema = dict(tool)
     return schema if isinstance(schema, dict) and is_recursive(schema) else None
 
 

@@ -113,6 +113,15 @@ async def test_https_to_a_port_for_http_says_so(way: str) -> None:
         assert server.requests == []
 
 
+@WAYS
+async def test_a_certificate_of_the_environment_is_trusted(
+    address: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(PEM))
+    model: Any = ChatNscale(model="m", api_key="t", base_url=address, max_retries=0)
+    assert (await consume(model, "Hi", way)).text == "Hi"
+
+
 def test_whoever_trusts_it_says_so(address: str) -> None:
     trusting = ssl.create_default_context(cafile=str(PEM))
     with httpx2.Client(verify=trusting) as client:

@@ -457,6 +457,11 @@ FIRST: dict[str, tuple[Any, str]] = {
 def test_a_variable_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NSCALE_SERVICE_TOKEN", "NSCALE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+    for other in ("GITHUB_TOKEN", "NSCALE_REGION"):
+        monkeypatch.setenv(other, "t")
+        with pytest.raises(ValueError, match="token is missing") as caught:
+            ChatNscale(model="m")
+        assert other not in str(caught.value)
     monkeypatch.setenv("NSCALE_TOKEN", "t")
     with pytest.raises(ValueError, match="NSCALE_TOKEN is set, but not read"):
         ChatNscale(model="m")

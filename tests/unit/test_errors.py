@@ -189,6 +189,7 @@ def test_a_redirect_is_refused_with_its_target() -> None:
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
         ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "-0.5"}, 0.0),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from langchain_nscale._http.limits import CallTime, Limits, ReadLimits
 from langchain_nscale._http.streams import read_stream
+from langchain_nscale._http.watchdog import call_later
 from langchain_nscale._replies.chunks import ChunkWriter
 from langchain_nscale._replies.reader import StreamReader
 from langchain_nscale.errors import NscaleStalledStreamError, NscaleTimeoutError
@@ -79,6 +81,13 @@ def test_a_call_may_use_all_of_its_time() -> None:
     assert read(wire, Limits(total=5.0)) == ["a", ""]
     with pytest.raises(NscaleTimeoutError, match="`total_timeout`"):
         read(Wire((4.5, EVENT), (0.6, EVENT), (0.1, FINISH)), Limits(total=5.0))
+
+
+def test_a_later_timer_does_not_hold_up_an_earlier_one() -> None:
+    reached = threading.Event()
+    call_later(600.0, reached.clear)
+    call_later(0.0, reached.set)
+    assert reached.wait(20.0)
 
 
 @pytest.mark.parametrize("total", [None, 5.0])

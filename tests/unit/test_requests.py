@@ -20,6 +20,8 @@ from langchain_core.messages import (
     ToolMessage,
     convert_to_messages,
 )
+from langchain_core.tools import tool
+from langchain_core.utils.function_calling import convert_to_openai_function
 from pydantic import BaseModel
 
 from tests.unit.service import Service, chat, completion, stream
@@ -238,6 +240,67 @@ def test_what_another_providers_model_wrote(content: list[Any], with_calls: bool
     assert one(message, reasoning_history="always")["reasoning_content"] == "hm"
     told = one(message, reasoning_history="tool_turns")
     assert ("reasoning_content" in told) == bool(calls)
+
+
+@pytest.mark.parametrize("stored", ["", None, 5, ["hm"]])
+def test_reasoning_stored_in_no_usable_form_is_that_of_the_blocks(stored: Any) -> None:
+    thought = {"type": "reasoning", "reasoning": "hm"}
+    extra = {"reasoning_content": stored}
+    message = AIMessage([thought, {"type": "text", "text": "a"}], additional_kwargs=extra)
+    assert one(message, reasoning_history="always")["reasoning_content"] == "hm"
+
+
+class Node(BaseModel):
+    """A tree."""
+
+    children: list[Node]
+
+
+def plant(root: Node) -> str:
+    """Plant a tree."""
+    return str(root)
+
+
+class Forest(BaseModel):
+    """A forest."""
+
+    root: Node
+
+
+TREES = [plant, tool(plant), Forest, Forest.model_json_schema()]
+
+
+@pytest.mark.parametrize("source", TREES, ids=["function", "tool", "class", "schema"])
+def test_schemas_that_refer_to_themselves_are_whole(source: Any) -> None:
+    body = chat().request_body("Hi", tools=[source])
+    parameters = body["tools"][0]["function"]["parameters"]
+    children = parameters["$defs"]["Node"]["properties"]["children"]
+    assert children["items"] == {"$ref": "#/$defs/Node"}
+
+
+def anything(value: Any) -> str:
+    """Take anything."""
+    return str(value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        anything,
+        {
+            "title": "anything",
+            "description": "Take anything.",
+            "type": "object",
+            "properties": {"value": {}},
+            "required": ["value"],
+        },
+    ],
+    ids=["function", "schema"],
+)
+def test_a_schema_for_any_value_is_as_langchain_core_writes_it(source: Any) -> None:
+    function = chat().request_body("Hi", tools=[source])["tools"][0]["function"]
+    assert function == convert_to_openai_function(source)
+    assert function["parameters"]["properties"] == {"value": {}}
 
 
 def test_a_refusal_block_is_text() -> None:

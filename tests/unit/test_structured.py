@@ -316,3 +316,12 @@ def test_thoughts_are_taken_out_whole(parts: list[str]) -> None:
         parse(Joke, "prompt", f"{before}<think>{JSON}")
     if "<think>" not in parts:
         assert parse(Joke, "prompt", before + JSON) == Joke(setup="a", rating=1)
+
+
+def test_tools_of_another_form_are_sent_as_they_are() -> None:
+    service = Service(completion("{}"))
+    tools = [{"type": "another"}]
+    structured = chat(service, extra_body={"tools": tools}).with_structured_output(Joke)
+    with suppress(OutputParserException):
+        structured.invoke("Hi")
+    assert service.bodies[0]["tools"] == tools

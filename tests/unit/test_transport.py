@@ -169,6 +169,13 @@ def test_the_service_says_how_long_to_wait(call: Any, caplog: Any) -> None:
     assert f"Retry 1 of 2 in {service.waits[0]:.2f} s after" in caplog.text
 
 
+def test_waits_grow_up_to_8_seconds(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
+    service = Service(*[failed(503)] * 6, ok)
+    call(service, max_retries=6)
+    assert service.waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+
+
 def test_callers_who_are_told_the_same_time_do_not_return_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

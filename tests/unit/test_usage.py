@@ -207,6 +207,13 @@ class TestCounts:
         assert total.mean_seconds_to_first_token == pytest.approx(1.5)
         assert total.streams == 1
 
+    def test_the_longest_of_short_calls(self) -> None:
+        assert NscaleUsageCallbackHandler().total.longest == 0.0
+        ledger = Ledger(lambda _: None)
+        ledger.begin("a", Call("m", began=1.0, clock=lambda: 1.5))
+        ledger.end("a", used())
+        assert ledger.entries()["m"].longest == pytest.approx(0.5)
+
     def test_what_has_not_begun_cannot_end(self) -> None:
         usage = NscaleUsageCallbackHandler()
         usage.on_llm_end(LLMResult(generations=[]), run_id=uuid4())
