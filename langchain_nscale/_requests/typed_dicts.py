@@ -70,12 +70,25 @@ _make: Any = TypedDict  # type checkers only know literal ones
 def _copy(schema: Any, done: dict[Any, Any]) -> Any:
     done[schema] = schema  # one that contains itself keeps itself
     fields = {
-        name: _field(hint, name in schema.__optional_keys__, done)
+        name: _field(hint, _is_optional(hint, name in schema.__optional_keys__), done)
         for name, hint in _hints(schema).items()
     }
     done[schema] = copy = _make(schema.__name__, fields)
     copy.__doc__ = schema.__doc__ or ""
     return copy
+
+
+def _is_optional(hint: Any, by_class: bool) -> bool:
+    """Return whether a field may be missing.
+
+    Its class doesn't know if its module postpones the evaluation of annotations.
+    """
+    origin = get_origin(hint)
+    if origin in (NotRequired, Required):
+        return origin is NotRequired
+    if origin in (Annotated, ReadOnly):
+        return _is_optional(get_args(hint)[0], by_class)
+    return by_class
 
 
 def _may_contain(hint: Any) -> bool:

@@ -305,6 +305,13 @@ def test_an_error_object_in_place_of_a_stream_is_reported(body: Any) -> None:
     assert caught.value.body == body
 
 
+def test_only_blank_lines_before_the_answer_are_left_out() -> None:
+    thought, answer = chunk({"reasoning": "hm"}), chunk({"content": "\n\na"})
+    message = streamed(thought, answer, answer, thought, answer, FINISH, DONE)
+    assert message.text == "a\n\na\n\na"
+    assert streamed(answer, FINISH, DONE).text == "\n\na"
+
+
 # --- halves of an emoji -----------------------------------------------------------------
 
 

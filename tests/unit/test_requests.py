@@ -5,7 +5,7 @@ import re
 from datetime import datetime, timezone
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
@@ -23,6 +23,7 @@ from langchain_core.messages import (
 from langchain_core.tools import tool
 from langchain_core.utils.function_calling import convert_to_openai_function
 from pydantic import BaseModel
+from typing_extensions import NotRequired, Required, TypedDict
 
 from tests.unit.service import Service, chat, completion, stream
 
@@ -276,6 +277,45 @@ def test_schemas_that_refer_to_themselves_are_whole(source: Any) -> None:
     parameters = body["tools"][0]["function"]["parameters"]
     children = parameters["$defs"]["Node"]["properties"]["children"]
     assert children["items"] == {"$ref": "#/$defs/Node"}
+
+
+class Joke(TypedDict):
+    """A joke."""
+
+    setup: str
+    rating: NotRequired[Annotated[int, ..., "How funny."]]
+    tags: NotRequired[list[str]]
+    number: NotRequired[Annotated[int, 3]]
+
+
+class Evening(TypedDict, total=False):
+    """An evening."""
+
+    at: Required[int]
+    joke: Joke
+
+
+def test_optional_fields_of_typed_dicts_are_not_required() -> None:
+    joke = {
+        "type": "object",
+        "properties": {
+            "setup": {"type": "string"},
+            "rating": {"description": "How funny.", "type": "integer"},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "number": {"default": 3, "type": "integer"},
+        },
+        "required": ["setup"],
+    }
+    evening = {
+        "type": "object",
+        "properties": {
+            "at": {"type": "integer"},
+            "joke": {"description": "A joke.", **joke},
+        },
+        "required": ["at"],
+    }
+    tools = chat().request_body("Hi", tools=[Joke, Evening])["tools"]
+    assert [each["function"]["parameters"] for each in tools] == [joke, evening]
 
 
 def anything(value: Any) -> str:
