@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage
 
 from tests.unit.replies import chunk, every_way, invoked
+from tests.unit.service import Service, chat, completion
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::langchain_core._api.LangChainBetaWarning"
@@ -375,3 +377,16 @@ def test_a_repeated_id_is_made_unique_and_always_in_the_same_way() -> None:
     assert len(set(ids)) == 3
     assert all(str(each)[-9:].isalnum() for each in ids[1:])
     assert ids == [call["id"] for call in invoked(body).tool_calls]
+
+
+@pytest.mark.parametrize("kind", ["tool_calls", "invalid_tool_calls"])
+def test_ids_of_calls_without_a_result_are_not_used_again(kind: str) -> None:
+    earlier: dict[str, Any] = {"name": "f", "args": {}, "id": "call_1"}
+    if kind == "invalid_tool_calls":
+        earlier |= {"args": "{", "error": None}
+    call = {"id": "call_1", "function": {"name": "f", "arguments": "{}"}}
+    service = Service(completion(None, tool_calls=[call]))
+    asked: Any = {kind: [earlier]}
+    history = [HumanMessage("a"), AIMessage("", **asked), HumanMessage("b")]
+    message = chat(service).invoke(history)
+    assert message.tool_calls[0]["id"] != "call_1"

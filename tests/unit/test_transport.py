@@ -375,6 +375,17 @@ def test_too_many_open_files_are_not_taken_for_a_network_fault(call: Any) -> Non
         call(Service(fault), max_retries=0)
 
 
+def test_a_client_of_another_loop_is_told_from_other_faults() -> None:
+    for said, kind, shown in (
+        ("a Future attached to a different loop", ValueError, "another event loop"),
+        ("Cannot send, the client has been closed", ValueError, "has been closed"),
+        ("a bug", RuntimeError, "a bug"),
+    ):
+        with pytest.raises(kind, match=shown) as caught:
+            asyncio.run(chat(Service(RuntimeError(said))).ainvoke("Hi"))
+        assert type(caught.value) is kind
+
+
 def test_a_refused_connection_is_not_taken_for_too_many_open_files(call: Any) -> None:
     fault = httpx2.ConnectError("All connection attempts failed")
     fault.__cause__ = OSError(errno.ECONNREFUSED, "Connection refused")
