@@ -183,9 +183,15 @@ def test_in_a_browser(
         page.fill("#question", "Slowly")
         page.click("#send")
         page.locator(".turn.model").last.locator(".pending").wait_for()
-        page.click("#stop")
+        if scheme == "dark":
+            page.keyboard.press("Escape")
+        else:
+            page.click("#stop")
         page.wait_for_selector(".turn.model:last-child .stopped")
-        assert page.is_visible("#send")
+        page.wait_for_selector("#send", state="visible")
+        shown = page.inner_text("#log")
+        page.reload()
+        assert page.inner_text("#log") == shown
         assert failures == []
         if picture := os.environ.get("WEB_CHAT_PICTURE"):
             page.screenshot(path=f"{picture}-{width}-{scheme}.png")
