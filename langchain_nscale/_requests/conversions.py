@@ -50,14 +50,13 @@ def converted(
 ) -> dict[str, Any]:
     """Return a converted tool or schema, or a copy of an earlier result if there is one.
 
-    If the source is a dict that needs no change, the result shares its values, as those
-    of langchain-core's conversions do.
+    It is the source itself if that is a dict that needs no change.
     """
     key = (id(source), purpose)
     if type(source) is dict:
         kept = _of_dicts.get(key)
         if kept and kept.source is source and are_equal(kept.fingerprint, source):
-            return {**source} if kept.packed is None else _unpacked(kept)
+            return source if kept.packed is None else _unpacked(kept)
         return _keep_dict(key, source, convert())
     fingerprint = _fingerprint(source)
     if fingerprint is None:

@@ -36,16 +36,17 @@ def format_tools(tools: Iterable[Any], *, strict: bool | None = None) -> list[An
         shown = getattr(tools, "name", getattr(tools, "__name__", None)) or "tool"
         msg = f"`tools` is of type {type(tools).__name__}: pass a list, as in [{shown}]."
         raise TypeError(msg)
+    purpose = ("tool", strict)
     return [
-        tool if type(tool) is FormattedTool else _format(tool, strict) for tool in tools
+        tool if type(tool) is FormattedTool else _format(tool, purpose) for tool in tools
     ]
 
 
-def _format(tool: Any, strict: bool | None) -> FormattedTool:
-    result = converted(
-        tool, ("tool", strict), lambda: _completed(_formatted(tool, strict))
-    )
-    return FormattedTool(result, function={**result["function"]})
+def _format(tool: Any, purpose: tuple[str, bool | None]) -> FormattedTool:
+    made = converted(tool, purpose, lambda: _completed(_formatted(tool, purpose[1])))
+    result = FormattedTool(made)
+    result["function"] = {**made["function"]}
+    return result
 
 
 def _formatted(tool: Any, strict: bool | None) -> dict[str, Any]:
