@@ -15,7 +15,7 @@ import httpx2
 
 with atheris.instrument_imports(include=["langchain_nscale"]):
     from langchain_nscale import NscaleError
-    from tests.unit.replies import (
+    from tests.unit.answers import (
         FINISH,
         assembled,
         chunk,

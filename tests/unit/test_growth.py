@@ -19,7 +19,7 @@ from pydantic import BaseModel, create_model
 
 from langchain_nscale import ChatNscale, NscaleEmbeddings, NscaleUsageCallbackHandler
 from tests.growth import growth
-from tests.unit.replies import DONE, FINISH, chunk, event
+from tests.unit.answers import DONE, FINISH, chunk, event
 
 LINEAR = 1.1
 SIZE = 50

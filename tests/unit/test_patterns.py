@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 import langchain_nscale
 from langchain_nscale import NscaleError, TemplateRules
 from langchain_nscale._json import fenced_blocks
-from tests.unit.replies import FINISH, chunk, streamed
+from tests.unit.answers import FINISH, chunk, streamed
 from tests.unit.service import Service, chat, completion
 
 PACKAGE = Path(langchain_nscale.__file__).parent

@@ -18,18 +18,18 @@ INSIDE = {
     "integration/test_cli_options.py": "the table of options in errors",
     "pages/runner.py": "answers of the documentation",
     "templates/test_templates.py": "the profiles, where LangChain's tools expect them",
-    "unit/test_bad_settings.py": "every field that can be sent",
-    "unit/test_chunks.py": "what makes arguments unreadable: a pure function",
-    "unit/test_display.py": "complete blocks: a pure function",
-    "unit/test_kept.py": "the pool takes what calls later as an argument",
-    "unit/test_limits.py": "the time of a call takes a clock as an argument",
-    "unit/test_partial_json.py": "a pure function",
+    "unit/settings/test_connection.py": "every field that can be sent",
+    "unit/replies/test_chunks.py": "what makes arguments unreadable: a pure function",
+    "unit/cli/test_display.py": "complete blocks: a pure function",
+    "unit/http/test_kept.py": "the pool takes what calls later as an argument",
+    "unit/http/test_limits.py": "the time of a call takes a clock as an argument",
+    "unit/replies/test_partial_json.py": "a pure function",
     "unit/test_patterns.py": "fences in texts: a pure function",
-    "unit/test_profiles.py": "each fact about a model has a source",
-    "unit/test_sse.py": "bytes to events: a pure function",
-    "unit/test_terminal.py": "harmless text: a pure function",
+    "unit/test_model_facts.py": "each fact about a model has a source",
+    "unit/replies/test_sse.py": "bytes to events: a pure function",
+    "unit/cli/test_terminal.py": "harmless text: a pure function",
     "unit/test_usage.py": "a call takes a clock as an argument",
-    "unit/test_wire.py": "bytes of HTTP, compared with httpx2's: pure functions",
+    "unit/http/test_wire.py": "bytes of HTTP, compared with httpx2's: pure functions",
 }
 IMPORTS = 31  # their import statements
 # Where something private is replaced, and how often.
@@ -80,3 +80,38 @@ def test_nothing_private_is_replaced() -> None:
         name for name, source in SOURCES.items() for _ in re.findall(pattern, source)
     ]
     assert Counter(found) == PATCHES
+
+
+# --- the mirror -------------------------------------------------------------------------
+
+# Modules of `unit` that are about all of the package, its pages or its surroundings.
+OF_ALL = {
+    "annotations",
+    "code_of_pages",
+    "constructors",
+    "every_way",
+    "generated_pages",
+    "growth",
+    "layers",
+    "packages_page",
+    "patterns",
+    "proofs",
+    "public_api",
+    "readme",
+    "saved",
+    "standard",
+    "structure",
+    "upstream",
+}
+UNIT = TESTS / "unit"
+PACKAGE = TESTS.parent / "langchain_nscale"
+
+
+def test_unit_tests_mirror_the_package() -> None:
+    """`unit/replies/test_sse.py` and `test_sse_….py` test `_replies/sse.py`."""
+    for path in UNIT.rglob("test_*.py"):
+        folder = "" if path.parent == UNIT else f"_{path.parent.name}"
+        modules = {module.stem.strip("_") for module in (PACKAGE / folder).glob("*.py")}
+        name = path.stem.removeprefix("test_")
+        of_module = any(f"{name}_".startswith(f"{module}_") for module in modules)
+        assert of_module or (not folder and name in OF_ALL), path.relative_to(TESTS)

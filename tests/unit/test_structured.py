@@ -14,7 +14,7 @@ from langchain_core.exceptions import ModelRefusalError, OutputParserException
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from tests.unit.replies import FINISH, chunk, model_of
+from tests.unit.answers import FINISH, chunk, model_of
 from tests.unit.service import Service, chat, completion
 from tests.unit.ways import model_for
 

@@ -7,13 +7,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from langchain_nscale._http import streams, watchdog
 from langchain_nscale._http.limits import CallTime, Limits, ReadLimits
-from langchain_nscale._http.streams import read_stream
-from langchain_nscale._http.watchdog import call_later
 from langchain_nscale._replies.chunks import ChunkWriter
 from langchain_nscale._replies.reader import StreamReader
 from langchain_nscale.errors import NscaleStalledStreamError, NscaleTimeoutError
-from tests.unit.replies import DONE, FINISH, chunk
+from tests.unit.answers import DONE, FINISH, chunk
 
 PING = b": ping\n\n"
 EVENT = chunk({"content": "a"})
@@ -44,7 +43,7 @@ def read(
     stream, time = StreamReader(response, ChunkWriter()), CallTime(limits, wire.clock)
     texts = []
     reading = ReadLimits(time, response, stream, silence=600.0, address=address)
-    for piece in read_stream(response, stream, reading, (httpx2.HTTPError,)):
+    for piece in streams.read_stream(response, stream, reading, (httpx2.HTTPError,)):
         wire.now += thinks
         texts.append(piece.text)
     return texts
@@ -85,8 +84,8 @@ def test_a_call_may_use_all_of_its_time() -> None:
 
 def test_a_later_timer_does_not_hold_up_an_earlier_one() -> None:
     reached = threading.Event()
-    call_later(600.0, reached.clear)
-    call_later(0.0, reached.set)
+    watchdog.call_later(600.0, reached.clear)
+    watchdog.call_later(0.0, reached.set)
     assert reached.wait(20.0)
 
 

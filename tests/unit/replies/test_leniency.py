@@ -14,7 +14,7 @@ from langchain_nscale.errors import (
     NscaleMalformedResponseError,
     NscaleStreamError,
 )
-from tests.unit.replies import (
+from tests.unit.answers import (
     DONE,
     FINISH,
     chunk,

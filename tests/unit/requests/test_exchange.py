@@ -10,7 +10,7 @@ import pytest
 from langchain_core.tools import tool
 
 from langchain_nscale import NscaleMalformedResponseError
-from tests.unit.replies import chunk, event
+from tests.unit.answers import chunk, event
 from tests.unit.ways import WAYS, model_for
 
 pytestmark = [

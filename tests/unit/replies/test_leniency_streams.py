@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.replies import comparable, streamed
+from tests.unit.answers import comparable, streamed
 
 # Events that are not chunks.
 NOISE = [

@@ -18,7 +18,7 @@ from langchain_nscale import (
 )
 from langchain_nscale.templates import violated_rule
 from tests.prompts import TemplateError, llama, nemo
-from tests.unit.test_fitting import TOOL, call
+from tests.unit.requests.test_fitting import TOOL, call
 
 STREAM = (
     b'data: {"id": "c", "choices": [{"index": 0, "delta": {"content": "yes"}, '

@@ -20,7 +20,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from langchain_nscale._replies.tool_calls import breaker, original_arguments
-from tests.unit.replies import FINISH, chunk, invoked, model_of, read
+from tests.unit.answers import FINISH, chunk, invoked, model_of, read
 
 
 def generations(*pieces: bytes) -> list[ChatGenerationChunk]:

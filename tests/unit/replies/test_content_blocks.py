@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from tests.unit.replies import DONE, FINISH, chunk, invoked, read, streamed
+from tests.unit.answers import DONE, FINISH, chunk, invoked, read, streamed
 
 CALLS = [
     {"id": "x", "function": {"name": "f", "arguments": '{"a": 1}'}},

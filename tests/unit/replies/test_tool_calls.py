@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
-from tests.unit.replies import chunk, every_way, invoked
+from tests.unit.answers import chunk, every_way, invoked
 from tests.unit.service import Service, chat, completion
 
 pytestmark = pytest.mark.filterwarnings(

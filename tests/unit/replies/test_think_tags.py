@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.replies import (
+from tests.unit.answers import (
     DONE,
     FINISH,
     assembled,

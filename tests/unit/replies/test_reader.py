@@ -20,7 +20,7 @@ from langchain_nscale.errors import (
     NscaleMalformedResponseError,
     NscaleStreamError,
 )
-from tests.unit.replies import (
+from tests.unit.answers import (
     DONE,
     EVENTS,
     FINISH,
@@ -35,8 +35,8 @@ from tests.unit.replies import (
     read,
     streamed,
 )
+from tests.unit.replies.test_sse import cut
 from tests.unit.service import Service, chat
-from tests.unit.test_sse import cut
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::langchain_core._api.LangChainBetaWarning"

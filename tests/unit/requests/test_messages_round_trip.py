@@ -15,7 +15,7 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 
-from tests.unit.replies import invoked
+from tests.unit.answers import invoked
 from tests.unit.service import Service, chat
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -9,8 +9,8 @@ from langchain_core.messages import AIMessage
 from syrupy.assertion import SnapshotAssertion
 
 from langchain_nscale import NscaleError, get_nscale_usage_callback, list_models
+from tests.unit.answers import comparable, merge
 from tests.unit.recordings import CHAT, Recording, recordings
-from tests.unit.replies import comparable, merge
 from tests.unit.service import Service, chat, embeddings
 
 ALL = recordings()
