@@ -49,6 +49,8 @@ class Stage(Enum):
 
 
 class Attempts:
+    """The attempts of one call: how far the current one got, and what comes next."""
+
     def __init__(
         self,
         client: Client[object],

@@ -18,6 +18,8 @@ Timeouts = dict[str, float | None]
 
 @dataclass(eq=False, repr=False)  # the headers contain the token
 class Request:
+    """A request, as every client sends it."""
+
     method: str
     url: str  # without the query
     query: Mapping[str, Any] | None

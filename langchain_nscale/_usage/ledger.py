@@ -131,6 +131,8 @@ ModelUsage.__module__ = "langchain_nscale"
 
 @dataclass
 class Call:
+    """One call: what was asked for, and what is known of it so far."""
+
     requested: str  # ID of the model
     provider: str = PROVIDER  # as LangSmith names it
     operation: str = "chat"  # or "embeddings", as OpenTelemetry names them

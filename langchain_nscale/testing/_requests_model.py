@@ -152,6 +152,8 @@ _Text = Annotated[str, Field(min_length=1)]
 
 
 class ChatRequest(_Form):
+    """The bodies that `/v1/chat/completions` accepts."""
+
     model: str = Field(min_length=1)
     messages: list[_Message] = Field(min_length=1)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
@@ -220,6 +222,8 @@ class ChatRequest(_Form):
 
 
 class EmbeddingsRequest(_Form):
+    """The bodies that `/v1/embeddings` accepts."""
+
     model: str = Field(min_length=1)
     input: _Text | Annotated[list[_Text], Field(min_length=1)]
     dimensions: int | None = Field(default=None, ge=1, le=65_536)
