@@ -308,6 +308,14 @@ def test_a_value_is_found_whole_or_not_at_all(
         assert isinstance(found, (dict, list))
 
 
+@pytest.mark.parametrize("fence", ["", "```json\n", "```", " ```json\n"])
+def test_a_tag_in_a_value_is_no_thought(fence: str) -> None:
+    joke = '{"setup": "<think>", "rating": 1}'
+    for end in ("", "\n```"):
+        found = parse(Joke, "prompt", f"{fence}{joke}{end if fence else ''}")
+        assert found == Joke(setup="<think>", rating=1)
+
+
 @given(parts=st.lists(st.sampled_from(["<think>", "</think>", "{", "a"]), max_size=12))
 def test_thoughts_are_taken_out_whole(parts: list[str]) -> None:
     before = "".join(parts)
