@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
 from tests.unit.answers import chunk, every_way, invoked
-from tests.unit.service import Service, chat, completion
+from tests.unit.service import Service, chat, completion, stream
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::langchain_core._api.LangChainBetaWarning"
@@ -390,3 +390,43 @@ def test_ids_of_calls_without_a_result_are_not_used_again(kind: str) -> None:
     history = [HumanMessage("a"), AIMessage("", **asked), HumanMessage("b")]
     message = chat(service).invoke(history)
     assert message.tool_calls[0]["id"] != "call_1"
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [fragment(0, "a", "get"), fragment(0, None, "_weather")],
+        [fragment(0, "a", "get"), fragment(0, None, "get_weather")],
+        [fragment(None, "a", "get_"), fragment(None, None, "weather")],
+        [fragment(0, "a", "get_"), fragment(0, "b", "weather")],
+    ],
+    ids=["another tool's name", "repeated", "without an index", "with new IDs"],
+)
+def test_a_name_in_pieces_is_one_name(pieces: list[Fragment]) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("get", *NAMES)]
+    pieces = [*pieces, fragment(pieces[0]["index"], None, None, "{}")]
+    service = Service(stream(*({"tool_calls": [each]} for each in pieces)))
+    message = chat(service, streaming=True).bind_tools(tools).invoke("Hi")
+    assert [call["name"] for call in message.tool_calls] == ["get_weather"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (fragment(0, "a", "get"), fragment(0, "b", "get_weather")),
+        (fragment(0, "a", "time"), fragment(0, None, "now")),
+        (fragment(0, "a", "time"), fragment(0, None, "unknown")),
+        (fragment(0, "a", "unknown"), fragment(0, None, "now")),
+        (fragment(0, "a", "unknown"), fragment(0, "b", "other")),
+        (fragment(None, None, "unknown"), fragment(None, None, "other")),
+    ],
+)
+def test_a_name_that_continues_no_other_begins_a_call(
+    first: Fragment, second: Fragment
+) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("get", *NAMES)]
+    service = Service(stream({"tool_calls": [first]}, {"tool_calls": [second]}))
+    message = chat(service, streaming=True).bind_tools(tools).invoke("Hi")
+    calls = [*message.tool_calls, *message.invalid_tool_calls]
+    expected = [each["function"]["name"] for each in (first, second)]
+    assert sorted(str(call["name"]) for call in calls) == sorted(expected)
