@@ -36,16 +36,11 @@ STATE = ROOT / ".mutate"
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 LEAST = 0.92
 LONGEST = 120.0  # seconds of tests for each mutant, as recorded
-# They run the package in other processes, where nobody sees what they execute.
+# Tests of other parts, and those that run the package in processes of their own.
 ELSEWHERE = (
-    "pages",
-    "notebooks",
-    "demo",
-    "comparison",
-    "editors",
-    "exit",
-    "live",
-    "soak",
+    *("batch", "batch_faults", "cli", "cli_options", "comparison", "demo", "display"),
+    *("editors", "exit", "fixtures", "live", "notebooks", "pages", "scale", "server"),
+    *("soak", "web_chat"),
 )
 IGNORED = [f"--ignore=tests/integration/test_{name}.py" for name in ELSEWHERE]
 
