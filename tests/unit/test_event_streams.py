@@ -14,6 +14,8 @@ import pytest
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 
 from langchain_nscale import ChatNscale, NscaleUsageCallbackHandler
+from tests.unit.service import Service as Answering
+from tests.unit.service import chat, stream
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is in beta")
 
@@ -388,3 +390,17 @@ def test_a_loop_that_ends_before_the_stream(model: ChatNscale, body: Body) -> No
     stream = asyncio.run(main())
     assert body.closed
     del stream
+
+
+def test_a_refusal_is_a_block_that_begins_and_ends() -> None:
+    model: Any = chat(Answering(stream({"content": "Hm."}, {"refusal": "No."})))
+    blocks: dict[int, list[Any]] = {}
+    for event in model.stream_events("Hi", version="v3"):
+        if event["event"] in ("content-block-start", "content-block-finish"):
+            blocks.setdefault(event["index"], []).append(event)
+    assert [[event["event"] for event in each] for each in blocks.values()] == [
+        ["content-block-start", "content-block-finish"]
+    ] * 2
+    content = blocks[1][1]["content"]
+    content.pop("index", None)  # of langchain-core
+    assert content == {"type": "refusal", "refusal": "No."}
