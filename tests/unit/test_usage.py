@@ -207,6 +207,12 @@ class TestCounts:
         assert total.mean_seconds_to_first_token == pytest.approx(1.5)
         assert total.streams == 1
 
+    def test_a_missing_total_is_the_sum(self) -> None:
+        ledger = Ledger(lambda _: None)
+        ledger.begin("a", Call("m"))
+        ledger.end("a", {"input_tokens": 3, "output_tokens": 2})
+        assert ledger.entries()["m"].total_tokens == 5
+
     def test_the_longest_of_short_calls(self) -> None:
         assert NscaleUsageCallbackHandler().total.longest == 0.0
         ledger = Ledger(lambda _: None)
