@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -46,14 +47,19 @@ def test_a_reply_that_is_not_finished_is_never_an_answer(victim: str) -> None:
     with running() as engine:
         chat = engine.chat(max_tokens=1900, stream_chunk_timeout=5, timeout=30)
         received: list[Any] = []
+        core = engine.engine_process()
         with pytest.raises(NscaleError) as caught:
             for chunk in chat.stream(LONG):
                 received.append(chunk)
                 if len(received) == 20:
+                    # All 1,900 tokens take it a fifth of a second: it must not finish.
+                    os.kill(core, signal.SIGSTOP)
                     if victim == "engine":
-                        os.kill(engine.engine_process(), signal.SIGKILL)
+                        os.kill(core, signal.SIGKILL)
                     else:
                         engine.process.send_signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(core, signal.SIGKILL)
         assert caught.value.is_retryable
         assert caught.value.partial is not None
         assert len(caught.value.partial.text.split()) >= 10
