@@ -93,6 +93,7 @@ OF_ALL = {
     "generated_pages",
     "growth",
     "layers",
+    "mutants",
     "packages_page",
     "patterns",
     "proofs",

@@ -7,11 +7,15 @@ from typing import Any
 import httpx2
 import pytest
 
-from langchain_nscale._http import streams, watchdog
+from langchain_nscale._http import attempts, streams, watchdog
 from langchain_nscale._http.limits import CallTime, Limits, ReadLimits
 from langchain_nscale._replies.chunks import ChunkWriter
 from langchain_nscale._replies.reader import StreamReader
-from langchain_nscale.errors import NscaleStalledStreamError, NscaleTimeoutError
+from langchain_nscale.errors import (
+    NscaleError,
+    NscaleStalledStreamError,
+    NscaleTimeoutError,
+)
 from tests.unit.answers import DONE, FINISH, chunk
 
 PING = b": ping\n\n"
@@ -118,3 +122,18 @@ def test_the_end_of_a_body_is_awaited_until_it_did_not_come_twice() -> None:
     assert leftover(*endless) == 16
     assert leftover(*endless) == 16
     assert leftover(*endless) == 0
+
+
+def test_a_new_token_is_not_sent_once_the_time_is_up() -> None:
+    now = 0.0
+    rejected = NscaleError("no", status_code=401)
+
+    def begin() -> attempts.Attempts:
+        client: Any = None
+        limits = Limits(total=1.0)
+        return attempts.Attempts(client, limits, 2, renews_token=True, clock=lambda: now)
+
+    assert begin().delay(rejected) == 0.0
+    late = begin()
+    now = 2.0
+    assert late.delay(rejected) is None

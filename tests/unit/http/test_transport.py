@@ -15,8 +15,6 @@ import pytest
 from pydantic import SecretStr
 
 from langchain_nscale import ChatNscale, __version__
-from langchain_nscale._http.attempts import Attempts
-from langchain_nscale._http.limits import Limits
 from langchain_nscale.errors import (
     NscaleConnectionError,
     NscaleError,
@@ -467,18 +465,3 @@ def test_no_traceback_shows_the_token(call: Any) -> None:
     cause: Any = caught.value.__cause__
     assert "authorization" not in cause.request.headers
     assert str(cause.request.url) == str(caught.value.request.url)
-
-
-def test_a_new_token_is_not_sent_once_the_time_is_up() -> None:
-    now = 0.0
-    rejected = NscaleError("no", status_code=401)
-
-    def begin() -> Attempts:
-        client: Any = None
-        limits = Limits(total=1.0)
-        return Attempts(client, limits, 2, renews_token=True, clock=lambda: now)
-
-    assert begin().delay(rejected) == 0.0
-    late = begin()
-    now = 2.0
-    assert late.delay(rejected) is None
