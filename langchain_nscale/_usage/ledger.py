@@ -234,7 +234,9 @@ class Ledger:
         if call.seconds is None:
             call.seconds = call.clock() - call.began
             call.served = served
-        retries = getattr(error, "retries", retries) or call.retries
+        # Where a task waits for others, Python 3.10 raises another CancelledError.
+        told = error if hasattr(error, "retries") else getattr(error, "__context__", None)
+        retries = getattr(told, "retries", retries) or call.retries
         outcome = call.outcome(usage, retries=retries, error=error)
         self._add(call.model, outcome, call.requested)
         if self._on_end is not None:
