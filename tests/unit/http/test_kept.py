@@ -71,6 +71,16 @@ def test_connections_are_kept_and_closed_once_they_are_idle(
     assert len(pool.later) == 3
 
 
+@pytest.mark.parametrize(("limit", "is_closed"), [(1, True), (2, False)])
+def test_idle_connections_to_other_servers_make_room(limit: int, is_closed: bool) -> None:
+    pool = OnePool()
+    pool.limit = limit
+    other = pool.use()
+    elsewhere: Any = "https://y"
+    assert pool.take(elsewhere) is None
+    assert other.is_closed is is_closed
+
+
 def test_a_body_can_not_be_read_once_its_connection_is_given_back() -> None:
     released: list[Any] = []
     request: Any = SimpleNamespace(method="POST", url="https://x")
