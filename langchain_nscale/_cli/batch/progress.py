@@ -43,7 +43,7 @@ class Progress:
             echo(text, err=True)
         self._note = text
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Leave the terminal to others."""
         if self._bar is not None:
             self._bar.stop()

@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -137,7 +137,7 @@ class Batch:
         self._store.check(self._options.source)
         self._progress = Progress(self._options.progress, self._options.source)
         # Blocking reads are fine: one buffer takes microseconds.
-        with self._options.source.open("rb") as file:
+        with closing(self._progress), self._options.source.open("rb") as file:
             self._show()
             lines = self._store.unfinished(file)
             workers = [
@@ -150,7 +150,6 @@ class Batch:
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
-                self._progress.stop()
 
     async def _fetch_prices(self) -> None:
         listed: list[NscaleModel] = []
