@@ -170,7 +170,7 @@ def complete_json(text: str, fits: Callable[[Any], bool] = lambda _: True) -> An
     no answers, and of several values the answer is the one that fits. Nothing is
     repaired: an object that lacks its end is not an answer, whatever the finish reason.
     """
-    with suppress(ValueError, RecursionError):  # tags in its values are no thoughts
+    with suppress(ValueError, RecursionError):  # its values may have tags
         return json.loads(text.strip().removeprefix("```json").strip("`"), strict=False)
     text = without_thoughts(text).rstrip()
     values = _values(text)

@@ -260,7 +260,7 @@ class _Connection(asyncio.Protocol):
         return self.parser.is_reusable and is_idle
 
     def close(self) -> None:
-        self.is_open.cancel()  # nobody waits for it any more
+        self.is_open.cancel()  # else an error in it would be reported as unread
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is None:

@@ -142,7 +142,7 @@ def _joined(values: list[Any]) -> Any:
 # --- objects ----------------------------------------------------------------------------
 
 DONE = b"[DONE]"
-_CHOICES = b'"choices"'
+CHOICES = b'"choices"'
 
 
 def decode_loosely(data: bytes) -> object:
@@ -154,7 +154,7 @@ def decode_loosely(data: bytes) -> object:
         value = decode(data)
     except ValueError:
         start, end = data.find(b"{"), data.rfind(b"}")
-        if not 0 <= start < data.find(_CHOICES):
+        if not 0 <= start < data.find(CHOICES):
             raise
         return decode(data[start : end + 1])
     if isinstance(value, str) and '"choices"' in value:

@@ -22,6 +22,7 @@ from langchain_nscale._failures import (
 )
 from langchain_nscale._json import decode
 from langchain_nscale._replies.leniency import (
+    CHOICES,
     DONE,
     MalformedError,
     decode_loosely,
@@ -314,9 +315,7 @@ class StreamReader(Generic[T]):
             if is_error:
                 completion = event.decode("utf-8", "replace")
             elif (
-                event[:1] not in (b"{", b"[")
-                and event.isascii()
-                and b'"choices"' not in event
+                event[:1] not in (b"{", b"[") and event.isascii() and CHOICES not in event
             ):
                 return None  # a ping or a note
             else:

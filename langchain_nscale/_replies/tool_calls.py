@@ -164,9 +164,8 @@ class ToolCallReader:
         self._finder = CallFinder(self._tool_names)
         self._shown: dict[OpenCall, int] = {}  # the index of each call
         self._waiting: OpenCall | None = None  # the last call, until its name is known
-        self._held: dict[
-            OpenCall, list[str]
-        ] = {}  # arguments kept until they are complete
+        # Arguments that are kept until they are complete.
+        self._held: dict[OpenCall, list[str]] = {}
         self._is_whole = False  # whether the calls came whole
 
     def feed(

@@ -198,7 +198,7 @@ class ChatFields(NscaleSettings):
         """Return what is known about this model, or about the model of a single call."""
         return known_profile(model)
 
-    # --- calls ---
+    # --- calls ---------------------------------------------------------------------
 
     def _receive(
         self,

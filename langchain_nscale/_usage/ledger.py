@@ -131,7 +131,7 @@ ModelUsage.__module__ = "langchain_nscale"
 
 @dataclass
 class Call:
-    """One call: what was asked for, and what is known of it so far."""
+    """A call, from its beginning to its outcome."""
 
     requested: str  # ID of the model
     provider: str = PROVIDER  # as LangSmith names it

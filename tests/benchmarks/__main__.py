@@ -49,19 +49,7 @@ BOUNDS = {
 }
 # What runs without `--all`: the clients and the parts that a goal names.
 USUAL = ("floor", "core", "plain", "InferenceClient", "sdk", "ChatNscale", "ChatOpenAI")
-SHORT = (
-    "setup",
-    "calls",
-    "streams",
-    "cold",
-    "tls",
-    "threads",
-    "agents",
-    "structured",
-    "binding",
-    "collector",
-    "arrays",
-)
+SHORT = tuple(part for part in PARTS if part not in ("memory", "embeddings", "held"))
 _ROWS = f"^({'|'.join(map(re.escape, EARLIER))})$"
 LINEAR = (
     ("stream, text", "stream, text, twice as long", 1.0),

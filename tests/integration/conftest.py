@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from pytest_socket import socket_allow_hosts
 
-from langchain_nscale import ChatNscale
+from langchain_nscale import ChatNscale, aclose_connections, close_connections
 from langchain_nscale.testing import NscaleServer
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -53,6 +53,16 @@ async def clients(request: pytest.FixtureRequest) -> AsyncIterator[dict[str, Any
         with httpx2.Client() as sync:
             own = {"http_client": sync, "http_async_client": asynchronous}
             yield own if request.param == "own" else {}
+
+
+@pytest.fixture
+async def fresh_clients() -> AsyncIterator[None]:
+    """Shared clients, which read the environment only once, are closed."""
+    close_connections()
+    await aclose_connections()
+    yield
+    close_connections()
+    await aclose_connections()
 
 
 @pytest.fixture

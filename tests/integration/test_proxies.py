@@ -17,12 +17,12 @@ from langchain_nscale import (
     NscaleError,
     NscaleInvalidRequestError,
     NscalePermissionDeniedError,
-    aclose_connections,
-    close_connections,
 )
 from langchain_nscale.testing import NscaleServer, ServerReply
 from tests.integration.conftest import MODEL
 from tests.integration.test_chat import WAYS, consume
+
+pytestmark = pytest.mark.usefixtures("fresh_clients")
 
 SQUID = b"<!DOCTYPE html><html><body>Access Denied</body></html>"
 
@@ -67,16 +67,6 @@ def proxy() -> Iterator[Proxy]:
     proxy = Proxy(answer("407 Proxy Authentication Required"))
     yield proxy
     proxy.close()
-
-
-@pytest.fixture(autouse=True)
-async def _fresh_clients() -> Any:
-    """Shared clients read the variables once."""
-    close_connections()
-    await aclose_connections()
-    yield
-    close_connections()
-    await aclose_connections()
 
 
 def unused_port() -> int:

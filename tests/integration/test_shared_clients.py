@@ -22,6 +22,8 @@ from langchain_nscale.testing import NscaleServer
 from tests.integration.test_chat import WAYS, consume
 from tests.integration.test_connections import ANSWERED, model, raw_server, read_request
 
+pytestmark = pytest.mark.usefixtures("fresh_clients")
+
 
 class Server:
     """Answers all requests; counts connections, and those that have ended."""
@@ -45,16 +47,6 @@ class Server:
         with self._lock:
             self.open -= 1
         self.ended.release()
-
-
-@pytest.fixture(autouse=True)
-async def _fresh_clients() -> Any:
-    """Shared clients read the environment once."""
-    close_connections()
-    await aclose_connections()
-    yield
-    close_connections()
-    await aclose_connections()
 
 
 NAMES = st.text("abcXYZ-", min_size=1, max_size=4).map("X-{}".format)

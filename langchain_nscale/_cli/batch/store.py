@@ -91,7 +91,7 @@ class Store:
         self._retry_failed = retry_failed
         self._in_flight: dict[int, None] = {}  # lines that have begun, in order
         self._begun = 0  # the last of them
-        self._is_late = False  # whether the file has to be reordered
+        self._is_late = False  # whether the file must be sorted
         text = json.dumps(settings or {}, sort_keys=True, default=str)
         self._settings = _hash(text.encode())
         out, self.failed_path, self._path = output_paths(target)
