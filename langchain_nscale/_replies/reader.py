@@ -68,7 +68,10 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
     ]
     _accept(response, options, replies)
     _check_demand(response, replies)
-    from langchain_core.outputs import ChatGeneration, ChatResult  # noqa: PLC0415
+    from langchain_nscale._replies.copies import (  # noqa: PLC0415  # slow
+        new_generation,
+        new_result,
+    )
 
     generations = []
     for number, reply in enumerate(replies):
@@ -78,15 +81,12 @@ def chat_result(response: Response, options: ReplyOptions = _DEFAULT) -> ChatRes
             metadata.pop("token_usage", None)
         usage = None if number else usage_metadata(reply.reported_usage)
         message = reply.message(metadata, usage)
-        message.additional_kwargs |= reply.parsed(message)
+        message.additional_kwargs.update(reply.parsed(message))
         info = generation_info(message.response_metadata)
-        generations.append(ChatGeneration(message=message, generation_info=info))
+        generations.append(new_generation(message, info))
     first = generations[0].message.response_metadata
     output = ("id", "model_name", "model_provider", "system_fingerprint", "token_usage")
-    return ChatResult(
-        generations=generations,
-        llm_output={key: first[key] for key in output if key in first},
-    )
+    return new_result(generations, {key: first[key] for key in output if key in first})
 
 
 def _result_of_stream(
@@ -178,8 +178,8 @@ def _check_demand(response: Response, replies: Sequence[Reply]) -> None:
 def _is_abandoned(reply: Reply) -> bool:
     if reply.finish_reason is None:
         return False
-    reasons = (reply.finish_reason, reply.native_finish_reason or "")
-    return any(reason.lower() in ABANDONED for reason in reasons)
+    native = reply.native_finish_reason or ""
+    return reply.finish_reason.lower() in ABANDONED or native.lower() in ABANDONED
 
 
 def _start(response: Response, options: ReplyOptions) -> Reply:

@@ -238,9 +238,10 @@ class Reply:
     def flush(self) -> list[Delta]:
         """Return what is still held back, after the last object."""
         deltas: list[Delta] = []
-        reasoning, text = self._thinking.flush() if self._thinking else ("", "")
-        self._add_reasoning(deltas, reasoning)
-        self._add_text(deltas, text)
+        if self._thinking is not None:
+            reasoning, text = self._thinking.flush()
+            self._add_reasoning(deltas, reasoning)
+            self._add_text(deltas, text)
         deltas += map(self._call, self._calls.flush(self._top.get("id")))
         for place, text in self._halves.flush():
             if isinstance(place, str):
@@ -416,13 +417,9 @@ class Reply:
             **{key: value for key, value in known.items() if value is not None},
         }
         return {
-            key: value if _is_plain(value) else _storable(value)
+            key: value if type(value) is str and value.isascii() else _storable(value)
             for key, value in metadata.items()
         }
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, str) and value.isascii()
 
 
 def _storable(value: Any) -> Any:

@@ -81,19 +81,24 @@ def _details(
     places: tuple[str, ...],
     names: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
 ) -> dict[str, int]:
-    source = next((usage[n] for n in places if isinstance(usage.get(n), Mapping)), None)
-    details: Mapping[str, object] = source if isinstance(source, Mapping) else {}
+    details: Mapping[str, object] = {}
+    for place in places:
+        if place in usage and isinstance(found := usage[place], Mapping):
+            details = found
+            break
     counts = {}
     for key, (inside, beside) in names.items():
-        count = _first(details, inside)
-        counts[key] = _first(usage, beside) if count is None else count
-    return {key: count for key, count in counts.items() if count is not None}
+        count = _first(details, inside) if details else None
+        if count is None:
+            count = _first(usage, beside)
+        if count is not None:
+            counts[key] = count
+    return counts
 
 
 def _first(source: Mapping[str, object], names: tuple[str, ...]) -> int | None:
     for name in names:
-        count = _count(source.get(name))
-        if count is not None:
+        if name in source and (count := _count(source[name])) is not None:
             return count
     return None
 

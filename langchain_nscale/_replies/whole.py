@@ -37,7 +37,7 @@ def build_message(
 
     `metadata` has no log probabilities; `problems` are those of `Reply.problems`.
     """
-    from langchain_core.messages import AIMessage  # noqa: PLC0415  # not in the terminal
+    from langchain_nscale._replies.copies import new_message  # noqa: PLC0415  # slow
 
     texts: dict[str, list[str]] = {"text": [], "reasoning": [], "refusal": []}
     for delta in deltas:
@@ -45,7 +45,7 @@ def build_message(
             texts[delta.kind].append(delta.text)
     valid, invalid = parse_tool_calls(join_tool_calls(deltas).values(), problems)
     logprobs = join_logprobs(delta.logprobs for delta in deltas)
-    return AIMessage(
+    return new_message(
         content="".join(texts["text"]),
         additional_kwargs={
             key: "".join(texts[kind]) for kind, key in EXTRA_KEYS.items() if texts[kind]

@@ -213,7 +213,8 @@ def _stream_options(
 ) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for source in (settings.model_kwargs, call, extra):
-        options.update(dict_argument(source, "stream_options"))
+        if "stream_options" in source:
+            options |= dict_argument(source, "stream_options")
     usage = call.get("stream_usage")
     if settings.stream_usage if usage is None else usage:
         options.setdefault("include_usage", True)

@@ -8,7 +8,6 @@ user did not write it and can't fix it, so what can't be sent is described in wo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import (
@@ -63,14 +62,18 @@ def convert_messages(
     if not messages:
         msg = "The list of messages is empty: pass at least one."
         raise ValueError(msg)
-    newest = max(
-        (n for n, m in enumerate(messages) if isinstance(m, HumanMessage)), default=-1
-    )
-    answered = cache(partial(_answered_calls, messages))
+    newest = len(messages) - 1  # of the user's
+    while newest >= 0 and not isinstance(messages[newest], HumanMessage):
+        newest -= 1
+    answered: set[str] | None = None  # by the whole history, once it is needed
     converted: list[dict[str, Any]] = []
     for position, message in enumerate(messages):
         if isinstance(message, AIMessage):
-            calls = message.tool_calls or _calls_in_blocks(message, answered)
+            calls: Sequence[Mapping[str, Any]] = message.tool_calls
+            if not calls and (calls := _calls_in_blocks(message)):
+                if answered is None:
+                    answered = _answered_calls(messages)
+                calls = [call for call in calls if call["id"] in answered]
             converted.append(_assistant(message, calls, reasoning_history, tool_name))
             continue
         if isinstance(message, ToolMessage):
@@ -230,10 +233,8 @@ def _assistant_content(content: str | list[str | dict[Any, Any]]) -> tuple[str, 
     return "".join(texts), "".join(thoughts)
 
 
-def _calls_in_blocks(
-    message: AIMessage, answered: Callable[[], set[str]]
-) -> list[dict[str, Any]]:
-    """Return the calls that are only in the content, and have been answered."""
+def _calls_in_blocks(message: AIMessage) -> list[dict[str, Any]]:
+    """Return the calls that are only in the content; they count if they are answered."""
     # langchain-core sets no `tool_calls` for dicts in Anthropic's wire form, as its SDK
     # and datasets have them (https://github.com/BerriAI/litellm/issues/25765). A block
     # without an answer is left alone: middleware removes a call from `tool_calls` only.
@@ -241,7 +242,7 @@ def _calls_in_blocks(
         return []
     blocks = [b for b in message.content if isinstance(b, dict)]
     calls = [_call_in(block) for block in blocks if block.get("type") in _CALL_TYPES]
-    return [call for call in calls if call["id"] and call["id"] in answered()]
+    return [call for call in calls if call["id"]]
 
 
 def _call_in(block: Mapping[str, Any]) -> dict[str, Any]:

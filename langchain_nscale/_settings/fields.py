@@ -169,9 +169,12 @@ class ChatFields(NscaleSettings):
     @property
     def _parameters(self) -> dict[str, Any]:
         """The request fields set on this model, `model` included."""
-        values = {name: getattr(self, name) for name in PARAMETERS}
-        parameters = {name: value for name, value in values.items() if value is not None}
-        return {"model": self.model_name, **parameters}
+        values = vars(self)
+        parameters = {"model": self.model_name}
+        for name in PARAMETERS:
+            if (value := values[name]) is not None:
+                parameters[name] = value
+        return parameters
 
     # --- the model of a call --------------------------------------------------------
 
