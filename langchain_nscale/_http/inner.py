@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 _kept: set[asyncio.Future[Any]] = set()
@@ -81,17 +82,15 @@ class Inner(Generic[T]):
         self._next = self._items.__anext__
         if self._nested:
             return _Unregistered(self._next)
-        with _no_hooks():
-            return self._next()  # type: ignore[no-any-return]  # a method of the generator
+        return _without_hooks(self._next)
 
 
-@contextmanager
-def _no_hooks() -> Iterator[None]:
-    """Hide the generators first iterated in this block from the event loop."""
+def _without_hooks(function: Callable[[], R]) -> R:
+    """Hide the generators that are first iterated in a function from the event loop."""
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(firstiter=None, finalizer=_leave_alone)
     try:
-        yield
+        return function()
     finally:
         sys.set_asyncgen_hooks(*hooks)
 
@@ -108,11 +107,13 @@ class _Unregistered(Generic[T]):
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
 
+    def _begin(self) -> tuple[Any, Any]:
+        step = self._function().__await__()
+        return step, step.send(None)
+
     def __await__(self) -> Generator[Any, Any, T]:
         try:
-            with _no_hooks():
-                step = self._function().__await__()
-                waits_for = step.send(None)
+            step, waits_for = _without_hooks(self._begin)
         except StopIteration as result:
             return result.value  # type: ignore[no-any-return]  # of the step
         while True:  # as `yield from step` does, from here on

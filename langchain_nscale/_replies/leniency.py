@@ -86,13 +86,10 @@ _PART_KINDS: Mapping[object, PartKind] = {
 
 
 def content_parts(content: object) -> Iterator[tuple[PartKind, str, object]]:
-    """Yield the kind and text of each part of `content`, and the part itself."""
+    """Yield the kind and text of each part of a list or object, and the part itself."""
     # Mistral's API writes the content of its reasoning models as a list of parts
     # (`thinking`, `text`); gateways for other APIs add parts of their own, such as
     # images, which have no text.
-    if isinstance(content, str):
-        yield "text", content, content
-        return
     if not isinstance(content, (list, Mapping)):
         what = "`content` is neither a string nor a list"
         raise MalformedError(what)

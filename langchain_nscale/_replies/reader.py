@@ -6,7 +6,7 @@ JSON, a whole reply where a stream was requested, and the reverse are all unders
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -205,6 +205,8 @@ class StreamReader(Generic[T]):
         self._decoder = SSEDecoder()
         self._reply = _start(response, options)
         self._options = options
+        # Else another request may follow, and nothing of this reply is passed on yet.
+        self._passes_on = options.go_on is None
         self._response = response
         self._writer = writer
         self._start = b""  # the beginning of the body, until its kind is known
@@ -216,8 +218,8 @@ class StreamReader(Generic[T]):
         """Whether the model has finished, so that at most usage is still to come."""
         return self._reply.finish_reason is not None
 
-    def feed(self, data: bytes) -> Iterator[T]:
-        """Take the next bytes; yield the items that they complete.
+    def feed(self, data: bytes) -> Iterable[T]:
+        """Take the next bytes; return the items that they complete, for one iteration.
 
         An error of the service, or what can't be part of a reply, raises a `NscaleError`.
         Everything before it has been yielded and is in `partial`.
@@ -227,10 +229,11 @@ class StreamReader(Generic[T]):
         if self._whole is not None:
             self._whole.append(data)
             self.progress += 1
-            return
+            return ()
         if data and (events := self._decoder.feed(data)):
             self.progress += 1
-            yield from self._read(events)
+            return self._read(events)
+        return ()
 
     def _detect(self, data: bytes) -> bytes:
         """Decide by the first bytes whether the body consists of events."""
@@ -275,6 +278,7 @@ class StreamReader(Generic[T]):
         if reports_error(completion) or error_object(completion):
             raise self._reported(completion)
         yield from self._take(completion, body)
+        self._check_finish()
         if not self._reply.has_begun:
             problem = "`choices` is missing or empty"
             raise malformed_response(problem, self._response, body)
@@ -293,17 +297,19 @@ class StreamReader(Generic[T]):
             completion = self._parse(event)
             if completion is not None:
                 yield from self._take(completion, event)
+                self._check_finish()
 
-    def _take(self, completion: Mapping[str, Any], data: bytes) -> Iterator[T]:
-        reply = self._reply
+    def _take(self, completion: Mapping[str, Any], data: bytes) -> Iterable[T]:
         try:
-            deltas = reply.feed(completion)
+            deltas = self._reply.feed(completion)
         except MalformedError as problem:
             raise self._malformed(str(problem), data) from None
-        if self._options.go_on is None:
-            yield from self._writer.write(reply, deltas)
-        if _is_abandoned(reply):
-            reason = str(reply.finish_reason)
+        return self._writer.write(self._reply, deltas) if self._passes_on else ()
+
+    def _check_finish(self) -> None:
+        """Raise if the service has given up the reply."""
+        if self._reply.finish_reason is not None and _is_abandoned(self._reply):
+            reason = str(self._reply.finish_reason)
             raise abandoned_reply(self._response, reason, self.partial())
 
     def _parse(self, event: bytes) -> dict[str, Any] | None:

@@ -193,6 +193,9 @@ class Reply:
             self._keep_fields(message, _KNOWN_MESSAGE)
 
     def _add_content(self, deltas: list[Delta], content: object) -> None:
+        if isinstance(content, str):
+            self._add_written(deltas, content)
+            return
         for kind, text, part in content_parts(content):
             if kind == "other":
                 self._pieces.add("content_parts", [part])
@@ -200,12 +203,15 @@ class Reply:
                 self._add_reasoning(deltas, text)
             elif kind == "refusal":
                 self._add_refusal(deltas, text)
-            elif self._thinking is None:
-                self._add_text(deltas, text)
             else:
-                reasoning, answer = self._thinking.feed(text)
-                self._add_reasoning(deltas, reasoning)
-                self._add_text(deltas, answer)
+                self._add_written(deltas, text)
+
+    def _add_written(self, deltas: list[Delta], text: str) -> None:
+        """Add what the model wrote: text, perhaps with reasoning in it."""
+        if self._thinking is not None:
+            reasoning, text = self._thinking.feed(text)
+            self._add_reasoning(deltas, reasoning)
+        self._add_text(deltas, text)
 
     def _add_text(self, deltas: list[Delta], text: str) -> None:
         text = self._halves.join("text", text)
@@ -400,26 +406,25 @@ class Reply:
 
     def metadata(self) -> dict[str, Any]:
         """Return `response_metadata`, except for what the deltas contain."""
-        identity = self._top.get("id")
-        model = self._top.get("model") or self._options.model
-        known = {
-            "id": str(identity) if identity else None,
-            "model_name": str(model) if model else None,
-            "model_provider": PROVIDER,
-            "finish_reason": self.finish_reason,
-            "normalized_finish_reason": self._normalized_reason(),
-            "token_usage": self.reported_usage,
-        }
-        metadata = {
-            **{key: value for key, value in self._top.items() if key not in _KNOWN_TOP},
-            **self._extra,
-            **self._pieces.joined(),
-            **{key: value for key, value in known.items() if value is not None},
-        }
-        return {
-            key: value if type(value) is str and value.isascii() else _storable(value)
-            for key, value in metadata.items()
-        }
+        top = self._top
+        metadata = {key: value for key, value in top.items() if key not in _KNOWN_TOP}
+        metadata |= self._extra
+        metadata |= self._pieces.joined()
+        if identity := top.get("id"):
+            metadata["id"] = str(identity)
+        if model := top.get("model") or self._options.model:
+            metadata["model_name"] = str(model)
+        metadata["model_provider"] = PROVIDER
+        if self.finish_reason is not None:
+            metadata["finish_reason"] = self.finish_reason
+        if (normalized := self._normalized_reason()) is not None:
+            metadata["normalized_finish_reason"] = normalized
+        if (usage := self.reported_usage) is not None:
+            metadata["token_usage"] = usage
+        for key, value in metadata.items():
+            if not (type(value) is str and value.isascii()):
+                metadata[key] = _storable(value)
+        return metadata
 
 
 def _storable(value: Any) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 
-from tests.unit.answers import chunk, every_way, invoked
+from tests.unit.answers import DONE, chunk, every_way, invoked, read
 from tests.unit.service import Service, chat, completion, stream
 
 pytestmark = pytest.mark.filterwarnings(
@@ -171,6 +171,13 @@ def with_placeholder(text: str) -> Callable[[list[Meant], int], Iterator[Fragmen
     return way
 
 
+def with_two_placeholders(calls: list[Meant], size: int) -> Iterator[Fragment]:
+    for each in with_placeholder("{}")(calls, size):
+        yield each
+        if each["id"]:
+            yield fragment(each["index"], None, None, "{}")
+
+
 def arguments_repeated(calls: list[Meant], size: int) -> Iterator[Fragment]:
     for i, meant in enumerate(calls):
         yield from ({**each, "index": i} for each in by_index([meant], size))
@@ -221,6 +228,7 @@ WAYS = {
     "name in pieces": name_in_pieces,
     "name repeated from its beginning": name_repeated_from_its_beginning,
     "placeholder {}": with_placeholder("{}"),
+    "placeholder {}, twice": with_two_placeholders,
     "placeholder null": with_placeholder("null"),
     "placeholder, empty string": with_placeholder('""'),
     "arguments repeated whole": arguments_repeated,
@@ -254,6 +262,14 @@ def test_the_calls_are_those_that_the_model_meant(
         assert found == [(tool, args) for _, tool, args in meant], name
         assert message.invalid_tool_calls == [], name
         assert len({call["id"] for call in message.tool_calls}) == len(found), name
+
+
+def test_a_name_is_shown_as_soon_as_it_is_complete() -> None:
+    deltas = [fragment(0, "a", "now", ""), fragment(0, None, None, '{"a": 1}')]
+    pieces = [chunk({"tool_calls": [each]}) for each in deltas]
+    chunks = read([*pieces, END, DONE], model_kwargs={"tools": TOOLS})
+    found = [(c["name"], c["args"]) for each in chunks for c in each.tool_call_chunks]
+    assert found == [("now", ""), (None, '{"a": 1}')]
 
 
 # --- calls that are not executable ------------------------------------------------------
