@@ -242,8 +242,9 @@ class ReadLimits:
             cancel()
 
 
-async def acall_within(seconds: float | None, exchange: Awaitable[T]) -> T:
-    return await (exchange if seconds is None else asyncio.wait_for(exchange, seconds))
+def within(seconds: float | None, exchange: Awaitable[T]) -> Awaitable[T]:
+    """Return what to await for an exchange that may take some seconds."""
+    return exchange if seconds is None else asyncio.wait_for(exchange, seconds)
 
 
 def call_within(seconds: float | None, function: Callable[[], T]) -> T:

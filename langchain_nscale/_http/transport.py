@@ -23,8 +23,8 @@ from langchain_nscale._http.limits import (
     DEFAULT_LIMITS,
     Limits,
     ReadLimits,
-    acall_within,
     call_within,
+    within,
 )
 from langchain_nscale._http.streams import Reader, aread_stream, read_stream
 from langchain_nscale._http.token import Token, aresolve_token, resolve_token
@@ -78,9 +78,10 @@ class Transport:
 
     async def acall(self, path: str, body: Body | Bodies, read: Callable[[Sent], R]) -> R:
         """Async version of `call`; `token` can also be an async callable."""
-        items = self.astream(path, body, partial(WholeReader, read))
-        [result] = [item async for item in items]
-        return result
+        result: Any = None
+        async for item in self.astream(path, body, partial(WholeReader, read)):
+            result = item
+        return cast("R", result)
 
     def stream(
         self, path: str, body: Body | Bodies, new_reader: Callable[[Sent], Reader[T]]
@@ -189,8 +190,7 @@ class Transport:
     ) -> Response:
         """Async version of `_send`."""
         try:
-            exchange = client.send(request)
-            response = await acall_within(attempts.time.remaining, exchange)
+            response = await within(attempts.time.remaining, client.send(request))
         except Exception as fault:  # noqa: BLE001  # any other is raised as it is
             raise attempts.error_of(fault, request)  # noqa: B904  # it has its cause
         if error := unlimited_body(response):

@@ -113,10 +113,11 @@ def request_body(
     _drop_replaced_limit(fields, extra)
     if schema := fields.get("response_format"):
         fields["response_format"] = response_format(schema)
-    body = {**_with_tools(fields), **extra}
-    if "messages" not in body:
-        sent = fitted(settings, api_messages(settings, messages, model), body)
-        body = {"messages": sent, **body}
+    _convert_tools(fields)
+    body = {"messages": [], **fields, **extra}
+    if not ("messages" in fields or "messages" in extra):
+        plain = api_messages(settings, messages, model)
+        body["messages"] = fitted(settings, plain, body)
         _check_tools(settings, body)
     _check_messages(body["messages"])
     options = _stream_options(settings, call, extra)
@@ -132,7 +133,7 @@ def request_body(
 
 def _drop_replaced_limit(fields: dict[str, Any], extra: Mapping[str, Any]) -> None:
     """Leave one limit of the output, since engines let the wrong one of two decide."""
-    if "max_completion_tokens" in {**fields, **extra}:
+    if "max_completion_tokens" in fields or "max_completion_tokens" in extra:
         fields.pop("max_tokens", None)
     if "max_tokens" in extra:
         fields.pop("max_completion_tokens", None)
@@ -175,23 +176,21 @@ def _check_messages(messages: object) -> None:
         raise ValueError(msg)
 
 
-def _with_tools(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _convert_tools(fields: dict[str, Any]) -> None:
     """Convert tools and their options, and omit the options if there are no tools."""
-    result = dict(fields)
-    tools = format_tools(result.pop("tools", None) or ())
-    choice = result.pop("tool_choice", None)
+    tools = format_tools(fields.pop("tools", None) or ())
+    choice = fields.pop("tool_choice", None)
     if not tools:
         check_choice_without_tools(choice)
-        result.pop("parallel_tool_calls", None)
-        return result
+        fields.pop("parallel_tool_calls", None)
+        return
     choice = convert_tool_choice(choice, tool_names(tools))
     if isinstance(choice, dict):
         name = api_name(choice["function"]["name"])
         choice = {"type": "function", "function": {"name": name}}
     if choice is not None:
-        result["tool_choice"] = choice
-    result["tools"] = with_api_names(tools)
-    return result
+        fields["tool_choice"] = choice
+    fields["tools"] = with_api_names(tools)
 
 
 def _complete(body: dict[str, Any]) -> None:
