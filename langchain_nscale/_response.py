@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 
@@ -30,7 +30,7 @@ class Response(Protocol):
 
     def iter_bytes(self) -> Iterator[bytes]: ...
 
-    def aiter_bytes(self) -> AsyncGenerator[bytes, None]: ...
+    def aiter_bytes(self) -> AsyncIterator[bytes]: ...
 
     def close(self) -> None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -274,20 +274,27 @@ class _Connection(asyncio.Protocol):
 
 
 class _Response(Received):
-    def aiter_bytes(self) -> AsyncGenerator[bytes, None]:
-        """Iterate over the decompressed body as it arrives."""
-        pieces = self._raw()
-        decoder = self._decoder(pieces)
-        if decoder:
-            return cast("AsyncGenerator[bytes, None]", decoder.aiter_bytes())
-        return pieces
+    """A response, which iterates over the pieces of its body as they arrive."""
 
-    async def _raw(self) -> AsyncGenerator[bytes, None]:
+    # Not an async generator, which the event loop would know, and which has to be closed.
+
+    def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """Iterate over the decompressed body as it arrives."""
+        decoder = self._decoder(self)
+        return cast("AsyncIterator[bytes]", decoder.aiter_bytes()) if decoder else self
+
+    def __aiter__(self) -> _Response:
+        return self
+
+    async def __anext__(self) -> bytes:
         if self._body:
-            yield self._body
+            body, self._body = self._body, b""
+            return body
         while (connection := self._reading()) is not None:
-            if piece := await connection.receive():
-                yield piece
+            piece: bytes = await connection.receive()
+            if piece:
+                return piece
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """Let the next request use the connection, or close it. This never waits."""

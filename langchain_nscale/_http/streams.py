@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from langchain_nscale._failures import network_error
@@ -79,7 +79,9 @@ async def aread_stream(
 ) -> AsyncGenerator[T, None]:
     """Async version of `read_stream`, for a response of an async client."""
     cause = None
-    pieces = Inner(response.aiter_bytes(), nested=True)
+    pieces = response.aiter_bytes()
+    if isinstance(pieces, AsyncGenerator):  # httpx's
+        pieces = Inner(pieces, nested=True)
     try:
         try:
             async for data in pieces:
@@ -100,7 +102,7 @@ async def aread_stream(
         await _close(response, pieces)
 
 
-async def _close(response: Response, pieces: Inner[bytes]) -> None:
+async def _close(response: Response, pieces: AsyncIterator[bytes]) -> None:
     """Close a response, even if the task is canceled meanwhile."""
     # A client of httpx may wait while it closes a connection. If that is interrupted, the
     # request stays in its pool, with the token and the prompt.
@@ -113,4 +115,5 @@ async def _close(response: Response, pieces: Inner[bytes]) -> None:
             keep_until_done(task)
             await asyncio.shield(task)
     finally:
-        await pieces.aclose()
+        if isinstance(pieces, Inner):
+            await pieces.aclose()
