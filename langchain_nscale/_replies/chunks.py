@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages import (
     AIMessage,
-    AIMessageChunk,
     BaseMessageChunk,
     InvalidToolCall,
     message_chunk_to_message,
@@ -16,8 +15,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
 import langchain_nscale._replies.content_blocks  # noqa: F401  # registers with langchain-core
-from langchain_nscale._replies.copies import new_chunk
-from langchain_nscale._replies.edges import EdgeChunk
+from langchain_nscale._replies.copies import new_chunk, new_last_chunk
 from langchain_nscale._replies.tool_calls import breaker, parse_tool_calls
 from langchain_nscale._replies.usage import usage_metadata
 from langchain_nscale._replies.whole import (
@@ -101,8 +99,9 @@ class ChunkWriter:
         if v1:
             metadata["output_version"] = "v1"
         broken = _broken_calls(reply)
-        cls = EdgeChunk if broken else AIMessageChunk
-        message = cls(
+        last = new_last_chunk(
+            generation_info(metadata),
+            is_edge=bool(broken),
             content=[] if v1 else "",
             additional_kwargs=reply.parsed(),
             response_metadata=metadata,
@@ -113,11 +112,10 @@ class ChunkWriter:
                 )
                 for index, call in broken.items()
             ],
-            chunk_position="last",
+            tool_calls=[],
+            invalid_tool_calls=list(broken.values()),
         )
-        message.tool_calls, message.invalid_tool_calls = [], list(broken.values())
-        info = generation_info(metadata)
-        return [ChatGenerationChunk(message=message, generation_info=info)]
+        return [last]
 
 
 def _broken_calls(reply: Reply) -> dict[int | None, InvalidToolCall]:

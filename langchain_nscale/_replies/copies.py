@@ -98,7 +98,7 @@ def new_chunk(
     *,
     is_first: bool = False,
 ) -> ChatGenerationChunk:
-    """Build a chunk before the last of a stream. Values are not validated."""
+    """Return a chunk before the last of a stream; values are not validated."""
     # A fragment of a tool call's arguments appears only in `tool_call_chunks`: parsed on
     # its own, it would be noise in `tool_calls` and `invalid_tool_calls`.
     fields = vars(_CHUNK).copy()
@@ -114,4 +114,15 @@ def new_chunk(
     generation = vars(_GENERATION_CHUNK).copy()
     generation["message"] = (_new_edge_chunk if is_first else _new_chunk)(fields)
     generation["text"] = text
+    return _new_generation_chunk(generation)
+
+
+def new_last_chunk(
+    info: dict[str, Any], *, is_edge: bool, **fields: Any
+) -> ChatGenerationChunk:
+    """Return the last chunk, without text; the dicts and lists must be set."""
+    message = {**vars(_CHUNK), **fields, "chunk_position": "last"}
+    generation = vars(_GENERATION_CHUNK).copy()
+    generation["message"] = (_new_edge_chunk if is_edge else _new_chunk)(message)
+    generation["generation_info"] = info
     return _new_generation_chunk(generation)

@@ -56,10 +56,10 @@ class SSEDecoder:
         data = self._data
         for line in lines:
             if line.startswith(b"data:"):
-                data.append(line[5:])
+                data.append(line[6 if line[5:6] == b" " else 5 :].rstrip(b"\r\n"))
             elif line in (b"\n", b"\r\n", b"\r"):
                 if data:
-                    event = _value(data[0]) if len(data) == 1 else _join(data)
+                    event = data[0] if len(data) == 1 else b"\n".join(data)
                     events.append(ErrorEvent(event) if self._is_error else event)
                     data.clear()
                 self._is_error = False
@@ -72,11 +72,3 @@ class SSEDecoder:
             elif b'"choices"' in line and not line.startswith(b":"):
                 events.append(line.strip())  # to be read or reported, not to be skipped
         return events
-
-
-def _value(line: bytes) -> bytes:
-    return line.removeprefix(b" ").rstrip(b"\r\n")
-
-
-def _join(lines: list[bytes]) -> bytes:
-    return b"\n".join(map(_value, lines))
