@@ -205,12 +205,8 @@ class ReadLimits:
         if getattr(self._response, "is_done", False):
             return False
         if not self._leftover:
-            missing = _missing_ends.get(self._address, 0)
-            if missing >= _MAX_WAITS:
+            if _missing_ends.get(self._address, 0) >= _MAX_WAITS:
                 return False
-            if len(_missing_ends) >= _MAX_ADDRESSES:
-                _missing_ends.clear()
-            _missing_ends[self._address] = missing + 1
             self.cancel()
             ending = self._time.limits.ending
             self._cancel.append(end_reads_after(self._response, ending))
@@ -220,11 +216,17 @@ class ReadLimits:
     def note_end(self) -> None:
         """Note that the whole body has been read."""
         if self._leftover:
+            self._leftover = 0
             _missing_ends.pop(self._address, None)
 
     def check_end(self, fault: NscaleError | None) -> None:
         """Raise the error for a body that has ended because its time was up."""
         reader = self._reader
+        if self._leftover:  # waited in vain
+            if len(_missing_ends) >= _MAX_ADDRESSES:
+                _missing_ends.clear()
+            missing = _missing_ends.get(self._address, 0)
+            _missing_ends[self._address] = missing + 1
         if reader.done or reader.is_ending:
             return
         self._check_total()

@@ -89,6 +89,7 @@ class _Connection(asyncio.Protocol):
         self._is_paused = False
         self._unsent = 0
         self._has_ended = False
+        self._is_cut = False  # whether no more of this response is to be waited for
         self._fault: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timeouts: Timeouts = {}
@@ -212,6 +213,7 @@ class _Connection(asyncio.Protocol):
 
     def send(self, message: RequestBytes, timeouts: Timeouts) -> None:
         self.parser.begin()
+        self._is_cut = False
         self._timeouts = timeouts
         if self._tls is None:
             self._transport.write(message)
@@ -228,7 +230,7 @@ class _Connection(asyncio.Protocol):
     async def receive(self) -> bytes:
         """Wait for the next bytes; return the part of the body among them."""
         self.parser.check()
-        if not self._unread and not self._has_ended:
+        if not (self._unread or self._has_ended or self._is_cut):
             self._wait_until(self._timeouts["write" if self._unsent else "read"])
             self._waiter = self._loop.create_future()
             try:
@@ -270,7 +272,9 @@ class _Connection(asyncio.Protocol):
 
     def end_reads(self) -> None:
         """End all reads, as if the server had closed the connection."""
-        self._end(None)
+        # What has arrived is read first. If it is the rest, the connection can be kept.
+        self._is_cut = True
+        self._wake()
 
 
 class _Response(Received):

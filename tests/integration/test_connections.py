@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -323,3 +324,36 @@ async def test_no_timer_of_a_stream_that_has_ended_cuts_the_next(
         close_connections()
         await aclose_connections()
     assert streams.connections == 1
+
+
+async def test_a_busy_event_loop_keeps_its_connections() -> None:
+    connections = 0
+    loop = asyncio.get_running_loop()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = head.lower().partition(b"content-length:")[2]
+                await reader.readexactly(int(length.split()[0]))
+                writer.write(CHUNKED)
+                await writer.drain()
+                for _ in range(5):  # until the client waits for the end
+                    await asyncio.sleep(0)
+                busy_until = loop.time() + 0.06  # longer than the client waits
+                while loop.time() < busy_until:
+                    pass
+                writer.write(b"0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        chat = ChatNscale(
+            model="m", service_token="t", base_url=f"http://127.0.0.1:{port}/v1"
+        )
+        for _ in range(3):
+            assert (await consume(chat, "Hi", "astream")).text == "a"
+        await aclose_connections()
+    assert connections == 1

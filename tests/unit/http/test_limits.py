@@ -124,6 +124,26 @@ def test_the_end_of_a_body_is_awaited_until_it_did_not_come_twice() -> None:
     assert leftover(*endless) == 0
 
 
+def test_the_ends_of_many_bodies_are_awaited_at_the_same_time() -> None:
+    taken = []
+
+    class Nested(Wire):
+        """A body during the end of which others end."""
+
+        def __init__(self, number: int) -> None:
+            super().__init__((1.0, EVENT), (1.0, FINISH + DONE))
+            self._number = number
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield from super().__iter__()
+            if self._number:
+                read(Nested(self._number - 1), Limits(), address="https://many")
+            taken.append(self._number)
+
+    read(Nested(5), Limits(), address="https://many")
+    assert taken == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_new_token_is_not_sent_once_the_time_is_up() -> None:
     now = 0.0
     rejected = NscaleError("no", status_code=401)
