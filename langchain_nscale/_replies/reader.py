@@ -28,6 +28,7 @@ from langchain_nscale._replies.leniency import (
     decode_loosely,
     without_done,
 )
+from langchain_nscale._replies.repeats import Repeats
 from langchain_nscale._replies.reply import ABANDONED, Reply, ReplyOptions
 from langchain_nscale._replies.sse import ErrorEvent, SSEDecoder
 from langchain_nscale._replies.usage import usage_metadata
@@ -203,6 +204,7 @@ class StreamReader(Generic[T]):
         self.done = False
         self.progress = 0  # changes with each event; keep-alives are none
         self._decoder = SSEDecoder()
+        self._repeats = Repeats()
         self._reply = _start(response, options)
         self._options = options
         # Else another request may follow, and nothing of this reply is passed on yet.
@@ -285,9 +287,16 @@ class StreamReader(Generic[T]):
         yield from self._finish()
 
     def _read(self, events: list[bytes]) -> Iterator[T]:
+        repeats, reply = self._repeats, self._reply
         for event in events:
             if self.done:
                 return
+            text = repeats.text_of(event)
+            if text is not None:
+                deltas = reply.feed_text(repeats.field, text)
+                if self._passes_on:
+                    yield from self._writer.write(reply, deltas)
+                continue
             if event.strip() == DONE:
                 if not self._reply.has_begun:
                     problem = "the stream has no chunk"
@@ -298,6 +307,7 @@ class StreamReader(Generic[T]):
             if completion is not None:
                 yield from self._take(completion, event)
                 self._check_finish()
+                repeats.learn(event, completion)
 
     def _take(self, completion: Mapping[str, Any], data: bytes) -> Iterable[T]:
         try:

@@ -151,6 +151,16 @@ class Reply:
         self.deltas += deltas
         return deltas
 
+    def feed_text(self, name: str, text: str) -> list[Delta]:
+        """Take the text of an object that has nothing else to say; see `Repeats`."""
+        deltas: list[Delta] = []
+        if name == "content":
+            self._add_written(deltas, text)
+        else:
+            self._add_reasoning(deltas, text)
+        self.deltas += deltas
+        return deltas
+
     def _read_choice(self, choice: Mapping[str, Any], deltas: list[Delta]) -> None:
         if reason := choice.get("finish_reason"):
             self.finish_reason = str(reason)
