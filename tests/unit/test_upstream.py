@@ -20,8 +20,8 @@ from langchain_core.language_models import chat_models
 from langchain_core.language_models.chat_model_stream import ChatModelStream
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
-from langchain_core.messages import AIMessageChunk, block_translators
-from langchain_core.outputs import ChatResult
+from langchain_core.messages import AIMessage, AIMessageChunk, block_translators
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.tracers import context
 from pydantic import BaseModel
 
@@ -119,15 +119,28 @@ def test_langchain_lists_providers_in_this_form() -> None:
         assert (type(name), type(cls), callable(create)) == (str, str, True)
 
 
-def test_chunks_have_these_fields() -> None:
-    # Copies of the prototype would lack a new field.
-    assert {"tool_call_chunks", "chunk_position", "usage_metadata"} <= set(
-        AIMessageChunk.model_fields
-    )
+def test_what_is_copied_has_no_other_lists_and_dicts() -> None:
+    # All messages, chunks and generations would share a new one, since they are copies.
+    message, chunk = AIMessage(content=""), AIMessageChunk(content="")
+    calls = {"tool_calls", "invalid_tool_calls"}
+    expected: list[tuple[BaseModel, set[str]]] = [
+        (message, {"additional_kwargs", "response_metadata", *calls}),
+        (
+            chunk,
+            {"additional_kwargs", "response_metadata", "tool_call_chunks", *calls},
+        ),
+        (ChatGeneration(message=message), set()),
+        (ChatGenerationChunk(message=chunk), set()),
+        (ChatResult(generations=[]), {"generations"}),
+    ]
+    for each, names in expected:
+        fields = vars(each).items()
+        found = {name for name, value in fields if isinstance(value, (list, dict, set))}
+        assert found == names, type(each)
 
 
 def test_pydantic_keeps_instances_in_these_slots() -> None:
-    # With other slots, chunks are copied in pydantic's own way, at five times the cost.
+    # With other slots, objects are copied in pydantic's own way, at five times the cost.
     assert BaseModel.__slots__ == (
         "__dict__",
         "__pydantic_fields_set__",
