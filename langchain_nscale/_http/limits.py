@@ -89,11 +89,13 @@ bytes have `read` | the last event | `NscaleStalledStreamError` |
 DEFAULT_LIMITS = Limits()
 _MAX_LEFTOVER = 16  # pieces of a body after its reply has ended
 _MAX_WAITS = 2  # for the ends of bodies that don't come, at each address
+_REST = 60.0  # seconds until an end is awaited once more
 _MAX_ADDRESSES = 256
 
-# How often the ends of bodies have not come, by address, since one did. Nscale's own
-# engine sends the end at once; others keep the response open after `[DONE]`.
-_missing_ends: dict[str, int] = {}
+# How often the ends of bodies have not come, by address, since one did, and when one did
+# not. Nscale's own engine sends the end at once; others keep the response open after
+# `[DONE]`.
+_missing_ends: dict[str, tuple[int, float]] = {}
 
 
 class CallTime:
@@ -203,9 +205,11 @@ class ReadLimits:
         # cost a connection and, with TLS, three round trips before the first token.
         # The package's own clients know whether the end has come.
         if getattr(self._response, "is_done", False):
+            self.note_end()
             return False
         if not self._leftover:
-            if _missing_ends.get(self._address, 0) >= _MAX_WAITS:
+            missing, since = _missing_ends.get(self._address, (0, 0.0))
+            if missing >= _MAX_WAITS and self._time.clock() - since < _REST:
                 return False
             self.cancel()
             ending = self._time.limits.ending
@@ -215,9 +219,8 @@ class ReadLimits:
 
     def note_end(self) -> None:
         """Note that the whole body has been read."""
-        if self._leftover:
-            self._leftover = 0
-            _missing_ends.pop(self._address, None)
+        self._leftover = 0
+        _missing_ends.pop(self._address, None)
 
     def check_end(self, fault: NscaleError | None) -> None:
         """Raise the error for a body that has ended because its time was up."""
@@ -225,8 +228,8 @@ class ReadLimits:
         if self._leftover:  # waited in vain
             if len(_missing_ends) >= _MAX_ADDRESSES:
                 _missing_ends.clear()
-            missing = _missing_ends.get(self._address, 0)
-            _missing_ends[self._address] = missing + 1
+            missing, _ = _missing_ends.get(self._address, (0, 0.0))
+            _missing_ends[self._address] = (missing + 1, self._time.clock())
         if reader.done or reader.is_ending:
             return
         self._check_total()

@@ -7,6 +7,7 @@ token.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ _FIRST_ATTEMPTS = 4
 _TEXTS = ("content", "reasoning_content", "reasoning")
 _CHOICE = {"delta", "finish_reason", "index", "logprobs"}
 _DELTA = {"refusal", "role", "tool_calls", *_TEXTS}
+_TEXT = re.compile(rb'(?s)[^"\\]*(?:\\.[^"\\]*)*')  # until the quotation mark after it
 _PROBE = "?"
 
 
@@ -53,20 +55,18 @@ class Repeats:
         if self._attempts < 1 or (found := _only_text(completion)) is None:
             return
         self._attempts -= 1
-        self.field, text = found
+        self.field = found
         for mark in (b'"%b":"', b'"%b": "'):
-            before, is_there, rest = event.partition(mark % self.field.encode())
-            written = text.encode("utf-8", "surrogatepass")
-            if is_there and rest.startswith(written + b'"'):
-                before += is_there
-                after = rest[len(written) :]
-                if _is_its_place(before, after, completion, self.field):
+            before, is_there, rest = event.partition(mark % found.encode())
+            if is_there and (text := _TEXT.match(rest)):
+                before, after = before + is_there, rest[text.end() :]
+                if _is_its_place(before, after, completion, found):
                     self._before, self._after = before, after
                 return
 
 
-def _only_text(completion: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the field and the text of an object that adds nothing else to a reply."""
+def _only_text(completion: Mapping[str, Any]) -> str | None:
+    """Return the field of the text of an object that adds nothing else to a reply."""
     choices = completion.get("choices")
     if completion.get("usage") or not isinstance(choices, list) or len(choices) != 1:
         return None
@@ -81,8 +81,7 @@ def _only_text(completion: Mapping[str, Any]) -> tuple[str, str] | None:
     said = [name for name, value in delta.items() if value and name != "role"]
     if len(said) != 1 or said[0] not in _TEXTS:
         return None
-    text = delta[said[0]]
-    return (said[0], text) if isinstance(text, str) else None
+    return said[0] if isinstance(delta[said[0]], str) else None
 
 
 def _is_its_place(

@@ -169,10 +169,9 @@ class ChatFields(NscaleSettings):
     @property
     def _parameters(self) -> dict[str, Any]:
         """The request fields set on this model, `model` included."""
-        values = vars(self)
         parameters = {"model": self.model_name}
         for name in PARAMETERS:
-            if (value := values[name]) is not None:
+            if (value := getattr(self, name)) is not None:
                 parameters[name] = value
         return parameters
 

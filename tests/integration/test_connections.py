@@ -328,7 +328,7 @@ async def test_no_timer_of_a_stream_that_has_ended_cuts_the_next(
 
 async def test_a_busy_event_loop_keeps_its_connections() -> None:
     connections = 0
-    loop = asyncio.get_running_loop()
+    loop, has_ended = asyncio.get_running_loop(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
@@ -346,6 +346,8 @@ async def test_a_busy_event_loop_keeps_its_connections() -> None:
                     pass
                 writer.write(b"0\r\n\r\n")
         writer.close()
+        await writer.wait_closed()
+        has_ended.set()
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     async with server:
@@ -356,4 +358,29 @@ async def test_a_busy_event_loop_keeps_its_connections() -> None:
         for _ in range(3):
             assert (await consume(chat, "Hi", "astream")).text == "a"
         await aclose_connections()
+        await asyncio.wait_for(has_ended.wait(), 20)
     assert connections == 1
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_an_end_that_comes_with_something_else_is_one(
+    way: str, clients: dict[str, Any]
+) -> None:
+    connections = 0
+
+    def handle(connection: socket.socket) -> None:
+        nonlocal connections
+        connections += 1
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while read_request(connection):
+            connection.sendall(CHUNKED)
+            time.sleep(0.005)
+            connection.sendall(b"8\r\n: ping\n\n\r\n0\r\n\r\n")
+
+    with raw_server(handle) as base_url:
+        chat = model(base_url, **clients)
+        for _ in range(10):
+            assert (await consume(chat, "Hi", way)).text == "a"
+        close_connections()
+        await aclose_connections()
+    assert connections <= 3  # a busy machine may take longer than 50 ms

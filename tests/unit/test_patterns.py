@@ -49,6 +49,11 @@ def rejected(text: str) -> None:
         chat(Service(answer), max_retries=0).invoke("Hi")
 
 
+def written(text: str) -> None:
+    """A model that streams this text."""
+    streamed(chunk({"content": text}), chunk({"content": text}), FINISH)
+
+
 def answered(text: str) -> None:
     """A model whose answer in a schema is this text."""
     chain = chat(Service(completion(text))).with_structured_output(
@@ -129,6 +134,7 @@ READERS: dict[str, tuple[Callable[[str], Any], list[str]]] = {
             "]",
         ],
     ),
+    "_replies/repeats.py": (written, ["\\", '"', "a", "\\u"]),
     "templates.py": (rejected, ["roles must ", " "]),
 }
 

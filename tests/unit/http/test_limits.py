@@ -111,8 +111,8 @@ def test_the_end_of_a_body_is_awaited_until_it_did_not_come_twice() -> None:
                 self.taken += 1
                 yield piece
 
-    def leftover(*after: tuple[float, bytes]) -> int:
-        wire = Counted((1.0, EVENT), (1.0, FINISH + DONE), *after)
+    def leftover(*after: tuple[float, bytes], now: float = 0.0) -> int:
+        wire = Counted((now, EVENT), (1.0, FINISH + DONE), *after)
         assert read(wire, Limits(), address="https://one") == ["a", ""]
         return wire.taken - 2
 
@@ -122,6 +122,9 @@ def test_the_end_of_a_body_is_awaited_until_it_did_not_come_twice() -> None:
     assert leftover(*endless) == 16
     assert leftover(*endless) == 16
     assert leftover(*endless) == 0
+    assert leftover(*endless, now=50.0) == 0
+    assert leftover(*endless, now=70.0) == 16  # after a minute, once
+    assert leftover(*endless, now=80.0) == 0
 
 
 def test_the_ends_of_many_bodies_are_awaited_at_the_same_time() -> None:

@@ -226,3 +226,11 @@ def test_every_chunk_is_langchains_own() -> None:
 def cut_text(text: str, places: list[int]) -> list[str]:
     marks = sorted({place % (len(text) + 1) for place in places})
     return [text[a:b] for a, b in itertools.pairwise([0, *marks, len(text)]) if b > a]
+
+
+def test_the_fields_of_a_message_that_are_set_are_its_own() -> None:
+    reply = {"choices": [{"message": {"content": "a"}}]}
+    first, second = invoked(reply), invoked(reply)
+    first.model_fields_set.clear()
+    assert {"type", "name"}.isdisjoint(second.model_fields_set)
+    assert {"content", "usage_metadata", "tool_calls"} <= second.model_fields_set

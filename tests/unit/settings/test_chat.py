@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 import pytest
@@ -326,3 +326,11 @@ def test_limits_are_positive(name: str, value: int) -> None:
 def test_a_subclass_may_have_a_default_model() -> None:
     assert House(service_token="t").model_name == "openai/gpt-oss-20b"
     assert House(service_token="t", model="m").model_name == "m"
+
+
+def test_a_subclass_may_fix_a_parameter() -> None:
+    class Cold(ChatNscale):
+        temperature: ClassVar[float] = 0.2  # type: ignore[misc]  # as users write it
+
+    model = Cold(model="m", service_token="t")
+    assert model.request_body("Hi")["temperature"] == 0.2
