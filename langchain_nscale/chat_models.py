@@ -89,10 +89,10 @@ else:
     # to see which methods return a runnable (`RunnableWithFallbacks.__getattr__`).
     Tools = Sequence[Any]
 
-# The runs of the `agenerate` call that is being made.
-_started_runs: ContextVar[list[AsyncCallbackManagerForLLMRun]] = ContextVar(
-    "nscale_started_runs"
-)
+# The runs of the `agenerate` call that is being made, and what became of each.
+_started_runs: ContextVar[
+    dict[AsyncCallbackManagerForLLMRun, ChatResult | BaseException | None]
+] = ContextVar("nscale_started_runs")
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -341,23 +341,24 @@ class ChatNscale(ChatSettings):
     async def agenerate(self, *args: Any, **kwargs: Any) -> LLMResult:
         """Answer several prompts, as `ainvoke` and `abatch` do.
 
-        If the task is cancelled, callbacks receive `on_llm_error`. langchain-core 1.8
-        reports neither an end nor an error then, so traces would have no end and usage
-        reports would omit the call.
+        If the task is cancelled, callbacks receive `on_llm_error`, or `on_llm_end` for a
+        reply that has arrived. langchain-core 1.8 reports neither then, so traces would
+        have no end and usage reports would omit the call.
         """
-        started: list[AsyncCallbackManagerForLLMRun] = []
+        started: dict[
+            AsyncCallbackManagerForLLMRun, ChatResult | BaseException | None
+        ] = {}
         _started_runs.set(started)
         try:
             return await super().agenerate(*args, **kwargs)
         except asyncio.CancelledError as error:
-            none = LLMResult(generations=[])
             ends = asyncio.gather(
-                *(run.on_llm_error(error, response=none) for run in started)
+                *(_ended(run, outcome or error) for run, outcome in started.items())
             )
             await asyncio.shield(ends)  # anyio cancels again at every `await`
             raise
         finally:
-            started.clear()  # the variable keeps the list as long as the context lives
+            started.clear()  # the variable keeps the dict as long as the context lives
 
     def _agenerate_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -368,7 +369,7 @@ class ChatNscale(ChatSettings):
     ) -> Coroutine[Any, Any, ChatResult]:
         """Note the run. Not a coroutine: one that is cancelled early never runs."""
         if run_manager is not None:
-            _started_runs.get().append(run_manager)
+            _started_runs.get()[run_manager] = None
         return super()._agenerate_with_cache(messages, stop, run_manager, **kwargs)
 
     def _generate(
@@ -386,12 +387,22 @@ class ChatNscale(ChatSettings):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002  # interface
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
         exchange, transport = self._exchange(messages, stop, kwargs)
         read = partial(self._result, exchange, kwargs)
-        return await transport.acall(PATH, exchange.body, read)
+        outcome: ChatResult | BaseException | None = None
+        try:
+            outcome = await transport.acall(PATH, exchange.body, read)
+        except BaseException as error:
+            outcome = error
+            raise
+        finally:
+            # A task that is canceled just then gets another error, which knows nothing.
+            if run_manager in _started_runs.get({}):
+                _started_runs.get()[run_manager] = outcome
+        return outcome
 
     def _result(
         self, exchange: Exchange, call: Mapping[str, Any], sent: Sent
@@ -759,6 +770,19 @@ class ChatNscale(ChatSettings):
             if sent is not plain:
                 return convert_to_messages(sent)
         return messages
+
+
+async def _ended(
+    run: AsyncCallbackManagerForLLMRun, outcome: ChatResult | BaseException
+) -> None:
+    """Report the end of a run that was canceled, perhaps after its reply had arrived."""
+    if isinstance(outcome, BaseException):
+        await run.on_llm_error(outcome, response=LLMResult(generations=[]))
+    else:
+        reply = LLMResult(
+            generations=[outcome.generations], llm_output=outcome.llm_output
+        )
+        await run.on_llm_end(reply)
 
 
 for _method in (ChatNscale._generate, ChatNscale._agenerate):  # noqa: SLF001  # our own

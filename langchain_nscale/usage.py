@@ -66,14 +66,17 @@ class NscaleUsageCallbackHandler(UsageCounts, BaseCallbackHandler):
     ) -> None:
         """Record the first token of a stream, whose chunk tells the retries before it."""
         for ledger in self._ledgers:
-            call = ledger.first_token(run_id)
-            if call is not None and isinstance(chunk, ChatGeneration):
-                call.retries = chunk.message.response_metadata.get("retries", 0)
+            is_first = ledger.first_token(run_id)
+            if is_first and isinstance(chunk, ChatGeneration):
+                retries = chunk.message.response_metadata.get("retries", 0)
+                ledger.retries(run_id, retries)
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **_: Any) -> None:
-        """Record the first token of an event stream."""
-        if event["event"] == "content-block-start":
-            for ledger in self._ledgers:
+        """Record the first token of an event stream, and the retries before it."""
+        for ledger in self._ledgers:
+            if event["event"] == "message-start":
+                ledger.retries(run_id, (event.get("metadata") or {}).get("retries", 0))
+            elif event["event"] == "content-block-start":
                 ledger.first_token(run_id)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:

@@ -33,13 +33,13 @@ class EventWriter:
 
     def write(
         self,
-        reply: Reply,  # noqa: ARG002  # interface
+        reply: Reply,
         deltas: Sequence[Delta],
     ) -> list[Event]:
         """Return the events for deltas: the start of each new block, and its growth."""
         if not deltas:
             return []
-        events = [] if self._has_begun else [self._start()]
+        events = [] if self._has_begun else [self._start(reply)]
         for kind, text, call, _ in deltas:
             if kind in {"refusal", "logprobs"}:
                 continue  # the protocol has no delta for them
@@ -62,19 +62,22 @@ class EventWriter:
                 )
         return events
 
-    def _start(self) -> Event:
+    def _start(self, reply: Reply) -> Event:
         self._has_begun = True
+        metadata: dict[str, Any] = {"provider": PROVIDER}
+        if reply.retries:  # usage counts them even if the rest is not read
+            metadata["retries"] = reply.retries
         return {
             "event": "message-start",
             "role": "ai",
             "id": self._id,
-            "metadata": {"provider": PROVIDER},
+            "metadata": metadata,
         }
 
     def finish(self, reply: Reply) -> Iterator[Event]:
         """Yield the end of each block, with its full content, and of the message."""
         if not self._has_begun:
-            yield self._start()
+            yield self._start(reply)
         message = reply.message(reply.metadata())
         contents = _contents(reply, message)
         for key, number in self._blocks.items():

@@ -210,13 +210,18 @@ class Ledger:
         """Record the start of a call. Idempotent."""
         self._under_way.setdefault(key, call)
 
-    def first_token(self, key: Hashable) -> Call | None:
-        """Record the first token of a call, and return that. Later ones are ignored."""
+    def first_token(self, key: Hashable) -> bool:
+        """Record the first token of a call; return `False` for later ones."""
         call = self._under_way.get(key)
         if call is None or call.first_token is not None:
-            return None
+            return False
         call.first_token = call.clock()
-        return call
+        return True
+
+    def retries(self, key: Hashable, count: int) -> None:
+        """Record the retries before the first token of a call."""
+        if call := self._under_way.get(key):
+            call.retries = count
 
     def end(
         self,

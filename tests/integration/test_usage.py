@@ -7,14 +7,16 @@ import json
 import re
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import AsyncCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.outputs import ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.langchain import LangChainTracer
@@ -249,22 +251,73 @@ async def test_a_canceled_call_counts_its_retries(server: NscaleServer) -> None:
     assert (usage.total.cancelled, usage.total.requests) == (1, 2)
 
 
-async def test_retries_count_from_the_first_token_on(server: NscaleServer) -> None:
+async def read_events(model: ChatNscale) -> None:
+    async for _ in await model.astream_events("a", version="v3"):
+        pass
+
+
+async def read_chunks(model: ChatNscale) -> None:
+    await consume(model, "a", "astream")
+
+
+@pytest.mark.parametrize("read", [read_chunks, read_events])
+async def test_retries_count_from_the_first_token_on(
+    server: NscaleServer, read: Callable[[ChatNscale], Coroutine[Any, Any, None]]
+) -> None:
     class Waits(AsyncCallbackHandler):
-        reached = asyncio.Event()
+        reached, ended = asyncio.Event(), asyncio.Event()
 
         async def on_llm_new_token(self, *_: Any, **__: Any) -> None:
             self.reached.set()
             await asyncio.Event().wait()
 
+        async def on_stream_event(self, *_: Any, **__: Any) -> None:
+            self.reached.set()
+            await asyncio.Event().wait()
+
+        async def on_llm_error(self, *_: Any, **__: Any) -> None:
+            self.ended.set()
+
     server.add(AGAIN)
     model = ChatNscale(model=MODEL, callbacks=[Waits()], **server.settings)
     with get_nscale_usage_callback() as usage:
-        call = asyncio.create_task(consume(model, "a", "astream"))
+        call = asyncio.create_task(read(model))
         await Waits.reached.wait()
         call.cancel()
         await asyncio.wait([call])
+        await Waits.ended.wait()  # events are read by another task, which ends later
     assert (usage.total.cancelled, usage.total.requests) == (1, 2)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_call_that_is_canceled_just_as_it_ends_is_counted_whole(
+    server: NscaleServer, *, fails: bool
+) -> None:
+    call: asyncio.Task[Any]
+
+    class Cancels(InMemoryCache):
+        async def aupdate(self, *_: Any) -> None:
+            call.cancel()
+
+    class Model(ChatNscale):
+        async def _agenerate(
+            self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
+        ) -> ChatResult:
+            try:
+                return await super()._agenerate(messages, stop, run_manager, **kwargs)
+            except NscaleError:
+                call.cancel()
+                raise
+
+    server.add(AGAIN, ServerReply.error(400, "no") if fails else ServerReply("Hello"))
+    model = Model(model=MODEL, cache=Cancels(), **server.settings)
+    with get_nscale_usage_callback() as usage:
+        call = asyncio.create_task(model.ainvoke("a"))
+        await asyncio.wait([call])
+    assert call.cancelled()
+    assert (usage.total.calls, usage.total.requests) == (1, 2)
+    assert usage.total.failed == fails
+    assert bool(usage.total.output_tokens) != fails
 
 
 def leave_stream(model: ChatNscale) -> None:

@@ -114,6 +114,7 @@ class Client:
         # Allocated at once, so that no growth of memory is due to them.
         self.sent = array("b", bytes(MOST))
         self.cancelled = array("b", bytes(MOST))
+        self.way = array("b", bytes(MOST))
         self.count = 0
         self.pool = ThreadPoolExecutor(AT_ONCE)
         self.ways: list[Callable[[str, Any], Awaitable[Any]]] = [
@@ -178,7 +179,8 @@ class Client:
         """Make one call, and cancel one of ten."""
         number, self.count = self.count, self.count + 1
         usage = NscaleUsageCallbackHandler()
-        way = self.dice.choice(self.ways)
+        self.way[number] = self.dice.randrange(len(self.ways))
+        way = self.ways[self.way[number]]
         work = self.outcome(way, f"call-{number}", {"callbacks": [usage]})
         is_cancelled = self.dice.random() < CANCELLED
         if is_cancelled:
@@ -234,8 +236,12 @@ def left() -> list[float]:
 async def work(url: str, seconds: float, rounds: int, seed: int) -> dict[str, Any]:
     """Work in rounds; return the figures after each, and the counts."""
     client = Client(url, seed)
+    # Executors start their threads when they need them, so all are started now.
     together = threading.Barrier(AT_ONCE)
-    list(client.pool.map(lambda _: together.wait(), range(AT_ONCE)))  # starts all threads
+    list(client.pool.map(lambda _: together.wait(), range(AT_ONCE)))
+    executor = ThreadPoolExecutor(AT_ONCE)
+    asyncio.get_running_loop().set_default_executor(executor)
+    list(executor.map(lambda _: together.wait(), range(AT_ONCE)))
     figures = [await client.round(seconds / rounds) for _ in range(rounds)]
     return {
         "figures": figures,
@@ -243,6 +249,7 @@ async def work(url: str, seconds: float, rounds: int, seed: int) -> dict[str, An
         "wrong": client.wrong,
         "sent": client.sent[: client.count].tolist(),
         "cancelled": client.cancelled[: client.count].tolist(),
+        "way": client.way[: client.count].tolist(),
     }
 
 
@@ -256,7 +263,8 @@ def problems(seen: dict[str, Any], received: Mapping[str, int]) -> list[str]:
         arrived = received.get(f"call-{number}", 0)
         # A request may be cancelled before it is sent.
         if not sent - seen["cancelled"][number] <= arrived <= sent:
-            found.append(f"call-{number}: {sent} counted, {arrived} received")
+            way = f"way {seen['way'][number]}, cancelled: {seen['cancelled'][number]}"
+            found.append(f"call-{number} ({way}): {sent} counted, {arrived} received")
     rows = seen["figures"]
     if (tasks := rows[-1][1]) != 1:
         found.append(f"{tasks - 1} tasks are left")
