@@ -95,7 +95,7 @@ async def main():
             await model.ainvoke("fail")
         except NscaleError:
             costs.append(time.thread_time() - start)
-    assert costs[0] < costs[1] + 0.005, costs
+    assert costs[0] < 5 * costs[1], costs  # 2 or 3 times as much, on any machine
 asyncio.run(main())
 """
 
