@@ -394,7 +394,7 @@ class ChatNscale(ChatSettings):
         read = partial(self._result, exchange, kwargs)
         outcome: ChatResult | BaseException | None = None
         try:
-            outcome = await transport.acall(PATH, exchange.body, read)
+            outcome = result = await transport.acall(PATH, exchange.body, read)
         except BaseException as error:
             outcome = error
             raise
@@ -402,7 +402,7 @@ class ChatNscale(ChatSettings):
             # A task that is canceled just then gets another error, which knows nothing.
             if run_manager in _started_runs.get({}):
                 _started_runs.get()[run_manager] = outcome
-        return outcome
+        return result
 
     def _result(
         self, exchange: Exchange, call: Mapping[str, Any], sent: Sent
@@ -780,7 +780,7 @@ async def _ended(
         await run.on_llm_error(outcome, response=LLMResult(generations=[]))
     else:
         reply = LLMResult(
-            generations=[outcome.generations], llm_output=outcome.llm_output
+            generations=[[*outcome.generations]], llm_output=outcome.llm_output
         )
         await run.on_llm_end(reply)
 
