@@ -234,3 +234,8 @@ def test_the_fields_of_a_message_that_are_set_are_its_own() -> None:
     first.model_fields_set.clear()
     assert {"type", "name"}.isdisjoint(second.model_fields_set)
     assert {"content", "usage_metadata", "tool_calls"} <= second.model_fields_set
+
+
+def test_metadata_with_half_an_emoji_can_be_stored() -> None:
+    reply = {"choices": [{"message": {"content": "a"}}], "note": "\ud83d"}
+    assert invoked(reply).response_metadata["note"].encode() == "\ufffd".encode()
