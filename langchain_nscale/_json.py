@@ -164,8 +164,7 @@ def storable(value: Any) -> Any:
     numbers are finite: JSON has no infinity, and MessagePack no larger integers.
     """
     if isinstance(value, str):
-        is_plain = value.isascii() or not has_surrogates(value)
-        return value if is_plain else join_surrogates(value)
+        return join_surrogates(value) if has_surrogates(value) else value
     if isinstance(value, int):
         return value if _MIN_INT <= value < _MAX_INT else str(value)
     if isinstance(value, float):

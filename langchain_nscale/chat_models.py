@@ -89,10 +89,12 @@ else:
     # to see which methods return a runnable (`RunnableWithFallbacks.__getattr__`).
     Tools = Sequence[Any]
 
-# The runs of the `agenerate` call that is being made, and what became of each.
-_started_runs: ContextVar[
-    dict[AsyncCallbackManagerForLLMRun, ChatResult | BaseException | None]
-] = ContextVar("nscale_started_runs")
+_Outcome = ChatResult | BaseException | None  # of a run; `None` while it is under way
+
+# The runs of the current `agenerate` call, and the outcome of each.
+_started_runs: ContextVar[dict[AsyncCallbackManagerForLLMRun, _Outcome]] = ContextVar(
+    "nscale_started_runs"
+)
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -345,9 +347,7 @@ class ChatNscale(ChatSettings):
         reply that has arrived. langchain-core 1.8 reports neither then, so traces would
         have no end and usage reports would omit the call.
         """
-        started: dict[
-            AsyncCallbackManagerForLLMRun, ChatResult | BaseException | None
-        ] = {}
+        started: dict[AsyncCallbackManagerForLLMRun, _Outcome] = {}
         _started_runs.set(started)
         try:
             return await super().agenerate(*args, **kwargs)
@@ -392,16 +392,16 @@ class ChatNscale(ChatSettings):
     ) -> ChatResult:
         exchange, transport = self._exchange(messages, stop, kwargs)
         read = partial(self._result, exchange, kwargs)
-        outcome: ChatResult | BaseException | None = None
+        outcome: _Outcome = None
         try:
             outcome = result = await transport.acall(PATH, exchange.body, read)
         except BaseException as error:
             outcome = error
             raise
         finally:
-            # A task that is canceled just then gets another error, which knows nothing.
-            if run_manager in _started_runs.get({}):
-                _started_runs.get()[run_manager] = outcome
+            # If the task is canceled right now, `agenerate` gets an error without it.
+            if run_manager in (started := _started_runs.get({})):
+                started[run_manager] = outcome
         return result
 
     def _result(

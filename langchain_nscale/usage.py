@@ -73,10 +73,12 @@ class NscaleUsageCallbackHandler(UsageCounts, BaseCallbackHandler):
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **_: Any) -> None:
         """Record the first token of an event stream, and the retries before it."""
-        for ledger in self._ledgers:
-            if event["event"] == "message-start":
-                ledger.retries(run_id, (event.get("metadata") or {}).get("retries", 0))
-            elif event["event"] == "content-block-start":
+        if event["event"] == "message-start":
+            retries = (event.get("metadata") or {}).get("retries", 0)
+            for ledger in self._ledgers:
+                ledger.retries(run_id, retries)
+        elif event["event"] == "content-block-start":
+            for ledger in self._ledgers:
                 ledger.first_token(run_id)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:

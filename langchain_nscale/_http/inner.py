@@ -86,7 +86,7 @@ class Inner(Generic[T]):
 
 
 def _without_hooks(function: Callable[[], R]) -> R:
-    """Hide the generators that are first iterated in a function from the event loop."""
+    """Hide generators that a function begins to iterate from the event loop."""
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(firstiter=None, finalizer=_leave_alone)
     try:

@@ -222,14 +222,18 @@ class ReadLimits:
         self._leftover = 0
         _missing_ends.pop(self._address, None)
 
+    def _note_missing_end(self) -> None:
+        """Note that the end of the body was awaited in vain."""
+        if len(_missing_ends) >= _MAX_ADDRESSES:
+            _missing_ends.clear()
+        missing, _ = _missing_ends.get(self._address, (0, 0.0))
+        _missing_ends[self._address] = (missing + 1, self._time.clock())
+
     def check_end(self, fault: NscaleError | None) -> None:
         """Raise the error for a body that has ended because its time was up."""
         reader = self._reader
-        if self._leftover:  # waited in vain
-            if len(_missing_ends) >= _MAX_ADDRESSES:
-                _missing_ends.clear()
-            missing, _ = _missing_ends.get(self._address, (0, 0.0))
-            _missing_ends[self._address] = (missing + 1, self._time.clock())
+        if self._leftover:
+            self._note_missing_end()
         if reader.done or reader.is_ending:
             return
         self._check_total()

@@ -278,9 +278,10 @@ class _Connection(asyncio.Protocol):
 
 
 class _Response(Received):
-    """A response, which iterates over the pieces of its body as they arrive."""
+    """A response, which iterates over the pieces of its body as they arrive.
 
-    # Not an async generator, which the event loop would know, and which has to be closed.
+    An async generator in its place would be known to the event loop and need closing.
+    """
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:
         """Iterate over the decompressed body as it arrives."""

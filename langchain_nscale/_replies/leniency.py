@@ -33,8 +33,6 @@ class Halves:
 
     def join(self, place: Hashable, text: str) -> str:
         """Return a text with what its place has held back, without a half at its end."""
-        if not self._halves and text.isascii():  # nearly always
-            return text
         if place in self._halves:
             text = self._halves.pop(place) + text
         elif not has_surrogates(text):

@@ -145,8 +145,7 @@ def _read_whole(
     except MalformedError as problem:
         raise malformed_response(str(problem), response, response.content) from None
     reply.flush()
-    if _is_abandoned(reply):
-        raise abandoned_reply(response, str(reply.finish_reason), reply.partial())
+    _check_finish(response, reply)
     return reply
 
 
@@ -176,11 +175,14 @@ def _check_demand(response: Response, replies: Sequence[Reply]) -> None:
         raise missing_tool_call(response, lacking[0])
 
 
-def _is_abandoned(reply: Reply) -> bool:
-    if reply.finish_reason is None:
-        return False
+def _check_finish(response: Response, reply: Reply) -> None:
+    """Raise if the service has given up a reply."""
+    reason = reply.finish_reason
+    if reason is None:
+        return
     native = reply.native_finish_reason or ""
-    return reply.finish_reason.lower() in ABANDONED or native.lower() in ABANDONED
+    if reason.lower() in ABANDONED or native.lower() in ABANDONED:
+        raise abandoned_reply(response, reason, reply.partial())
 
 
 def _start(response: Response, options: ReplyOptions) -> Reply:
@@ -207,8 +209,6 @@ class StreamReader(Generic[T]):
         self._repeats = Repeats()
         self._reply = _start(response, options)
         self._options = options
-        # Else another request may follow, and nothing of this reply is passed on yet.
-        self._passes_on = options.go_on is None
         self._response = response
         self._writer = writer
         self._start = b""  # the beginning of the body, until its kind is known
@@ -280,7 +280,7 @@ class StreamReader(Generic[T]):
         if reports_error(completion) or error_object(completion):
             raise self._reported(completion)
         yield from self._take(completion, body)
-        self._check_finish()
+        _check_finish(self._response, self._reply)
         if not self._reply.has_begun:
             problem = "`choices` is missing or empty"
             raise malformed_response(problem, self._response, body)
@@ -293,9 +293,7 @@ class StreamReader(Generic[T]):
                 return
             text = repeats.text_of(event)
             if text is not None:
-                deltas = reply.feed_text(repeats.field, text)
-                if self._passes_on:
-                    yield from self._writer.write(reply, deltas)
+                yield from self._write(reply.feed_text(repeats.field, text))
                 continue
             if event.strip() == DONE:
                 if not self._reply.has_begun:
@@ -306,7 +304,7 @@ class StreamReader(Generic[T]):
             completion = self._parse(event)
             if completion is not None:
                 yield from self._take(completion, event)
-                self._check_finish()
+                _check_finish(self._response, reply)
                 repeats.learn(event, completion)
 
     def _take(self, completion: Mapping[str, Any], data: bytes) -> Iterable[T]:
@@ -314,13 +312,13 @@ class StreamReader(Generic[T]):
             deltas = self._reply.feed(completion)
         except MalformedError as problem:
             raise self._malformed(str(problem), data) from None
-        return self._writer.write(self._reply, deltas) if self._passes_on else ()
+        return self._write(deltas)
 
-    def _check_finish(self) -> None:
-        """Raise if the service has given up the reply."""
-        if self._reply.finish_reason is not None and _is_abandoned(self._reply):
-            reason = str(self._reply.finish_reason)
-            raise abandoned_reply(self._response, reason, self.partial())
+    def _write(self, deltas: Sequence[Delta]) -> Iterable[T]:
+        """Write deltas, unless the reply may be followed by another request."""
+        if self._options.go_on is not None:
+            return ()
+        return self._writer.write(self._reply, deltas)
 
     def _parse(self, event: bytes) -> dict[str, Any] | None:
         """Decode an event; return `None` for events outside the reply."""

@@ -14,7 +14,7 @@ from typing import Any
 from langchain_nscale._json import decode
 
 # An attempt costs as much as four recognized events save. So a server whose events always
-# differ in something else costs only these.
+# differ in something else costs only the first few.
 _FIRST_ATTEMPTS = 4
 _TEXTS = ("content", "reasoning_content", "reasoning")
 _CHOICE = {"delta", "finish_reason", "index", "logprobs"}
@@ -24,7 +24,7 @@ _PROBE = "?"
 
 
 class Repeats:
-    """What comes before and after the text in the events of one stream."""
+    """Remembers what surrounds the text in the events of one stream."""
 
     __slots__ = ("_after", "_attempts", "_before", "field")
 

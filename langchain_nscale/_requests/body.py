@@ -114,10 +114,10 @@ def request_body(
     if schema := fields.get("response_format"):
         fields["response_format"] = response_format(schema)
     _convert_tools(fields)
-    body = {"messages": [], **fields, **extra}
-    if not ("messages" in fields or "messages" in extra):
-        plain = api_messages(settings, messages, model)
-        body["messages"] = fitted(settings, plain, body)
+    body = {**fields, **extra}
+    if "messages" not in body:
+        sent = fitted(settings, api_messages(settings, messages, model), body)
+        body = {"messages": sent, **body}
         _check_tools(settings, body)
     _check_messages(body["messages"])
     options = _stream_options(settings, call, extra)

@@ -234,7 +234,7 @@ def _assistant_content(content: str | list[str | dict[Any, Any]]) -> tuple[str, 
 
 
 def _calls_in_blocks(message: AIMessage) -> list[dict[str, Any]]:
-    """Return the calls that are only in the content; they count if they are answered."""
+    """Return the calls found only in the content; the caller drops unanswered ones."""
     # langchain-core sets no `tool_calls` for dicts in Anthropic's wire form, as its SDK
     # and datasets have them (https://github.com/BerriAI/litellm/issues/25765). A block
     # without an answer is left alone: middleware removes a call from `tool_calls` only.

@@ -246,22 +246,26 @@ CHUNKED = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
     b"transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(DONE), DONE)
 )
+END = b"0\r\n\r\n"  # of a body in chunks
 
 
 class Streams:
     """Streams a reply to each request, and counts the connections."""
 
-    def __init__(self, gap: float | None = 0.0, delay: float = 0.0) -> None:
+    def __init__(
+        self, gap: float | None = 0.0, delay: float = 0.0, end: bytes = END
+    ) -> None:
         """Begin.
 
         Args:
             gap: Seconds between `[DONE]` and the end of the body; `None` for no end.
             delay: Seconds before each reply but the first of a connection.
+            end: What follows `[DONE]`.
         """
         self.connections = 0
         self._gap = gap
         self._delay = delay
-        self._end = threading.Event()
+        self._end = end
 
     def __call__(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -274,19 +278,23 @@ class Streams:
                 connection.sendall(CHUNKED)
                 continue
             if not self._gap:
-                connection.sendall(CHUNKED + b"0\r\n\r\n")
+                connection.sendall(CHUNKED + self._end)
                 continue
             connection.sendall(CHUNKED)
             time.sleep(self._gap)
-            connection.sendall(b"0\r\n\r\n")
+            connection.sendall(self._end)
 
 
-@pytest.mark.parametrize("gap", [0.0, 0.005], ids=["at once", "5 ms later"])
+@pytest.mark.parametrize(
+    ("gap", "end"),
+    [(0.0, END), (0.005, END), (0.005, b"8\r\n: ping\n\n\r\n" + END)],
+    ids=["at once", "5 ms later", "with a ping, 5 ms later"],
+)
 @pytest.mark.parametrize("way", ["stream", "astream"])
 async def test_streams_in_a_row_share_a_connection(
-    way: str, gap: float, clients: dict[str, Any]
+    way: str, gap: float, end: bytes, clients: dict[str, Any]
 ) -> None:
-    streams = Streams(gap)
+    streams = Streams(gap, end=end)
     with raw_server(streams) as base_url:
         chat = model(base_url, **clients)
         for _ in range(10):
@@ -344,7 +352,7 @@ async def test_a_busy_event_loop_keeps_its_connections() -> None:
                 busy_until = loop.time() + 0.06  # longer than the client waits
                 while loop.time() < busy_until:
                     pass
-                writer.write(b"0\r\n\r\n")
+                writer.write(END)
         writer.close()
         await writer.wait_closed()
         has_ended.set()
@@ -360,27 +368,3 @@ async def test_a_busy_event_loop_keeps_its_connections() -> None:
         await aclose_connections()
         await asyncio.wait_for(has_ended.wait(), 20)
     assert connections == 1
-
-
-@pytest.mark.parametrize("way", ["stream", "astream"])
-async def test_an_end_that_comes_with_something_else_is_one(
-    way: str, clients: dict[str, Any]
-) -> None:
-    connections = 0
-
-    def handle(connection: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while read_request(connection):
-            connection.sendall(CHUNKED)
-            time.sleep(0.005)
-            connection.sendall(b"8\r\n: ping\n\n\r\n0\r\n\r\n")
-
-    with raw_server(handle) as base_url:
-        chat = model(base_url, **clients)
-        for _ in range(10):
-            assert (await consume(chat, "Hi", way)).text == "a"
-        close_connections()
-        await aclose_connections()
-    assert connections <= 3  # a busy machine may take longer than 50 ms

@@ -242,10 +242,10 @@ async def work(url: str, seconds: float, rounds: int, seed: int) -> dict[str, An
     client = Client(url, seed)
     # Executors start their threads when they need them, so all are started now.
     together = threading.Barrier(AT_ONCE)
-    list(client.pool.map(lambda _: together.wait(), range(AT_ONCE)))
-    executor = ThreadPoolExecutor(AT_ONCE)
-    asyncio.get_running_loop().set_default_executor(executor)
-    list(executor.map(lambda _: together.wait(), range(AT_ONCE)))
+    default = ThreadPoolExecutor(AT_ONCE)
+    asyncio.get_running_loop().set_default_executor(default)
+    for executor in (client.pool, default):
+        list(executor.map(lambda _: together.wait(), range(AT_ONCE)))
     figures = [await client.round(seconds / rounds) for _ in range(rounds)]
     return {
         "figures": figures,
